@@ -1,0 +1,100 @@
+# Every target sets up what it needs, on a machine that has Python 3.11 or newer (with pip) and make.
+# A second run is instant: what is done is marked by stamp files inside .venv.
+#
+#   make demo             the demo, on the embedded model
+#   make test             what CI runs
+#   make lock             both lock files after a change of pyproject.toml (UPGRADE=1: newer releases too)
+#   make bench            the benchmarks
+#   make torture          the crash tests for as long as you let them
+#   make clean            forget everything that make has made
+#
+# Another Python: make test PYTHON=python3.12
+
+PYTHON ?= python3
+UPGRADE ?=
+
+VENV := .venv
+PY := $(VENV)/bin/python
+# -qq: only errors speak.
+PIP_INSTALL := $(PY) -m pip -qq --disable-pip-version-check --no-input install
+STEP := @echo "==>"
+
+.PHONY: help demo test lock bench torture clean
+.NOTPARALLEL:
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+demo: $(VENV)/.run
+	$(STEP) "model: embedded engine"
+	@$(VENV)/bin/mains engine fetch
+	$(STEP) "demo: examples/digest"
+	@$(PY) examples/digest/demo.py
+
+test: $(VENV)/.dev
+	$(STEP) "ruff check"
+	@$(VENV)/bin/ruff check --quiet .
+	$(STEP) "ruff format"
+	@$(VENV)/bin/ruff format --check --quiet .
+	$(STEP) "mypy"
+	@$(VENV)/bin/mypy --no-error-summary
+	$(STEP) "lint-imports"
+	@$(VENV)/bin/lint-imports --no-logo
+	$(STEP) "pytest"
+	@$(PY) -m pytest -n 2
+
+bench: $(VENV)/.dev
+	@$(PY) -m bench
+
+torture: $(VENV)/.dev
+	@$(PY) -m pytest tests/crash --torture
+
+clean:
+	$(STEP) "clean"
+	@rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@find src tests bench examples -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+# ------------------------------------------------------------------------------------------------ environment
+# Both environments live in one folder. The run lock is compiled with the full lock as its constraint, so the
+# versions never differ, and the full one counts as both.
+
+$(VENV)/.made:
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "mains: no '$(PYTHON)' here; install Python 3.11 or newer, or name yours: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "mains: '$(PYTHON)' is older than Python 3.11; name a newer one: make PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "mains: '$(PYTHON) -m venv' does not work here; install it (Debian and Ubuntu: apt-get install python3-venv)" >&2; exit 1; }
+	$(STEP) "environment: $(VENV)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/.run: $(VENV)/.made requirements-run.lock pyproject.toml
+	$(STEP) "packages: requirements-run.lock"
+	@$(PIP_INSTALL) --require-hashes -r requirements-run.lock
+	$(STEP) "package: mains"
+	@$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.made requirements.lock pyproject.toml
+	$(STEP) "packages: requirements.lock"
+	@$(PIP_INSTALL) --require-hashes -r requirements.lock
+	$(STEP) "package: mains"
+	@$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $(VENV)/.run $@
+
+# ------------------------------------------------------------------------------------------------------- lock
+# Made with the oldest Python that we support, so that no backport is missing. The machine's own pip settings
+# (a constraint, a folder of wheels, another index) stay out: a lock is the same wherever it is made.
+
+PIP_COMPILE := env -u PIP_CONSTRAINT -u PIP_FIND_LINKS -u PIP_EXTRA_INDEX_URL PIP_CONFIG_FILE=/dev/null \
+  CUSTOM_COMPILE_COMMAND="make lock" $(VENV)/bin/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe \
+  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --resolver=backtracking $(if $(UPGRADE),--upgrade)
+
+lock: $(VENV)/.dev
+	@$(PY) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \
+	  echo "mains: make the locks with Python 3.11: make clean lock PYTHON=python3.11" >&2; exit 1; }
+	$(STEP) "requirements.lock"
+	@$(PIP_COMPILE) --extra dev --output-file requirements.lock pyproject.toml
+	$(STEP) "requirements-run.lock"
+	@$(PIP_COMPILE) --extra build --constraint requirements.lock --output-file requirements-run.lock pyproject.toml

@@ -1,0 +1,1 @@
+"""The bus: devices, attached to the kernel by name."""

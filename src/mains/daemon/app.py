@@ -1,0 +1,261 @@
+"""The routes: what may be asked of a kernel, over HTTP. Everything but `hello` stands below `/v1`.
+
+    GET  hello, status, engines                  POST down {only_idle}
+    POST processes {program, inputs, ...}        GET  processes[?all=1]
+    GET  processes/PID[/below|/outcome|/wait|/history|/log|/watch]
+    POST processes/PID/messages {text, key}, /answer {text}, /signal {signal}, /fork
+    GET  watch, journal/verify, journal/export, ledger/verify
+
+A wait answers within half of `request_timeout_s`, settled or not: the client asks again. Bodies have at most
+`request_bytes_max` bytes. While the daemon ends, whatever arrives is refused and nothing of it is done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from mains.daemon import wire
+from mains.daemon.reports import Reports, View
+from mains.errors import DaemonError, LimitError, MainsError, UsageError
+from mains.kernel.desk import Desk
+from mains.kernel.ports import Outcome, Signal
+from mains.settings import Settings
+
+T = TypeVar("T")
+
+
+class SpawnOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of a spawn: the arguments of `Control.spawn`."""
+
+    program: str
+    inputs: dict[str, Any] = {}
+    key: str = ""
+    budget: int | None = None
+    engine: str = ""
+    workspace: str = ""
+    cwd: str = ""
+    paused: bool = False
+
+
+class Letter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of a message or an answer."""
+
+    text: str
+    key: str = ""
+
+
+class SignalOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of a signal."""
+
+    signal: Signal
+
+
+class DownOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of `down`. `only_idle`: not when anything is at work or would wake by time."""
+
+    only_idle: bool = False
+
+
+class Settled(msgspec.Struct, frozen=True):
+    """The answer of a wait: whether there is more to wait for, and how the process stands."""
+
+    settled: bool
+    outcome: Outcome
+
+
+class Tally:
+    """Counts requests in flight, and refuses them while the daemon ends. Outermost, around every route."""
+
+    def __init__(self, app: ASGIApp, closing: asyncio.Event) -> None:
+        self.in_flight = 0
+        self.last_s = time.monotonic()
+        self._app = app
+        self._closing = closing
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._closing.is_set():
+            refusal = wire.pack(DaemonError("the daemon is ending"), refused=True)
+            await respond(refusal, 503)(scope, receive, send)
+            return
+        self.in_flight += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self.in_flight -= 1
+            self.last_s = time.monotonic()
+
+
+def respond(value: Any, status: int = 200) -> Response:
+    """A value as JSON."""
+    return Response(msgspec.json.encode(value), status, media_type="application/json")
+
+
+async def body_of(request: Request, kind: type[T], bytes_max: int) -> T:
+    """The body of a request, as `kind`. Raises UsageError, LimitError."""
+    data = bytearray()
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > bytes_max:
+            raise LimitError(f"the request has more than {bytes_max:,} bytes (request_bytes_max)")
+    try:
+        return msgspec.json.decode(bytes(data) or b"{}", type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"the request's body cannot be read: {error}") from error
+
+
+class Orders:
+    """The routes that order and ask about processes."""
+
+    def __init__(self, desk: Desk, settings: Settings, closing: asyncio.Event) -> None:
+        self._desk = desk
+        self._settings = settings
+        self._closing = closing
+
+    async def spawn(self, request: Request) -> Response:
+        order = await self._body(request, SpawnOrder)
+        arguments = msgspec.structs.asdict(order)
+        return respond({"pid": await self._desk.spawn(arguments.pop("program"), arguments.pop("inputs"), **arguments)})
+
+    async def ps(self, request: Request) -> Response:
+        return respond(await self._desk.ps(every=request.query_params.get("all") == "1"))
+
+    async def show(self, request: Request) -> Response:
+        return respond(await self._desk.show(pid_of(request)))
+
+    async def below(self, request: Request) -> Response:
+        return respond(await self._desk.below(pid_of(request)))
+
+    async def outcome(self, request: Request) -> Response:
+        return respond(await self._desk.outcome(pid_of(request)))
+
+    async def wait(self, request: Request) -> Response:
+        """Settled, or how it stands when the time is over."""
+        pid = pid_of(request)
+        span_s = min(_seconds(request, "timeout_s"), self._settings.request_timeout_s / 2)
+        settling = asyncio.ensure_future(self._desk.wait(pid))
+        ending = asyncio.ensure_future(self._closing.wait())
+        try:
+            await asyncio.wait({settling, ending}, timeout=span_s, return_when=asyncio.FIRST_COMPLETED)
+            if settling.done():
+                return respond(Settled(True, settling.result()))
+        finally:
+            settling.cancel()
+            ending.cancel()
+            await asyncio.gather(settling, ending, return_exceptions=True)
+        if self._closing.is_set():
+            hint = f"the process is kept; `mains wait {pid}` goes on with it"
+            raise DaemonError("the daemon was told to end", hint=hint)
+        return respond(Settled(False, await self._desk.outcome(pid)))
+
+    async def history(self, request: Request) -> Response:
+        return respond(await self._desk.history(pid_of(request), _number(request, "after_seq")))
+
+    async def send(self, request: Request) -> Response:
+        letter = await self._body(request, Letter)
+        return respond({"message": await self._desk.send(pid_of(request), letter.text, letter.key)})
+
+    async def answer(self, request: Request) -> Response:
+        letter = await self._body(request, Letter)
+        await self._desk.answer(pid_of(request), letter.text)
+        return respond({})
+
+    async def signal(self, request: Request) -> Response:
+        order = await self._body(request, SignalOrder)
+        return respond({"pids": await self._desk.signal(pid_of(request), order.signal)})
+
+    async def fork(self, request: Request) -> Response:
+        return respond({"pid": await self._desk.fork(pid_of(request))})
+
+    async def _body(self, request: Request, kind: type[T]) -> T:
+        return await body_of(request, kind, self._settings.request_bytes_max)
+
+
+def pid_of(request: Request) -> int:
+    """The pid in the path; one that no journal can hold names no process."""
+    return min(int(request.path_params["pid"]), 2**63 - 1)
+
+
+def _number(request: Request, name: str) -> int:
+    text = request.query_params.get(name, "0")
+    if not text.isdecimal() or len(text) > 18:
+        raise UsageError(f"`{name}` must be a whole number, not {text[:40]!r}")
+    return int(text)
+
+
+def _seconds(request: Request, name: str) -> float:
+    text = request.query_params.get(name, "inf")
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1
+    if not seconds >= 0:
+        raise UsageError(f"`{name}` must be a number of seconds, not {text[:40]!r}")
+    return seconds
+
+
+def build(orders: Orders, reports: Reports, settings: Settings, end: Callable[[bool], bool]) -> Starlette:
+    """The application. `end(only_idle)` makes the daemon end; whether it does."""
+
+    async def down(request: Request) -> Response:
+        order = await body_of(request, DownOrder, settings.request_bytes_max)
+        return respond({"down": end(order.only_idle)})
+
+    at = "/v1/processes/{pid:int}"
+    routes = [
+        _get("/v1/hello", reports.hello),
+        _get("/v1/status", reports.status),
+        _get("/v1/engines", reports.engines),
+        _post("/v1/down", down),
+        _post("/v1/processes", orders.spawn),
+        _get("/v1/processes", orders.ps),
+        _get(at, orders.show),
+        _get(f"{at}/below", orders.below),
+        _get(f"{at}/outcome", orders.outcome),
+        _get(f"{at}/wait", orders.wait),
+        _get(f"{at}/history", orders.history),
+        _get(f"{at}/log", reports.log),
+        _get(f"{at}/watch", reports.watch),
+        _post(f"{at}/messages", orders.send),
+        _post(f"{at}/answer", orders.answer),
+        _post(f"{at}/signal", orders.signal),
+        _post(f"{at}/fork", orders.fork),
+        _get("/v1/watch", reports.watch),
+        _get("/v1/journal/verify", reports.verify_journal),
+        _get("/v1/journal/export", reports.export),
+        _get("/v1/ledger/verify", reports.verify_ledger),
+    ]
+    handlers: dict[Any, Any] = {MainsError: _refused, HTTPException: _no_route, Exception: _broken}
+    return Starlette(routes=routes, exception_handlers=handlers)
+
+
+def _get(path: str, endpoint: View) -> Route:
+    return Route(path, endpoint, methods=["GET"])
+
+
+def _post(path: str, endpoint: View) -> Route:
+    return Route(path, endpoint, methods=["POST"])
+
+
+async def _refused(_: Request, error: MainsError) -> Response:
+    return respond(wire.pack(error), wire.status_of(error))
+
+
+async def _no_route(request: Request, error: HTTPException) -> Response:
+    text = f"{request.method} {request.url.path}: {error.detail}"
+    return respond(wire.pack(UsageError(text)), error.status_code)
+
+
+async def _broken(_: Request, error: Exception) -> Response:
+    text = f"the daemon failed: {type(error).__name__}: {error}"
+    return respond(wire.pack(DaemonError(text, hint="its log has the whole story: `mains status` says where")), 500)

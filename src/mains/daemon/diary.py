@@ -1,0 +1,121 @@
+"""The diary of a process: its journalled events in words, with the text of the messages they name. Readers only.
+
+    entries(journal, pid, after_seq, most)    oldest first
+
+An event names its messages by page; here each is looked up, so that a person reads what was said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from mains.errors import NotFoundError
+from mains.kernel import event as ev
+from mains.kernel import pages
+from mains.kernel.journal import Journal, decode_event
+from mains.kernel.ports import Message
+from mains.kernel.views import stamp
+
+TEXT_BYTES_MAX = 64 * 1024
+PageOf = Callable[[str], str]
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One event: a short `line`, and the `text` that came with it (may be long, may be empty)."""
+
+    seq: int
+    at: str
+    pid: int
+    kind: str
+    line: str
+    text: str = ""
+
+
+def entries(journal: Journal, pid: int, after_seq: int, most: int) -> list[Entry]:
+    """The events of a process after `after_seq`, at most `most`."""
+
+    def text_of(page: str) -> str:
+        return _text_of(journal, page)
+
+    found = []
+    for seq, at_ms, of, kind, body in journal.rows("event_of", pid, after_seq, most):
+        line, text = tell(decode_event(body), text_of)
+        cut = text.encode()[:TEXT_BYTES_MAX].decode(errors="ignore")
+        found.append(Entry(seq, stamp(at_ms), of, kind, line, cut))
+    return found
+
+
+def _text_of(journal: Journal, page: str) -> str:
+    """The text of a page: of a message, its text and calls; of a result, all of it."""
+    try:
+        data = pages.read(journal, page)
+    except NotFoundError:
+        return "(erased)"
+    try:
+        message = msgspec.json.decode(data, type=Message)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return data.decode(errors="replace")
+    calls = [f"{call.name}({call.arguments})" for call in message.calls]
+    return "\n".join(filter(None, [message.text, *calls]))
+
+
+def tell(event: ev.AnyEvent, text_of: PageOf) -> tuple[str, str]:
+    """An event as a line and a text."""
+    match event:
+        case ev.Spawned() | ev.Sent() | ev.Exited():
+            return _tell_life(event, text_of)
+        case ev.Asked() | ev.Replied() | ev.AskFailed() | ev.Refused():
+            return _tell_model(event, text_of)
+        case ev.Called(calls=calls):
+            return f"calls {', '.join(calls)}", ""
+        case ev.Returned(call=call, page=page):
+            return f"result of {call}", text_of(page)
+        case ev.Doubted(calls=calls):
+            return f"in doubt: {', '.join(calls)} may or may not have happened", ""
+        case ev.Answered(calls=calls, by=by):
+            return f"{by} decided to make {', '.join(calls)} again", ""
+        case ev.Signalled(signal=signal):
+            return f"signal {signal}", ""
+        case ev.Faulted(detail=detail):
+            return f"stopped: {detail}", ""
+        case ev.Woken():
+            return "woken", ""
+        case ev.Noted(text=text):
+            return text, ""
+
+
+def _tell_life(event: ev.Spawned | ev.Sent | ev.Exited, text_of: PageOf) -> tuple[str, str]:
+    match event:
+        case ev.Spawned(process=process, context=context, forked=forked):
+            how = f"forked from {process.parent}" if forked else "spawned"
+            line = f"{how}: {process.name} on {process.engine} ({process.model})"
+            return line, "" if forked else "\n\n".join(map(text_of, context))
+        case ev.Sent(page=page, sender=sender):
+            return f"message from {sender}", text_of(page)
+        case ev.Exited(code=code, result=result, detail=detail):
+            return f"exited with code {code}{f': {detail}' if detail else ''}", text_of(result) if result else ""
+
+
+def _tell_model(event: ev.Asked | ev.Replied | ev.AskFailed | ev.Refused, text_of: PageOf) -> tuple[str, str]:
+    match event:
+        case ev.Asked(asking=asking, pages=read):
+            again = f", attempt {asking.attempt}" if asking.attempt > 1 else ""
+            line = f"asks {asking.engine} (holds {asking.tokens:,} tokens{again})"
+            return line, "\n\n".join(map(text_of, read))
+        case ev.Replied(page=page, after=after):
+            cached = f", {event.cached_tokens:,} cached" if event.cached_tokens else ""
+            line = f"reply ({event.input_tokens:,} tokens in{cached}, {event.output_tokens:,} out)"
+            return line, "\n\n".join(map(text_of, (page, *after)))
+        case ev.AskFailed(reason=reason, posted=posted):
+            return f"model call failed: {reason} ({posted:,} tokens charged)", ""
+        case ev.Refused(detail=detail):
+            return f"no hold: {detail}", ""
+
+
+def export_row(row: tuple[Any, ...]) -> dict[str, Any]:
+    """A row of the journal as `journal export` gives it."""
+    seq, at_ms, pid, kind, body = row
+    return {"seq": seq, "at": stamp(at_ms), "pid": pid, "kind": kind, "event": msgspec.Raw(body)}

@@ -1,0 +1,166 @@
+"""The routes that report: the daemon itself, its engines, diaries and watches, and the audits of journal and ledger."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any, cast
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from mains import __version__
+from mains.daemon import diary
+from mains.daemon.stream import Quiet, after_work
+from mains.errors import UsageError
+from mains.home import Home
+from mains.kernel import audit, ledger
+from mains.kernel.desk import Desk
+from mains.kernel.journal import Journal
+from mains.kernel.ports import Notice
+
+View = Callable[[Request], Awaitable[Response]]
+
+_ROWS = 1_000  # read at once, for an export or a diary
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a daemon serves. `idle_s` is None for one that ends only when told to; `port` 0: no TCP."""
+
+    home: Home
+    host: str = ""
+    port: int = 0
+    idle_s: float | None = None
+
+
+class Reports:
+    """What can be read of a daemon, other than its processes."""
+
+    def __init__(self, desk: Desk, place: Place, quiet: Quiet) -> None:
+        self._desk = desk
+        self._place = place
+        self._quiet = quiet
+        self._begun_s = time.monotonic()
+
+    async def hello(self, _: Request) -> Response:
+        """Who answers; for clients that make sure of it first."""
+        return _json({"pid": os.getpid(), "version": __version__})
+
+    async def status(self, _: Request) -> Response:
+        states = Counter(view.state for view in await self._desk.ps())
+        place = self._place
+        return _json(
+            {
+                "pid": os.getpid(),
+                "version": __version__,
+                "home": str(place.home.path),
+                "socket": str(place.home.socket),
+                "log": str(place.home.logs / "daemon.log") if place.idle_s is not None else "",
+                "host": place.host,
+                "port": place.port,
+                "idle_s": place.idle_s,
+                "uptime_s": round(time.monotonic() - self._begun_s, 3),
+                "busy": self._desk.busy(),
+                "processes": dict(sorted(states.items())),
+                "engines": self._desk.engines(),
+            }
+        )
+
+    async def engines(self, _: Request) -> Response:
+        return _json(self._desk.engines())
+
+    async def watch(self, request: Request) -> Response:
+        """What happens from now on; the first line says that the watch has begun."""
+        pid = request.path_params.get("pid")
+        if pid is not None:
+            await self._desk.outcome(pid)  # NotFoundError before anything is streamed
+        return self._quiet.respond(self._watching(pid))
+
+    async def _watching(self, pid: int | None) -> AsyncGenerator[Any, None]:
+        async with self._begun(pid) as notices:
+            yield Notice(kind="watching", pid=pid or 0)
+            async for notice in notices:
+                yield notice
+
+    def _begun(self, pid: int | None) -> aclosing[AsyncGenerator[Notice, None]]:
+        return aclosing(_eager(self._desk.watch(pid)))
+
+    async def log(self, request: Request) -> Response:
+        """The diary of a process; with `follow=1` until it has ended."""
+        pid = int(request.path_params["pid"])
+        after = request.query_params.get("after_seq", "0")
+        if not after.isdecimal() or len(after) > 18:
+            raise UsageError(f"`after_seq` must be a whole number, not {after[:40]!r}")
+        await self._desk.outcome(pid)
+        follow = request.query_params.get("follow") == "1"
+        return self._quiet.respond(self._diary(pid, int(after), follow))
+
+    async def _diary(self, pid: int, after: int, follow: bool) -> AsyncGenerator[Any, None]:
+        async with self._begun(pid) as notices:
+            ended = (await self._desk.outcome(pid)).exit_code is not None  # looked at after the watch has begun
+            while True:
+                found = await asyncio.to_thread(diary.entries, self._desk.journal, pid, after, _ROWS)
+                if found:
+                    yield found
+                    after = found[-1].seq
+                    ended = ended or found[-1].kind == "exited"
+                if len(found) == _ROWS:
+                    continue
+                if ended or not follow or not await _comes_more(notices, after):
+                    return
+
+    async def verify_journal(self, _: Request) -> Response:
+        journal = self._desk.journal
+        return self._quiet.respond(after_work(lambda: {"faults": audit.verify(journal)}))
+
+    async def verify_ledger(self, _: Request) -> Response:
+        journal = self._desk.journal
+        return self._quiet.respond(after_work(lambda: {"faults": ledger.verify(journal)}))
+
+    async def export(self, _: Request) -> Response:
+        return self._quiet.respond(exported(self._desk.journal))
+
+
+async def exported(journal: Journal) -> AsyncGenerator[Any, None]:
+    """Every event of a journal, in lists."""
+    after = 0
+    while rows := await asyncio.to_thread(journal.rows, "event_after", after, _ROWS):
+        yield [diary.export_row(row) for row in rows]
+        after = rows[-1][0]
+
+
+def _eager(notices: AsyncIterator[Notice]) -> AsyncGenerator[Notice, None]:
+    """`notices`, watched from this moment on, not only from the first look."""
+    source = cast("AsyncGenerator[Notice, None]", notices)
+    first = asyncio.ensure_future(anext(source))
+    return _after(first, source)
+
+
+async def _after(first: asyncio.Future[Notice], source: AsyncGenerator[Notice, None]) -> AsyncGenerator[Notice, None]:
+    async with aclosing(source):
+        try:
+            yield await first
+            async for notice in source:
+                yield notice
+        finally:
+            first.cancel()
+            await asyncio.gather(first, return_exceptions=True)
+
+
+async def _comes_more(notices: AsyncIterator[Notice], after: int) -> bool:
+    """Wait until something happened after this event; False when the watch ended."""
+    async for notice in notices:
+        if notice.kind in ("halt", "cut"):
+            return False
+        if notice.seq > after:
+            return True
+    return False
+
+
+def _json(value: Any) -> Response:
+    return Response(msgspec.json.encode(value), media_type="application/json")

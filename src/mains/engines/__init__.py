@@ -1,0 +1,1 @@
+"""Engines: what runs models. Each implements `kernel.ports.Engine`."""

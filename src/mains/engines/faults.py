@@ -1,0 +1,157 @@
+"""An HTTP answer or a broken connection as an EngineError: may it be tried again, and what did it cost. Pure.
+
+| what happened                               | retryable | spent   | why                                    |
+|---------------------------------------------|-----------|---------|----------------------------------------|
+| no connection (refused, DNS, TLS, time-out) | yes (1)   | nothing | no request was sent                    |
+| 408, 425, 429, 503, 529, other 5xx (2)      | yes       | nothing | the server says that it did not do it  |
+| 500, 502, 504, 520-524 (a proxy's)          | yes       | unknown | the model may have run behind it       |
+| 3xx, other 4xx                              | no        | nothing | the same request will be refused again |
+| nonsense, half an answer, silence           | yes       | unknown | it may have run                        |
+| an error within a begun answer              | by code   | unknown | it did run                             |
+
+(1) not for a certificate that does not fit. (2) a 429 that says `insufficient_quota` is not retryable.
+
+No error text carries a secret: it is blotted out before the text is cut.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import math
+from collections.abc import Mapping
+
+import msgspec
+
+from mains.engines.stream import ServerError
+from mains.errors import EngineError, Spent
+
+TEXT_CHARS_MAX = 300
+RETRY_AFTER_S_MAX = 24 * 3600.0
+_UNKNOWN_STATUSES = frozenset({500, 502, 504, 520, 521, 522, 523, 524})
+_RETRYABLE_4XX = frozenset({408, 425, 429})
+_NO_QUOTA = ("insufficient_quota", "billing_hard_limit_reached", "exceeded_current_quota_error")
+
+
+class Party(msgspec.Struct, frozen=True):
+    """Whose answers these are: the engine's name, its URL, the variable that holds its key, and the key."""
+
+    engine: str
+    url: str
+    model: str
+    key_env: str
+    secret: str = ""
+
+    def __repr__(self) -> str:
+        return f"Party({self.engine!r})"  # the secret stays out of logs and tracebacks
+
+    def clean(self, text: str) -> str:
+        """`text` in one line of bounded length, without the secret."""
+        line = " ".join(text.split())
+        if self.secret:
+            line = line.replace(self.secret, "***")
+        return line if len(line) <= TEXT_CHARS_MAX else line[: TEXT_CHARS_MAX - 1] + "…"
+
+
+def lost(party: Party, text: str, *, hint: str = "") -> EngineError:
+    """The call was made and its answer is no good or did not come: it may have run."""
+    text = f"engine {party.engine}: {party.clean(text)}"
+    return EngineError(text, retryable=True, spent=Spent.UNKNOWN, hint=hint)
+
+
+def unsent(party: Party, text: str, *, retryable: bool, hint: str = "") -> EngineError:
+    """The call was not made: nothing is spent."""
+    text = f"engine {party.engine}: {party.clean(text)}"
+    return EngineError(text, retryable=retryable, spent=Spent.NOTHING, hint=hint)
+
+
+def reported(party: Party, error: ServerError) -> EngineError:
+    """The server reported an error within an answer that it had begun with 200."""
+    retryable = not 400 <= error.code < 500 or error.code in _RETRYABLE_4XX
+    text = f"engine {party.engine}: the server broke off: {party.clean(str(error))}"
+    return EngineError(text, retryable=retryable, spent=Spent.UNKNOWN)
+
+
+def refused(party: Party, status: int, headers: Mapping[str, str], body: bytes, now: float) -> EngineError:
+    """The server answered with a status other than 200."""
+    no_quota = any(mark.encode() in body for mark in _NO_QUOTA)
+    retryable = status >= 500 or (status in _RETRYABLE_4XX and not no_quota)
+    said = headers.get("Location", "") if 300 <= status < 400 else message_of(body)
+    text = f"engine {party.engine}: {status} from {party.url}"
+    return EngineError(
+        f"{text}: {party.clean(said)}" if said else text,
+        retryable=retryable,
+        spent=Spent.UNKNOWN if status in _UNKNOWN_STATUSES else Spent.NOTHING,
+        retry_after_s=retry_after_s(headers, now) if retryable else 0.0,
+        hint=_hint(party, status, no_quota),
+    )
+
+
+def _hint(party: Party, status: int, no_quota: bool) -> str:
+    if no_quota or status == 402:
+        return "the account behind this key has no credit left"
+    if status in (401, 403):
+        if party.key_env:
+            return f"is the key in ${party.key_env} the right one, and may it use `{party.model}`?"
+        return f"name the variable that holds the key: key_env in [engines.{party.engine}] of mains.toml"
+    if status in (404, 405) or 300 <= status < 400:
+        return f"are `url` and `model` ({party.model}) in [engines.{party.engine}] of mains.toml right?"
+    if status == 413:
+        return "the frame is too large for this endpoint: set a smaller context_tokens"
+    if status in (400, 422):
+        return (
+            f"if the endpoint does not know a field: tokens_field, json_schema and stream in "
+            f"[engines.{party.engine}] of mains.toml change what is sent"
+        )
+    return ""
+
+
+def message_of(body: bytes) -> str:
+    """What an error's body says: the message where the dialect (or FastAPI) puts it, else the whole text."""
+    try:
+        value: object = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return body.decode("utf-8", "replace")
+    for key in ("error", "message", "detail", "msg"):
+        while isinstance(value, list) and value:
+            value = value[0]
+        if isinstance(value, dict) and value.get(key):
+            value = value[key]
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def retry_after_s(headers: Mapping[str, str], now: float) -> float:
+    """The wait that the server asks for: `retry-after-ms`, or Retry-After in seconds or as a date, else 0.
+
+    A date is compared with the answer's own Date where there is one, so that a wrong clock does no harm.
+    """
+    millis = _number(headers.get("retry-after-ms", ""))
+    if millis is not None:
+        return _bounded(millis / 1_000)
+    value = headers.get("Retry-After", "").strip()
+    seconds = _number(value)
+    if seconds is not None:
+        return _bounded(seconds)
+    until = _timestamp(value)
+    if until is None:
+        return 0.0
+    sent = _timestamp(headers.get("Date", ""))
+    return _bounded(until - (now if sent is None else sent))
+
+
+def _bounded(seconds: float) -> float:
+    return min(max(0.0, seconds), RETRY_AFTER_S_MAX)
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _timestamp(text: str) -> float | None:
+    try:
+        return email.utils.parsedate_to_datetime(text).timestamp() if text else None
+    except (ValueError, OverflowError):
+        return None

@@ -1,0 +1,79 @@
+"""Acts: the calls that leave the kernel, each with a time limit and a crash point before and after it.
+
+ask(p, request, on_delta)      one model call -> Reply, or EngineError
+call(p, call, arguments)       one device call -> its text, or DeviceError (the effect may have happened)
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mains.errors import ConfigError, DeviceError, EngineError, Spent
+from mains.kernel.ports import CallContext, Device, Engine, Failed, Probe, Reply, Request, Tool
+from mains.kernel.process import Call, Process
+from mains.settings import Settings
+
+
+class Acts:
+    """The engines and devices of a kernel, behind time limits."""
+
+    def __init__(
+        self, engines: Mapping[str, Engine], devices: Sequence[Device], settings: Settings, probe: Probe
+    ) -> None:
+        self.engines = engines
+        self.devices = devices
+        self._settings = settings
+        self._probe = probe
+        self._by_tool: dict[str, tuple[Device, str]] = {}
+        self.tools: list[Tool] = []
+        for device in devices:
+            for tool in device.tools():
+                self._offer(device, tool)
+        self._slots = asyncio.Semaphore(settings.device_calls_max)
+
+    def _offer(self, device: Device, tool: Tool) -> None:
+        name = f"{device.name}.{tool.name}" if tool.name else device.name
+        if name in self._by_tool:
+            raise ConfigError(f"two devices offer the tool `{name}`", hint="give one device another name")
+        self._by_tool[name] = (device, tool.name)
+        self.tools.append(Tool(name, tool.description, tool.parameters, tool.read_only, tool.idempotent))
+
+    async def ask(self, p: Process, request: Request, on_delta: Callable[[str], None]) -> Reply:
+        """One model call. Raises EngineError."""
+        limit_s = self._settings.model_timeout_s
+        self._probe.at("model.before")
+        try:
+            async with asyncio.timeout(limit_s):
+                reply = await self.engines[p.engine].complete(request, on_delta)
+        except TimeoutError as error:
+            text = f"engine {p.engine}: no reply within {limit_s:g} s (model_timeout_s)"
+            raise EngineError(text, retryable=True, spent=Spent.UNKNOWN) from error
+        self._probe.at("model.after")
+        return reply
+
+    async def call(self, p: Process, call: Call, arguments: dict[str, Any]) -> str:
+        """One device call; a refusal of the device is text too. Raises DeviceError: nobody knows what happened."""
+        if call.tool not in self._by_tool:
+            return f"error: nothing offers the tool `{call.tool}` any more"
+        device, tool = self._by_tool[call.tool]
+        context = CallContext(p.pid, f"{p.pid}-{call.id}", Path(p.workspace), call.attempt)
+        limit_s = self._settings.device_timeout_s
+        try:
+            async with self._slots:
+                self._probe.at("device.before")
+                async with asyncio.timeout(limit_s):
+                    answer = await device.call(tool, arguments, context)
+                self._probe.at("device.after")
+        except TimeoutError as error:
+            raise DeviceError(f"{call.tool}: no answer within {limit_s:g} s (device_timeout_s)") from error
+        return f"error: {answer.text}" if isinstance(answer, Failed) else answer.text
+
+    async def close(self) -> None:
+        """Stop every engine and device."""
+        for engine in self.engines.values():
+            await engine.close()
+        for device in self.devices:
+            await device.close()

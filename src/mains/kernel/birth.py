@@ -1,0 +1,205 @@
+"""Birth: spawn and fork. Everything is prepared and checked first; the transaction only writes.
+
+`World` is what operations know besides their transaction: settings, programs by their pages, the devices' tools as of
+boot, and which engine a program's model is. It is read-only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from mains.errors import LimitError, SyscallError, UsageError
+from mains.kernel import ledger, pages
+from mains.kernel.context import StoredFile, StoredInput, opening, tokens_of
+from mains.kernel.event import Spawned
+from mains.kernel.journal import Tx
+from mains.kernel.ports import Tool
+from mains.kernel.process import Process, State, replace
+from mains.kernel.toolset import toolset
+from mains.program import Bound, Program, estimate_tokens, parse
+from mains.settings import Settings
+
+_encode = msgspec.json.Encoder(order="deterministic").encode
+
+
+class Route(msgspec.Struct, frozen=True):
+    """Which engine, and which of its models, a program runs on."""
+
+    engine: str
+    model: str
+
+
+class World:
+    """What operations know besides their transaction."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        tools: Sequence[Tool],
+        route: Callable[[tuple[str, ...]], Route],
+        workspaces: Path,
+    ) -> None:
+        self.settings = settings
+        self.tools = tuple(tools)
+        self.route = route
+        self.workspaces = workspaces
+        self._programs: dict[bytes, Program] = {}
+
+    def program(self, source: bytes) -> Program:
+        """The program of a page (parsed once; the page was checked when it was stored)."""
+        if source not in self._programs:
+            if len(self._programs) >= self.settings.programs_max * 16:
+                self._programs.clear()
+            self._programs[source] = parse(source.decode(), "a stored program", self.settings)
+        return self._programs[source]
+
+
+class Birth(msgspec.Struct, frozen=True, kw_only=True):
+    """A process to be, complete and checked. `programs`: what it and its children may spawn, by name."""
+
+    program: Program
+    programs: dict[str, Program]
+    inputs: tuple[Bound, ...]
+    route: Route
+    workspace: str = ""
+    budget: int | None = None
+    key: str = ""
+    paused: bool = False
+    item: str = ""
+    spawned_by: str = ""
+    engine_forced: bool = False
+
+
+def ask_of(birth: Birth) -> str:
+    """What `--key` compares: the program and its inputs, as one text."""
+    return f"{birth.program.hash} {pages.name_of(_encode(birth.inputs))}"
+
+
+def bear(tx: Tx, world: World, birth: Birth, parent: Process | None) -> Process:
+    """Write a new process. Raises LimitError when there is no room for it."""
+    _check_live(tx, world)
+    pid = _next_pid(tx)
+    stored = tuple(_store_input(tx, bound) for bound in birth.inputs)
+    tools, _ = toolset(birth.program, stored, birth.programs, world.tools)
+    messages = opening(birth.program, birth.inputs)
+    context = tuple(pages.put_message(tx, message) for message in messages)
+    tree = {name: pages.put(tx, "program", p.source.encode()) for name, p in birth.programs.items()}
+    tools_page = _encode(tools)
+    process = Process(
+        pid=pid,
+        parent=parent.pid if parent else 0,
+        spawned_by=birth.spawned_by,
+        item=birth.item,
+        name=birth.program.name,
+        program=pages.put(tx, "program", birth.program.source.encode()),
+        tree=pages.put(tx, "tree", _encode(tree)),
+        inputs=pages.put(tx, "inputs", _encode(stored)),
+        tools=pages.put(tx, "tools", tools_page),
+        reads_mail=any(tool.name == "receive" for tool in tools),
+        accounts=(pid, *(parent.accounts if parent else (ledger.HOME,))),
+        band=birth.program.band,
+        key=birth.key,
+        engine=birth.route.engine,
+        model=birth.route.model,
+        engine_forced=birth.engine_forced,
+        workspace=birth.workspace or str(world.workspaces / str(pid)),
+        depth=parent.depth + 1 if parent else 0,
+        budget=birth.budget if birth.budget is not None else birth.program.budget,
+        reserve_tokens=estimate_tokens(tools_page.decode()) if tools else 0,
+        output_tokens_max=birth.program.max_tokens or world.settings.output_tokens_max,
+        created_ms=tx.now_ms,
+        length=len(context),
+        whole_length=len(context),
+        frame_tokens=sum(map(tokens_of, messages)),
+        whole_tokens=sum(map(tokens_of, messages)),
+        paused=birth.paused,
+    )
+    return _enter(tx, process, context, forked=False)
+
+
+def _enter(tx: Tx, process: Process, context: tuple[str, ...], *, forked: bool) -> Process:
+    ledger.open_account(tx, process.pid, process.accounts[1], process.budget)
+    pages.extend(tx, process.pid, 0, context)
+    return tx.happen(None, Spawned(process=process, context=context, forked=forked))
+
+
+def _store_input(tx: Tx, bound: Bound) -> StoredInput:
+    files = tuple(StoredFile(f.name, pages.put(tx, "file", f.text.encode())) for f in bound.files)
+    return StoredInput(bound.name, bound.type, msgspec.Raw(_encode(bound.value)), files)
+
+
+def _next_pid(tx: Tx) -> int:
+    row = tx.one("pid_last")
+    assert row is not None
+    return int(row[0]) + 1
+
+
+def _check_live(tx: Tx, world: World) -> None:
+    if tx.live >= world.settings.processes_max:
+        raise LimitError(f"{tx.live} processes are alive already (processes_max)")
+
+
+def check_room(world: World, parent: Process, more: int) -> None:
+    """Raises SyscallError when `parent` may not have `more` children beside those that it has."""
+    if parent.depth + 1 > world.settings.depth_max:
+        raise SyscallError(f"no child may be started: depth {parent.depth} is the limit (depth_max)")
+    if parent.children + more > world.settings.children_max:
+        raise SyscallError(f"no more than {world.settings.children_max} children may be started (children_max)")
+
+
+def child_program(tx: Tx, world: World, parent: Process, syscall: str, name: str) -> Program:
+    """The program that `parent` may start by `name` through this syscall. Raises SyscallError."""
+    own = world.program(pages.get(tx, parent.program))
+    granted = [n for grant in own.tools if grant.name == syscall for n in grant.arguments]
+    if name not in granted:
+        raise SyscallError(f"{syscall}: there is no program `{name}` (declared: {', '.join(granted) or 'none'})")
+    tree: dict[str, str] = msgspec.json.decode(pages.get(tx, parent.tree))
+    return world.program(pages.get(tx, tree[name]))
+
+
+def bear_child(
+    tx: Tx, world: World, parent: Process, program: Program, inputs: tuple[Bound, ...], call: str, item: str
+) -> Process:
+    """Write a child. It shares its parent's workspace and programs, and spends from its parent."""
+    tree: dict[str, str] = msgspec.json.decode(pages.get(tx, parent.tree))
+    programs = {name: world.program(pages.get(tx, page)) for name, page in tree.items()}
+    route = Route(parent.engine, parent.model) if parent.engine_forced else world.route(program.model)
+    birth = Birth(
+        program=program,
+        programs=programs,
+        inputs=inputs,
+        route=route,
+        workspace=parent.workspace,
+        item=item,
+        spawned_by=call,
+        engine_forced=parent.engine_forced,
+    )
+    return bear(tx, world, birth, parent)
+
+
+def fork(tx: Tx, world: World, source: Process) -> Process:
+    """Write a process with the context of `source` as of its last whole turn: the turn since is made again.
+
+    Pages are shared, never copied. The fork is a child of its source for the ledger: it brings no fresh limit.
+    """
+    _check_live(tx, world)
+    if source.depth + 1 > world.settings.depth_max:
+        raise UsageError(f"process {source.pid} cannot be forked: depth {source.depth} is the limit (depth_max)")
+    pid = _next_pid(tx)
+    whole = source.asking is None and not source.calls and source.exit_code is None
+    length, tokens = (source.length, source.frame_tokens) if whole else (source.whole_length, source.whole_tokens)
+    rows = tx.run("context_pages", source.pid, length)
+    context = tuple(page for (page,) in rows)
+    fork = replace(
+        source, pid=pid, parent=source.pid, spawned_by="", item="", key="", budget=None,
+        accounts=(pid, *source.accounts), depth=source.depth + 1, created_ms=tx.now_ms,
+        length=length, whole_length=length, frame_tokens=tokens, whole_tokens=tokens,
+        reply="", calls=(), asking=None, attempts=0, retry_ms=0, mends=0, turn=source.turn if whole else source.whole_turn,
+        input_tokens=0, cached_tokens=0, output_tokens=0, quota=-1, mail=0, children=0,
+        paused=False, ending=False, fault="", detail="", exit_code=None, result="",
+        state=State.NEW, reason="",
+    )  # fmt: skip
+    return _enter(tx, fork, context, forked=True)

@@ -1,0 +1,159 @@
+"""Calls in progress: what is issued next, how a call gets its result, who that wakes, and how a process ends.
+
+next_calls(calls)                 which pending device calls may go out now (pure)
+return_call(tx, p, call, text)    a result; the last one of a turn closes it into the context
+deliver(tx, p)                    a message for a process that waits in `receive`
+end(tx, p, code, text)            exit: holds settled, timers gone, a waiting parent told, freed room given on
+share_room(tx, accounts)          wake who waits for room that came free
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from mains.kernel import ledger, mailbox, pages, timers
+from mains.kernel.context import tokens_of
+from mains.kernel.event import Exited, Returned, Woken
+from mains.kernel.journal import Tx
+from mains.kernel.ports import Message
+from mains.kernel.process import Call, CallState, Process, State
+from mains.settings import Settings
+
+TERM_CODE = 143
+KILL_CODE = 137
+
+
+def next_calls(calls: tuple[Call, ...]) -> tuple[str, ...]:
+    """The pending calls that may be issued now: read-only ones side by side, others alone and in order."""
+    flying = [c for c in calls if c.state in (CallState.IN_FLIGHT, CallState.IN_DOUBT)]
+    if any(not c.parallel for c in flying):
+        return ()
+    chosen: list[str] = []
+    for call in calls:
+        if call.state is not CallState.PENDING:
+            continue
+        if call.parallel:
+            chosen.append(call.id)
+            continue
+        if not flying and not chosen:
+            chosen.append(call.id)
+        break
+    return tuple(chosen)
+
+
+def find(process: Process, call_id: str) -> Call | None:
+    """An open call of this process by its id."""
+    return next((c for c in process.calls if c.id == call_id), None)
+
+
+def arguments_of(tx: Tx, process: Process, call: Call) -> dict[str, Any]:
+    """The arguments of an open call, from the reply that made it."""
+    reply = msgspec.json.decode(pages.get(tx, process.reply), type=Message)
+    arguments: dict[str, Any] = msgspec.json.decode(reply.calls[call.index].arguments or "{}")
+    return arguments
+
+
+def result_message(call_id: str, tool: str, text: str) -> Message:
+    """A call's result as a message."""
+    return Message(role="tool", text=text, call_id=call_id, name=tool)
+
+
+def return_call(
+    tx: Tx, p: Process, call: Call, text: str, settings: Settings, messages: tuple[int, ...] = ()
+) -> Process:
+    """Record a call's result. The last one of a turn closes the turn: all results join the context in order."""
+    message = result_message(call.id, call.tool, text)
+    page = pages.put_message(tx, message)
+    after = tx.happen(p, Returned(call=call.id, page=page, tokens=tokens_of(message), messages=messages))
+    if not after.calls:
+        results = [page if c.id == call.id else c.page for c in p.calls]
+        pages.extend(tx, p.pid, p.length, results)
+    return finish(tx, after, settings)
+
+
+def finish(tx: Tx, p: Process, settings: Settings) -> Process:
+    """End a process that was told to (TERM), once nothing of it is in flight."""
+    if p.ending and p.state not in (State.RUNNING, State.EXITED):
+        return end(tx, p, TERM_CODE, "", "terminated", settings)
+    return p
+
+
+def deliver(tx: Tx, p: Process, settings: Settings) -> Process:
+    """Give the oldest unread message to a process that waits for one in `receive`."""
+    call = next((c for c in p.calls if c.state is CallState.WAITING and c.on == "message"), None)
+    if call is None or not (mail := mailbox.unread(tx, p, 1)):
+        return p
+    return return_call(tx, p, call, letter(tx, mail[0]), settings, mailbox.consume(tx, mail))
+
+
+def letter(tx: Tx, mail: mailbox.Mail) -> str:
+    """A message as `receive` gives it: who sent it, and the text."""
+    message = msgspec.json.decode(pages.get(tx, mail.page), type=Message)
+    return f"from {mail.sender}: {message.text}"
+
+
+def end(tx: Tx, p: Process, code: int, result: str, detail: str, settings: Settings) -> Process:
+    """The end of a process: code, result, and why. A model call in flight is posted whole (it may have run)."""
+    if p.asking:
+        ledger.post(tx, p.accounts, p.asking.hold, None)
+    flying = [c.tool for c in p.calls if c.state in (CallState.IN_FLIGHT, CallState.IN_DOUBT)]
+    if flying:
+        detail = f"{detail}; in flight, may have happened: {', '.join(flying)}".removeprefix("; ")
+    page = pages.put(tx, "result", result.encode()) if result else ""
+    timers.disarm(tx, p.pid)
+    after = tx.happen(p, Exited(code=code, result=page, detail=detail))
+    share_room(tx, p.accounts)
+    if p.parent and (parent := tx.process(p.parent)):
+        _tell_parent(tx, parent, settings)
+    return after
+
+
+def _tell_parent(tx: Tx, parent: Process, settings: Settings) -> None:
+    for call in parent.calls:
+        if call.state is CallState.WAITING and call.on == "child":
+            if text := awaited(tx, parent, call.id, call.tool, arguments_of(tx, parent, call), late=False):
+                parent = return_call(tx, parent, call, text, settings)
+
+
+def awaited(tx: Tx, parent: Process, call_id: str, tool: str, arguments: dict[str, Any], *, late: bool) -> str:
+    """The results that a `wait` (JSON) or a `spawn_each` (a Markdown list, in the order of the items) waits for.
+
+    Empty while some are missing, unless `late`: then those say how they stand.
+    """
+    if tool == "spawn_each":
+        if not late and tx.one("process_spawned_alive", parent.pid, call_id):
+            return ""
+        return "\n".join(_line_of(tx, child) for child in tx.processes("process_spawned", parent.pid, call_id))
+    pids = arguments.get("pids")
+    children = [c for c in tx.processes("process_children", parent.pid) if pids is None or c.pid in pids]
+    if not late and any(c.state is not State.EXITED for c in children):
+        return ""
+    return msgspec.json.format(msgspec.json.encode([_told(tx, child) for child in children])).decode()
+
+
+def _line_of(tx: Tx, child: Process) -> str:
+    """A list item: what the child was spawned for, and its result (below it, indented, when it has several lines)."""
+    told = _told(tx, child)
+    text = told["result"] if told.get("exit_code") == 0 else f"(no result: {told.get('reason') or told['exit_code']})"
+    lines = str(text).strip().splitlines() or [""]
+    body = f" {lines[0]}" if len(lines) == 1 else "".join(f"\n  {line}" for line in lines)
+    return f"- **{child.item}**:{body}"
+
+
+def _told(tx: Tx, child: Process) -> dict[str, Any]:
+    told: dict[str, Any] = {"pid": child.pid}
+    if child.exit_code is None:
+        return told | {"state": child.state.value, "reason": child.reason}
+    result = pages.get(tx, child.result).decode() if child.result else ""
+    return told | {"exit_code": child.exit_code, "result": result} | ({"reason": child.detail} if child.detail else {})
+
+
+def share_room(tx: Tx, accounts: tuple[int, ...]) -> None:
+    """Wake the first process that waits for room of one of these accounts, when there is room for it now."""
+    for account in accounts:
+        row = tx.one("process_quota_next", account)
+        waiter = tx.process(row[0]) if row else None
+        if waiter and ledger.refusal(ledger.limits(tx, waiter.accounts), waiter.wanted) is None:
+            tx.happen(waiter, Woken())

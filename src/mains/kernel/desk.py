@@ -1,0 +1,176 @@
+"""The desk: what may be asked of a kernel from outside. It implements `ports.Control`.
+
+It reads files and prepares orders off the event loop, lets the kernel commit them, and reads answers back. Nothing is
+started, changed or half done when anything about an order is wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mains.errors import JournalError, UsageError
+from mains.kernel import orders, pages, views
+from mains.kernel.birth import Birth, Route
+from mains.kernel.journal import Journal
+from mains.kernel.main import Kernel
+from mains.kernel.ports import EngineState, Notice, Outcome, ProcessView, Signal
+from mains.kernel.process import Process, State
+from mains.program import Bound, Tree, bind, load_tree
+
+T = TypeVar("T")
+
+
+class Desk:
+    """The outside of a kernel. `force` gives the route to an engine that a caller names."""
+
+    def __init__(self, kernel: Kernel, force: Callable[[str], Route]) -> None:
+        self._kernel = kernel
+        self._force = force
+
+    async def spawn(
+        self,
+        program: str | Path,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        key: str = "",
+        budget: int | None = None,
+        engine: str = "",
+        workspace: str = "",
+        cwd: str = "",
+        paused: bool = False,
+    ) -> int:
+        """Start a process; its pid (see `ports.Control`)."""
+        if budget is not None and budget <= 0:
+            raise UsageError(f"a budget is a number of tokens above zero, not {budget}")
+        start = Path(cwd) if cwd else Path.cwd()
+        tree, bound = await asyncio.to_thread(self._prepare, start / program, inputs or {}, start)
+        root = tree.program
+        birth = Birth(
+            program=root,
+            programs=tree.programs,
+            inputs=bound,
+            route=self._force(engine) if engine else self._kernel.world.route(root.model),
+            engine_forced=bool(engine),
+            workspace=str((start / workspace).resolve()) if workspace else "",
+            budget=budget,
+            key=key,
+            paused=paused,
+        )
+        world = self._kernel.world
+        return await self._kernel.order(lambda tx: orders.spawn(tx, world, birth), "spawn")
+
+    def _prepare(self, path: Path, inputs: Mapping[str, Any], start: Path) -> tuple[Tree, tuple[Bound, ...]]:
+        settings = self._kernel.settings
+        tree = load_tree(path, settings)
+        return tree, bind(tree.program, inputs, settings, start)
+
+    async def ps(self, *, every: bool = False) -> list[ProcessView]:
+        """The processes that have not ended, or every one."""
+        query = "process_all" if every else "process_live"
+        return [views.view(p) for p in await self._read(self._kernel.journal.processes, query)]
+
+    async def show(self, pid: int) -> dict[str, Any]:
+        """Everything about one process."""
+        journal = self._kernel.journal
+        return await self._read(lambda: views.show(journal, views.present(journal, pid)))
+
+    async def outcome(self, pid: int) -> Outcome:
+        """How the process stands now."""
+        return await self._read(lambda: self._outcome(views.present(self._kernel.journal, pid)))
+
+    def _outcome(self, p: Process, why: str = "") -> Outcome:
+        journal = self._kernel.journal
+        program = self._kernel.world.program(pages.read(journal, p.program))
+        return views.outcome(journal, p, program, why)
+
+    async def wait(self, pid: int, timeout_s: float | None = None) -> Outcome:
+        """Wait until the process has ended or cannot go on by itself; on time-out, how it stands."""
+        journal, waits = self._kernel.journal, self._kernel.waits
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while True:
+                    ticket = waits.ticket(pid)  # before the look, so that no change falls between
+                    try:
+                        p = await self._read(views.present, journal, pid)
+                        why = await self._read(views.stuck, journal, p)
+                        if p.state is State.EXITED or why:
+                            return await self._read(self._outcome, p, why)
+                        if self._kernel.halted.is_set():
+                            raise JournalError("the kernel halts")
+                        await ticket
+                    finally:
+                        waits.discard(pid, ticket)
+        return await self.outcome(pid)
+
+    async def send(self, pid: int, text: str, key: str = "") -> int:
+        """Put a message into the mailbox of a process; the message's number."""
+        world = self._kernel.world
+        return await self._kernel.order(lambda tx: orders.send(tx, world, pid, "a person", text, key), "send")
+
+    async def answer(self, pid: int, text: str) -> None:
+        """Answer a question of `ask`, or decide a call in doubt."""
+        world = self._kernel.world
+        await self._kernel.order(lambda tx: orders.answer(tx, world, pid, text), "answer")
+
+    async def signal(self, pid: int, signal: Signal) -> list[int]:
+        """Send a signal to a process and all below it; the pids that it changed."""
+        return await self._kernel.signal(pid, signal)
+
+    async def fork(self, pid: int) -> int:
+        """A new process with the context of `pid` as of its last whole turn; its pid."""
+        world = self._kernel.world
+        return await self._kernel.order(lambda tx: orders.fork_of(tx, world, pid), "fork")
+
+    def watch(self, pid: int | None = None) -> AsyncIterator[Notice]:
+        """What happens from now on, of one process or of all."""
+        return self._kernel.watchers.watch(pid or 0)
+
+    async def history(self, pid: int, after_seq: int = 0) -> list[Notice]:
+        """The events of one process after `after_seq`, oldest first."""
+        journal = self._kernel.journal
+        await self._read(views.present, journal, pid)
+        return await self._read(views.history, journal, pid, after_seq)
+
+    async def below(self, pid: int) -> list[ProcessView]:
+        """A process and all below it, ended ones too, by pid."""
+        journal = self._kernel.journal
+
+        def read() -> list[ProcessView]:
+            pids = [row[0] for row in journal.rows("process_tree_below", pid)]
+            return [views.view(views.present(journal, each)) for each in [pid, *pids]]
+
+        return await self._read(read)
+
+    # what the daemon that serves this desk asks besides
+
+    @property
+    def journal(self) -> Journal:
+        """The journal, for those who verify and export it."""
+        return self._kernel.journal
+
+    @property
+    def halted(self) -> asyncio.Event:
+        """Set when the kernel has halted; `failure` says why, when it was by itself."""
+        return self._kernel.halted
+
+    @property
+    def failure(self) -> JournalError | None:
+        """Why the kernel halted by itself."""
+        return self._kernel.failure
+
+    def busy(self) -> bool:
+        """Whether anything is runnable, at work, or will wake by time."""
+        return self._kernel.busy()
+
+    def engines(self) -> list[EngineState]:
+        """How each engine is."""
+        return self._kernel.engines()
+
+    @staticmethod
+    async def _read(reader: Callable[..., T], *arguments: Any) -> T:
+        """Read off the event loop: a large table must not hold up the turns."""
+        return await asyncio.to_thread(reader, *arguments)

@@ -1,0 +1,101 @@
+"""Frames in memory: the contexts of processes that are at work, read from the page store when first needed.
+
+A cache, never a truth: what is missing is read again, and it is bounded in bytes (least recently used goes first).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+import msgspec
+
+from mains.kernel import pages
+from mains.kernel.birth import World
+from mains.kernel.journal import Journal
+from mains.kernel.ports import Message, Request, Sampling, Tool
+from mains.kernel.process import Call, Process
+from mains.kernel.verdict import Toolbox
+from mains.program import Program
+from mains.settings import Settings
+
+_message = msgspec.json.Decoder(Message)
+_tools = msgspec.json.Decoder(tuple[Tool, ...])
+_BOXES_MAX = 1_000
+
+
+class Frame:
+    """What one process has in mind, with its program and tools."""
+
+    __slots__ = ("box", "bytes", "messages", "program")
+
+    def __init__(self, program: Program, box: Toolbox) -> None:
+        self.program = program
+        self.box = box
+        self.messages: list[Message] = []
+        self.bytes = 0
+
+    def request(self, p: Process) -> Request:
+        """The model call of a process whose intent is recorded."""
+        assert p.asking is not None
+        return Request(
+            messages=tuple(self.messages),
+            output_tokens_max=p.asking.output_tokens_max,
+            tools=self.box.tools,
+            output=self.program.output,
+            model=p.model,
+            sampling=Sampling(temperature=self.program.temperature),
+            key=f"{p.pid}-{p.turn + 1}-{p.asking.attempt}",
+        )
+
+
+class Frames:
+    """The frames of processes at work."""
+
+    def __init__(self, journal: Journal, world: World, settings: Settings) -> None:
+        self._journal = journal
+        self._world = world
+        self._bytes_max = settings.frame_cache_bytes
+        self._frames: OrderedDict[int, Frame] = OrderedDict()
+        self._boxes: dict[tuple[str, str], tuple[Program, Toolbox]] = {}
+        self._bytes = 0
+
+    def of(self, p: Process) -> Frame:
+        """The frame of a process as it stands (its record must be committed)."""
+        frame = self._frames.pop(p.pid, None) or Frame(*self._box(p))
+        self._frames[p.pid] = frame
+        if len(frame.messages) < p.length:
+            self._read(p, frame)
+        while self._bytes > self._bytes_max and len(self._frames) > 1:
+            _, oldest = self._frames.popitem(last=False)
+            self._bytes -= oldest.bytes
+        return frame
+
+    def _read(self, p: Process, frame: Frame) -> None:
+        for data in pages.read_context(self._journal, p.pid, len(frame.messages)):
+            frame.messages.append(_message.decode(data))
+            frame.bytes += len(data)
+            self._bytes += len(data)
+
+    def drop(self, pid: int) -> None:
+        """Forget a process."""
+        frame = self._frames.pop(pid, None)
+        if frame:
+            self._bytes -= frame.bytes
+
+    def arguments(self, p: Process, call: Call) -> dict[str, Any]:
+        """The arguments of an open call of a process."""
+        reply = _message.decode(pages.read(self._journal, p.reply))
+        arguments: dict[str, Any] = msgspec.json.decode(reply.calls[call.index].arguments)
+        return arguments
+
+    def _box(self, p: Process) -> tuple[Program, Toolbox]:
+        """Program and toolbox, shared by all processes that have the same."""
+        key = (p.program, p.tools)
+        if key not in self._boxes:
+            if len(self._boxes) >= _BOXES_MAX:
+                self._boxes.clear()
+            program = self._world.program(pages.read(self._journal, p.program))
+            tools = _tools.decode(pages.read(self._journal, p.tools))
+            self._boxes[key] = (program, Toolbox(tools, program.output))
+        return self._boxes[key]

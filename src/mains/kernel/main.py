@@ -1,0 +1,384 @@
+"""The kernel: boot, recover, step, signal, halt. Read this first.
+
+A turn is four steps: choose -> record the intent -> act -> record the result. What is decided stands in `turns.py`
+(operations on a transaction), what leaves the kernel in `acts.py`; this file joins them, and keeps in memory who is at
+work. Memory follows the disk: `_committed` gets every process that a commit changed, and from its state alone decides
+who is queued, interrupted or told.
+
+Obligations: no act without a committed intent; every act has a time limit; a turn that fails in a way that nobody
+foresaw stops its process and no other; when the journal fails, the kernel halts and nobody is told a lie.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from mains.errors import DeviceError, DiskFullError, EngineError, JournalError, KernelPanic, MainsError, Spent
+from mains.kernel import audit, orders, recovery, timers, turns
+from mains.kernel.acts import Acts
+from mains.kernel.birth import Route, World
+from mains.kernel.clock import Clock
+from mains.kernel.frames import Frame, Frames
+from mains.kernel.journal import Batch, Journal, Tx
+from mains.kernel.ports import Device, Engine, EngineState, NoProbe, Notice, Probe, Signal
+from mains.kernel.process import Call, CallState, Process, State
+from mains.kernel.scheduler import Lane
+from mains.kernel.verdict import judge
+from mains.kernel.watch import Waits, Watchers
+from mains.settings import Settings
+
+T = TypeVar("T")
+_DISK_PAUSE_MS = 1_000
+_NAP_MS_MAX = 15_000
+
+
+class Kernel:
+    """A kernel over one home. `async with Kernel(...) as kernel` boots and recovers, and halts at the end."""
+
+    def __init__(
+        self,
+        path: Path,
+        settings: Settings,
+        clock: Clock,
+        engines: Mapping[str, Engine],
+        devices: Sequence[Device],
+        route: Callable[[tuple[str, ...]], Route],
+        *,
+        workspaces: Path,
+        chance: random.Random,
+        probe: Probe | None = None,
+    ) -> None:
+        self.settings = settings
+        self._path = path
+        self._clock = clock
+        self._chance = chance
+        self._probe = probe or NoProbe()
+        self._acts = Acts(engines, devices, settings, self._probe)
+        self.world = World(settings, self._acts.tools, route, workspaces)
+        self._lanes = {name: Lane(engine.slots) for name, engine in engines.items()}
+        self._turns: set[asyncio.Task[None]] = set()  # turns at work
+        self._sides: set[asyncio.Task[None]] = set()  # the clockwork, and the grace of TERM
+        self._acting: dict[int, asyncio.Task[Any]] = {}  # who waits for an engine or a device
+        self._ending: set[int] = set()  # whose model call was interrupted by TERM
+        self.watchers = Watchers(settings)
+        self.waits = Waits()
+        self._look_at_clock = asyncio.Event()
+        self._due_ms: int | None = None  # when the clockwork looks next
+        self._failure: JournalError | None = None
+        self.halted = asyncio.Event()
+
+    # boot, recover, halt
+
+    async def __aenter__(self) -> Self:
+        self.journal = Journal(self._path, self.settings, self._clock.now_ms, self._committed, self._probe)
+        self._frames = Frames(self.journal, self.world, self.settings)
+        self._group = await asyncio.TaskGroup().__aenter__()
+        booted = False
+        try:
+            if faults := audit.replay(self.journal):
+                hint = "`mains journal verify` lists every fault"
+                raise JournalError(f"{self._path}: {faults[0]} ({len(faults)} faults)", hint=hint)
+            await self.journal.commit(recovery.boot, "boot")
+            await self._recover()
+            self._side(self._run_timers())
+            booted = True
+        finally:
+            if not booted:
+                await self._close(None)
+        return self
+
+    async def _recover(self) -> None:
+        """Those who were mid-turn first; then everybody who is ready is queued, and the scheduler paces them."""
+        pids = [row[0] for row in self.journal.rows("process_pids_in", State.RUNNING)]
+        most = self.settings.wakes_per_commit_max
+        for start in range(0, len(pids), most):
+            chunk = pids[start : start + most]
+            await self.journal.commit(partial(recovery.recover, world=self.world, pids=chunk), "recover")
+        for p in self.journal.processes("process_in", State.READY):
+            self._queue(p)
+        self._pump()
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self.halted.set()
+        await self._close(error if isinstance(error, asyncio.CancelledError) else None)
+
+    async def _close(self, cancelled: BaseException | None) -> None:
+        """End everything that runs, note the halt, free engines and devices. Calls in flight are in doubt."""
+        for task in [*self._turns, *self._sides]:
+            task.cancel()
+        try:
+            await self._group.__aexit__(type(cancelled) if cancelled else None, cancelled, None)
+            if self._failure is None:
+                await self.journal.commit(recovery.halt, "halt")
+        finally:
+            self.watchers.close()
+            self.waits.wake_all()
+            self.journal.close()
+            await self._acts.close()
+
+    def _halt(self, error: JournalError) -> None:
+        """The journal has failed: no act, no word to anybody from here on. Whoever serves us watches `halted`."""
+        self._failure = self._failure or error
+        self.halted.set()
+        self.waits.wake_all()
+
+    # the step
+
+    def _pump(self) -> None:
+        """Give every free slot of every lane to whom the scheduler chooses."""
+        if self.halted.is_set():
+            return
+        now_ms = self._clock.now_ms()
+        for lane in self._lanes.values():
+            while (pid := lane.choose(now_ms)) is not None:
+                self._start(pid, self._model_turn(pid, lane))
+
+    async def _model_turn(self, pid: int, lane: Lane) -> None:
+        """(chosen) -> record the intent -> act -> record the result."""
+        try:
+            p = await self.journal.commit(lambda tx: turns.begin(tx, self.world, pid), "begin")
+            if p is None or p.asking is None:
+                return
+            frame = self._frames.of(p)
+            record = await self._ask(p, frame, lane)
+        finally:
+            lane.release(pid)
+            self._pump()
+        after = await self._recorded(*record)
+        if after is not None and after.state is State.RUNNING:
+            await self._call_devices(after)
+
+    async def _ask(self, p: Process, frame: Frame, lane: Lane) -> tuple[Callable[[Tx], Process | None], str]:
+        """Make the model call; the operation that records how it went, and its name."""
+        assert p.asking is not None
+        hold, attempt, turn = p.asking.hold, p.asking.attempt, p.turn + 1
+
+        def delta(text: str) -> None:
+            self.watchers.tell(Notice(kind="delta", pid=p.pid, turn=turn, attempt=attempt, text=text))
+
+        task = self._acting[p.pid] = _this_task()
+        try:
+            reply = await self._acts.ask(p, frame.request(p), delta)
+        except EngineError as error:
+            failure, backoff_ms = error, self._backoff_ms(lane, attempt, error)
+            return lambda tx: turns.failed(tx, self.world, p.pid, hold, failure, backoff_ms), "failed"
+        except asyncio.CancelledError:
+            if p.pid not in self._ending:
+                raise
+            task.uncancel()
+            stopped = EngineError("interrupted", retryable=False, spent=Spent.UNKNOWN)
+            return lambda tx: turns.failed(tx, self.world, p.pid, hold, stopped, 0), "failed"
+        finally:
+            del self._acting[p.pid]
+            self._ending.discard(p.pid)
+        verdict = judge(reply, turn, frame.box, self.settings)
+        return lambda tx: turns.replied(tx, self.world, p.pid, hold, verdict, reply.usage, frame.box), "replied"
+
+    def _backoff_ms(self, lane: Lane, attempt: int, error: EngineError) -> int:
+        """Exponential back-off with jitter; a backend's own wish (Retry-After) closes its lane for everybody."""
+        ceiling_ms = min(self.settings.retry_ceiling_ms, self.settings.retry_base_ms * (1 << (attempt - 1)))
+        backoff_ms = round(ceiling_ms * (0.5 + self._chance.random() / 2))
+        if error.retry_after_s <= 0:
+            return backoff_ms
+        wish_ms = min(round(error.retry_after_s * 1_000), self.settings.retry_after_ceiling_ms)
+        lane.closed_until_ms = max(lane.closed_until_ms, self._clock.now_ms() + wish_ms)
+        self._look_at_clock.set()
+        return max(backoff_ms, wish_ms)
+
+    async def _device_turn(self, pid: int) -> None:
+        """Issue calls that were left pending (by a pause, or by a decision about a doubt)."""
+        p = await self.journal.commit(lambda tx: turns.begin(tx, self.world, pid), "begin")
+        if p is not None and p.state is State.RUNNING:
+            await self._call_devices(p)
+
+    async def _call_devices(self, p: Process) -> None:
+        """Issue the calls in flight side by side, and those that their results bring, until none is left."""
+        latest, started = p, set[str]()
+        flying: set[asyncio.Task[Process | None]] = set()
+        self._acting[p.pid] = _this_task()
+        try:
+            while True:
+                for call in latest.calls:
+                    if call.state is CallState.IN_FLIGHT and call.id not in started:
+                        started.add(call.id)
+                        flying.add(asyncio.create_task(self._call_device(latest, call)))
+                if not flying:
+                    return
+                done, flying = await asyncio.wait(flying, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    latest = task.result() or latest
+        finally:
+            del self._acting[p.pid]
+            for task in flying:
+                task.cancel()
+            await asyncio.gather(*flying, return_exceptions=True)
+
+    async def _call_device(self, p: Process, call: Call) -> Process | None:
+        """One device call and the record of its result."""
+        try:
+            text = await self._acts.call(p, call, self._frames.arguments(p, call))
+        except DeviceError as error:
+            why = str(error)
+            if not call.repeatable:
+                return await self._recorded(lambda tx: turns.doubted(tx, self.world, p.pid, (call.id,), why), "doubted")
+            text = f"error: {why}"
+        return await self._recorded(lambda tx: turns.returned(tx, self.world, p.pid, call.id, text), "returned")
+
+    async def _recorded(self, op: Callable[[Tx], T], name: str) -> T:
+        """Commit what has happened already: a full disk is waited for (`disk_full_wait_s`), then the kernel halts."""
+        waited_ms = 0
+        while True:
+            try:
+                return await self.journal.commit(op, name)
+            except DiskFullError as error:
+                if waited_ms >= self.settings.disk_full_wait_s * 1_000:
+                    self._halt(error)
+                    raise
+            await self._clock.wait_ms(_DISK_PAUSE_MS)
+            waited_ms += _DISK_PAUSE_MS
+
+    # who is at work
+
+    def _start(self, pid: int, turn: Coroutine[Any, Any, None]) -> None:
+        task = self._group.create_task(self._guard(pid, turn))
+        self._turns.add(task)
+        task.add_done_callback(self._turns.discard)
+
+    def _side(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._group.create_task(work)
+        self._sides.add(task)
+        task.add_done_callback(self._sides.discard)
+
+    async def _guard(self, pid: int, turn: Coroutine[Any, Any, None]) -> None:
+        """The end of a turn: whatever went wrong becomes the record of its process, and touches no other."""
+        try:
+            await turn
+        except JournalError as error:
+            if not isinstance(error, DiskFullError):
+                self._halt(error)
+        except KernelPanic:
+            raise
+        except Exception as error:  # noqa: BLE001 - the one place: a turn's end becomes its process's record
+            await self._fault(pid, f"{type(error).__name__}: {error}")
+
+    async def _fault(self, pid: int, detail: str) -> None:
+        try:
+            await self.journal.commit(lambda tx: turns.faulted(tx, self.world, pid, detail), "fault")
+        except JournalError as failure:
+            self._halt(failure)
+
+    # memory follows the disk
+
+    def _committed(self, batch: Batch) -> None:
+        """What a commit changed: queue who is ready, interrupt who ends, tell who waits."""
+        for p in {p.pid: p for p in batch.changed}.values():
+            if p.state is State.READY:
+                self._queue(p)
+            elif p.engine in self._lanes:
+                self._lanes[p.engine].discard(p.pid)
+            if p.state is State.EXITED:
+                self._frames.drop(p.pid)
+                self._interrupt(p.pid)
+            elif p.ending and p.asking:
+                self._ending.add(p.pid)
+                self._interrupt(p.pid)
+        self.watchers.commit(batch.notices)
+        self.waits.commit(batch.changed)
+        if batch.armed_ms is not None and (self._due_ms is None or batch.armed_ms < self._due_ms):
+            self._look_at_clock.set()
+        self._pump()
+
+    def _interrupt(self, pid: int) -> None:
+        """Cancel the act that a process is in, if it is in one."""
+        if task := self._acting.get(pid):
+            task.cancel()
+
+    def _queue(self, p: Process) -> None:
+        """A READY process: pending device calls go out at once, a model call waits in its engine's lane."""
+        if self.halted.is_set():
+            return
+        if any(c.state is CallState.PENDING for c in p.calls):
+            self._start(p.pid, self._device_turn(p.pid))
+        elif p.engine in self._lanes:
+            self._lanes[p.engine].add(p.pid, p.band)
+        else:
+            self._start(p.pid, self._fault(p.pid, f"the engine `{p.engine}` is not configured (`mains engine ls`)"))
+
+    async def _run_timers(self) -> None:
+        """Fire what is due, open lanes that were closed; sleep until the next time, or until an earlier one comes up.
+
+        Naps are short (`_NAP_MS_MAX`): a machine that slept has a wall clock that jumped, and timers that are due.
+        """
+        while True:
+            self._look_at_clock.clear()
+            now_ms = self._clock.now_ms()
+            due_ms = timers.next_due_ms(self.journal)
+            if due_ms is not None and due_ms <= now_ms:
+                await self._recorded(lambda tx: turns.fire(tx, self.world), "fire")
+                continue
+            self._pump()
+            closed = [lane.closed_until_ms for lane in self._lanes.values() if lane.closed_until_ms > now_ms]
+            self._due_ms = min([now_ms + _NAP_MS_MAX, *closed, *([] if due_ms is None else [due_ms])])
+            await self._nap(self._due_ms - now_ms)
+
+    async def _nap(self, span_ms: int) -> None:
+        looks = [
+            asyncio.create_task(self._look_at_clock.wait()),
+            asyncio.create_task(self._clock.wait_ms(span_ms)),
+        ]
+        try:
+            await asyncio.wait(looks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for look in looks:
+                look.cancel()
+
+    # what the desk asks
+
+    @property
+    def failure(self) -> JournalError | None:
+        """Why the kernel halted by itself."""
+        return self._failure
+
+    def engines(self) -> list[EngineState]:
+        """How each engine is."""
+        return [engine.state() for engine in self._acts.engines.values()]
+
+    async def order(self, op: Callable[[Tx], T], name: str) -> T:
+        """Commit an order from outside. Raises what it raises, and JournalError when the kernel has halted."""
+        if self._failure is not None:
+            raise self._failure
+        return await self.journal.commit(op, name)
+
+    async def signal(self, pid: int, sign: Signal) -> list[int]:
+        """Send a signal to a process and all below it. TERM becomes KILL after `term_grace_s`."""
+        changed = await self.order(lambda tx: orders.signal(tx, self.world, pid, sign), "signal")
+        if sign is Signal.TERM:
+            for each in changed:
+                self._side(self._grace(each))
+        return changed
+
+    async def _grace(self, pid: int) -> None:
+        p = self.journal.process(pid)
+        if p is None or p.state is State.EXITED:
+            return
+        await self._clock.wait_ms(round(self.settings.term_grace_s * 1_000))
+        with contextlib.suppress(MainsError):  # it ended meanwhile, or the kernel halts
+            await self.order(lambda tx: orders.signal(tx, self.world, pid, Signal.KILL), "signal")
+
+    def busy(self) -> bool:
+        """Whether anything is runnable, at work, or will wake by time."""
+        working = bool(self._turns) or any(len(lane) for lane in self._lanes.values())
+        return working or timers.next_due_ms(self.journal) is not None
+
+
+def _this_task() -> asyncio.Task[Any]:
+    task = asyncio.current_task()
+    if task is None:
+        raise KernelPanic("a turn runs outside a task")
+    return task

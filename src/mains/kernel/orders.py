@@ -1,0 +1,124 @@
+"""Orders from outside, one transaction each: spawn, send, answer, signal.
+
+Each checks first and raises UsageError, NotFoundError or LimitError; then it writes.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from mains.errors import NotFoundError, UsageError
+from mains.kernel import mailbox
+from mains.kernel.birth import Birth, World, ask_of, bear, fork
+from mains.kernel.calls import KILL_CODE, TERM_CODE, arguments_of, deliver, end, return_call, share_room
+from mains.kernel.event import Answered, Signalled
+from mains.kernel.journal import Tx
+from mains.kernel.ports import Signal
+from mains.kernel.process import CallState, Process, State
+
+
+def present(tx: Tx, pid: int) -> Process:
+    """The process with this pid. Raises NotFoundError."""
+    p = tx.process(pid)
+    if p is None:
+        raise NotFoundError(f"there is no process {pid}", hint="`mains ps --all` lists every process")
+    return p
+
+
+def spawn(tx: Tx, world: World, birth: Birth) -> int:
+    """Start a process, or find the one that has this key already; its pid."""
+    ask = ask_of(birth)
+    if birth.key and (row := tx.one("key_get", birth.key)):
+        if row[1] != ask:
+            raise UsageError(
+                f"the key `{birth.key}` belongs to process {row[0]}, which runs another program or other inputs",
+                hint="take another key, or the same program and inputs",
+            )
+        return int(row[0])
+    pid = bear(tx, world, birth, None).pid
+    if birth.key:
+        tx.run("key_insert", birth.key, pid, ask)
+    return pid
+
+
+def fork_of(tx: Tx, world: World, pid: int) -> int:
+    """Fork a process; the new pid."""
+    return fork(tx, world, present(tx, pid)).pid
+
+
+def send(tx: Tx, world: World, pid: int, sender: str, text: str, key: str) -> int:
+    """Put a message into a mailbox, and hand it over when the process waits for one; the message's number."""
+    if not text:
+        raise UsageError("the message is empty")
+    number, p = mailbox.put(tx, present(tx, pid), sender, text, key, world.settings)
+    deliver(tx, p, world.settings)
+    return number
+
+
+def answer(tx: Tx, world: World, pid: int, text: str) -> None:
+    """Decide a call in doubt (retry, skip, done=JSON), or else answer the oldest open question of `ask`."""
+    p = present(tx, pid)
+    for call in p.calls:
+        if call.state is CallState.IN_DOUBT:
+            _decide(tx, world, p, call.id, text)
+            return
+    for call in p.calls:
+        if call.state is CallState.WAITING and call.on == "human":
+            return_call(tx, p, call, text, world.settings)
+            return
+    raise UsageError(f"process {pid} asks nothing: it is {p.state.value}{f' ({p.reason})' if p.reason else ''}")
+
+
+def _decide(tx: Tx, world: World, p: Process, call_id: str, text: str) -> None:
+    call = next(c for c in p.calls if c.id == call_id)
+    verb, _, value = text.strip().partition("=")
+    if verb == "retry" and not value:
+        tx.happen(p, Answered(calls=(call_id,), by="a person"))
+    elif verb == "skip" and not value:
+        return_call(tx, p, call, "skipped: a person decided that this call is not made again", world.settings)
+    elif verb == "done" and value:
+        return_call(tx, p, call, _done_text(value), world.settings)
+    else:
+        tool = f"{call.tool} {msgspec.json.encode(arguments_of(tx, p, call)).decode()}"
+        raise UsageError(
+            f"process {p.pid} is in doubt about {tool[:300]}: answer `retry`, `skip` or `done=JSON`, not {text[:40]!r}"
+        )
+
+
+def _done_text(value: str) -> str:
+    try:
+        decoded = msgspec.json.decode(value)
+    except msgspec.DecodeError as error:
+        raise UsageError(f"done= needs JSON (a text in quotes): {error}") from error
+    return decoded if isinstance(decoded, str) else value
+
+
+def signal(tx: Tx, world: World, pid: int, sign: Signal) -> list[int]:
+    """Send a signal to a process and all below it, itself first; the pids that it changed."""
+    first = present(tx, pid)
+    if first.state is State.EXITED:
+        raise UsageError(f"process {pid} has exited already (code {first.exit_code})")
+    below = [row[0] for row in tx.run("process_tree_below", pid)]
+    return [each for each in [pid, *below] if _signal(tx, world, each, sign)]
+
+
+def _signal(tx: Tx, world: World, pid: int, sign: Signal) -> bool:
+    p = present(tx, pid)
+    if p.state is State.EXITED:
+        return False
+    if sign is Signal.KILL:
+        end(tx, p, KILL_CODE, "", "killed", world.settings)
+        return True
+    if sign is Signal.TERM and p.state is not State.RUNNING:
+        end(tx, p, TERM_CODE, "", "terminated", world.settings)
+        return True
+    changes = {
+        Signal.TERM: not p.ending,
+        Signal.STOP: not p.paused,
+        Signal.CONT: p.paused or bool(p.fault),
+    }[sign]
+    if changes:
+        tx.happen(p, Signalled(signal=sign.value))
+        if sign is Signal.STOP:
+            share_room(tx, p.accounts)
+    return changes

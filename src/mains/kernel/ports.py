@@ -1,0 +1,316 @@
+"""The kernel's edge: the Protocols it calls out through, and the values that cross.
+
+Engine   runs a model: one call, one attempt; it never retries (the kernel owns the one retry budget)
+Device   offers tools: one call, one answer
+Probe    named points at which a test may stop the world; `NoProbe` does nothing
+Control  what the daemon, the CLI and every server above may ask of a kernel
+
+Values are frozen. Text is Unicode, tokens are counted as the engine counts them, times are milliseconds.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+Schema = dict[str, Any]
+"""A JSON Schema (2020-12), as a plain object."""
+
+
+class ToolCall(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A call that a model asked for. `arguments` is JSON text exactly as the model wrote it: it may be malformed."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class Message(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One message of a frame. `call_id` ties a `tool` message to the call it answers."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    text: str = ""
+    calls: tuple[ToolCall, ...] = ()
+    call_id: str = ""
+    name: str = ""
+
+
+class Tool(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A tool as a model sees it. `read_only` and `idempotent` are facts stated by the user or by Mains itself."""
+
+    name: str
+    description: str
+    parameters: Schema
+    read_only: bool = False
+    idempotent: bool = False
+
+
+class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Tokens of one model call. `input_tokens` includes `cached_tokens` (those the engine did not read again)."""
+
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+
+    @property
+    def total(self) -> int:
+        """What a budget in tokens is charged: input (cached included) and output."""
+        return self.input_tokens + self.output_tokens
+
+
+class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How to draw tokens. None leaves the engine's own default."""
+
+    temperature: float | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+
+
+class Request(msgspec.Struct, frozen=True):
+    """One model call. `output_tokens_max` is what the hold can pay for: the engine must not exceed it.
+
+    `output` is a JSON Schema that the final text must satisfy; an engine that can constrain its sampler does.
+    `key` is unique per attempt: a backend that understands idempotency keys may be given it.
+    """
+
+    messages: tuple[Message, ...]
+    output_tokens_max: int
+    tools: tuple[Tool, ...] = ()
+    output: Schema | None = None
+    model: str = ""
+    sampling: Sampling = Sampling()
+    key: str = ""
+
+
+class Finish(enum.StrEnum):
+    """Why a model stopped."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    CALLS = "calls"
+    REFUSAL = "refusal"
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """What a model answered. `usage` is None when the engine did not report any: then the hold is posted whole."""
+
+    text: str
+    calls: tuple[ToolCall, ...] = ()
+    usage: Usage | None = None
+    finish: Finish = Finish.STOP
+
+
+class EngineState(msgspec.Struct, frozen=True):
+    """How an engine is. `tokens_per_s` is the output speed of its recent calls (0 before the first)."""
+
+    name: str
+    kind: str
+    model: str
+    slots: int
+    busy: int
+    health: str
+    context_tokens: int
+    tokens_per_s: float
+
+
+class Engine(Protocol):
+    """A model behind a door. One `complete` is one attempt; a failure is an EngineError, a timeout too."""
+
+    name: str
+    slots: int
+    context_tokens: int
+
+    async def complete(self, request: Request, on_delta: Callable[[str], None]) -> Reply:
+        """Make the call; `on_delta` gets the text as it comes. Raises EngineError.
+
+        Cancelling the coroutine must stop the work at the engine as far as the engine allows.
+        """
+        ...
+
+    def state(self) -> EngineState:
+        """How the engine is, without asking it (no I/O)."""
+        ...
+
+    async def start(self) -> None:
+        """Get ready for calls (lazy engines do nothing). Raises EngineError or ConfigError."""
+        ...
+
+    async def close(self) -> None:
+        """Stop and free everything."""
+        ...
+
+
+class CallContext(msgspec.Struct, frozen=True):
+    """Who calls a device. `key` is the same when a call is repeated after a crash: an idempotency key."""
+
+    pid: int
+    key: str
+    workspace: Path
+    attempt: int
+
+
+class Done(msgspec.Struct, frozen=True):
+    """A device's answer, as text for the model."""
+
+    text: str
+
+
+class Failed(msgspec.Struct, frozen=True):
+    """A device says no; `text` goes to the model, which may try otherwise. The effect did not happen."""
+
+    text: str
+
+
+class Device(Protocol):
+    """Tools behind a name. A program calls one `device.tool`; a device of one tool may leave that tool's name empty."""
+
+    name: str
+
+    def tools(self) -> Sequence[Tool]:
+        """The tools that the device offers now (names without the device's own)."""
+        ...
+
+    async def call(self, tool: str, arguments: Mapping[str, Any], context: CallContext) -> Done | Failed:
+        """Do it. Raises DeviceError when the device itself broke (the effect may have happened)."""
+        ...
+
+    async def close(self) -> None:
+        """Free everything."""
+        ...
+
+
+class Probe(Protocol):
+    """Named points around every commit and act. Outside tests nothing happens there."""
+
+    def at(self, point: str) -> None:
+        """The kernel stands at `point`. A test may raise here, and the world ends."""
+        ...
+
+
+class NoProbe:
+    """The probe of production: does nothing."""
+
+    def at(self, point: str) -> None:
+        return
+
+
+class ProcessView(msgspec.Struct, frozen=True):
+    """A process as `ps` shows it."""
+
+    pid: int
+    parent: int | None
+    program: str
+    account: str
+    band: str
+    state: str
+    reason: str
+    turns: int
+    tokens: int
+    created_at: str
+    label: str = ""
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """How a process stands or ended, as `run --json` and `wait --json` print it.
+
+    `exit_code` is None while the process has not ended; `reason` says why a stopped one stands.
+    `result` is text, or the value when the program declares `output`.
+    """
+
+    pid: int
+    program: str
+    state: str
+    exit_code: int | None
+    result: Any
+    usage: Usage
+    turns: int
+    reason: str = ""
+
+
+class Signal(enum.StrEnum):
+    """What can be sent to a process and all below it."""
+
+    TERM = "TERM"
+    KILL = "KILL"
+    STOP = "STOP"
+    CONT = "CONT"
+
+
+class Notice(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a watcher sees: a journalled event, or a provisional delta (`seq` 0; `turn`, `attempt` say of what)."""
+
+    kind: str
+    pid: int
+    seq: int = 0
+    at_ms: int = 0
+    turn: int = 0
+    attempt: int = 0
+    text: str = ""
+
+
+class Control(Protocol):
+    """What may be asked of a kernel from above. Raises UsageError, NotFoundError, ProgramError, LimitError."""
+
+    async def spawn(
+        self,
+        program: str | Path,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        key: str = "",
+        budget: int | None = None,
+        engine: str = "",
+        workspace: str = "",
+        cwd: str = "",
+        paused: bool = False,
+    ) -> int:
+        """Start a process; its pid. Nothing is started when anything is wrong.
+
+        `inputs`: name -> text as typed, or a value. `key`: the same key with the same program and inputs gives the
+        existing process. `budget` is in tokens. `engine` overrules the program's model, for its children too.
+        Relative paths start from `cwd` (empty: this process's own folder).
+        """
+        ...
+
+    async def ps(self, *, every: bool = False) -> list[ProcessView]:
+        """The processes that have not ended, or `every` one, by pid."""
+        ...
+
+    async def show(self, pid: int) -> dict[str, Any]:
+        """Everything about one process: its view, inputs, calls, limits, children, context and result."""
+        ...
+
+    async def wait(self, pid: int, timeout_s: float | None = None) -> Outcome:
+        """Wait until the process has ended, or stands STOPPED in doubt, by error or by breaker."""
+        ...
+
+    async def outcome(self, pid: int) -> Outcome:
+        """How the process stands now."""
+        ...
+
+    async def send(self, pid: int, text: str, key: str = "") -> int:
+        """Put a message into the mailbox of a process; the message's number. The same key sends once."""
+        ...
+
+    async def answer(self, pid: int, text: str) -> None:
+        """Answer a question of `ask`, or decide a call in doubt: `retry`, `skip` or `done=JSON`."""
+        ...
+
+    async def signal(self, pid: int, signal: Signal) -> list[int]:
+        """Send a signal to a process and all below it; the pids that it changed."""
+        ...
+
+    async def fork(self, pid: int) -> int:
+        """A new process with the context of `pid` as of its last whole turn; its pid."""
+        ...
+
+    def watch(self, pid: int | None = None) -> AsyncIterator[Notice]:
+        """What happens from now on, of one process or of all. A watcher that is too slow is cut off."""
+        ...
+
+    async def history(self, pid: int, after_seq: int = 0) -> list[Notice]:
+        """The journalled events of one process after `after_seq`, oldest first (at most 10,000)."""
+        ...

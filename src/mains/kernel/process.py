@@ -1,0 +1,174 @@
+"""The process: its record, its states, and the one table of legal transitions. Pure.
+
+A process is a row. Everything about it that may change stands in one frozen `Process`; only an event changes it
+(`event.py`), and its state follows from the rest of the record (`rest`).
+
+    NEW -> READY -> RUNNING -> EXITED           a turn runs while a model or device call is in flight
+             ^  \\      |
+             |   WAITING (timer, message, child, human, quota)
+             +-- STOPPED (paused, in doubt, error, breaker)
+
+Invariants: a state changes only along TRANSITIONS (KernelPanic otherwise); an EXITED process never changes; a turn's
+calls stand in the order the model made them and are closed together, so that a call is never without its result.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+
+class State(enum.StrEnum):
+    """Where a process stands."""
+
+    NEW = "NEW"
+    READY = "READY"
+    RUNNING = "RUNNING"
+    WAITING = "WAITING"
+    STOPPED = "STOPPED"
+    EXITED = "EXITED"
+
+
+_AT_REST = {State.READY, State.RUNNING, State.WAITING, State.STOPPED, State.EXITED}
+TRANSITIONS: dict[State, set[State]] = {
+    State.NEW: {State.READY, State.STOPPED},
+    State.READY: _AT_REST,
+    State.RUNNING: _AT_REST,
+    State.WAITING: _AT_REST - {State.RUNNING},
+    State.STOPPED: _AT_REST - {State.RUNNING},
+    State.EXITED: set(),
+}
+"""Which state may follow which. A process that stays where it is makes no transition (and only READY, RUNNING,
+WAITING and STOPPED may be left and entered again). Nobody starts to run but from READY."""
+
+
+class CallState(enum.StrEnum):
+    """Where one call of a turn stands."""
+
+    PENDING = "pending"
+    IN_FLIGHT = "in flight"
+    WAITING = "waiting"
+    IN_DOUBT = "in doubt"
+    DONE = "done"
+
+
+class Call(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One call of a turn. Its arguments stand in the reply's page at `index`; its result in the page `page`.
+
+    `on` says what a waiting call waits for (timer, message, child, human); `due_ms` bounds that wait (0: no bound).
+    `repeatable`: may be issued again after a crash without asking anybody. `attempt` counts its issues.
+    """
+
+    id: str
+    tool: str
+    index: int
+    state: CallState
+    repeatable: bool = False
+    parallel: bool = False
+    attempt: int = 0
+    on: str = ""
+    due_ms: int = 0
+    page: str = ""
+
+
+class Asking(msgspec.Struct, frozen=True):
+    """A model call in flight: its hold (the hold's number and tokens), the engine, and the attempt."""
+
+    hold: int
+    tokens: int
+    output_tokens_max: int
+    engine: str
+    attempt: int
+
+
+class Process(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A process as it stands. Pages are named by their hash; token counts are what engines reported."""
+
+    # written once, at spawn
+    pid: int
+    parent: int = 0  # 0: none
+    spawned_by: str = ""  # the parent's call that spawned it
+    item: str = ""  # what of the parent's input it was spawned for
+    name: str  # of the program
+    program: str  # page
+    tree: str  # page: the programs it may spawn, by name
+    inputs: str  # page
+    tools: str  # page: the frozen tool list
+    accounts: tuple[int, ...]  # its own, every ancestor's, the home's
+    band: str = "normal"
+    key: str = ""
+    engine: str = ""
+    model: str = ""
+    engine_forced: bool = False  # by whoever ran it: its children run there too
+    reads_mail: bool = False  # it was granted `receive`: messages come when it asks, not by themselves
+    workspace: str = ""
+    depth: int = 0
+    budget: int | None = None
+    reserve_tokens: int = 0  # estimate of the tool list, which every frame carries
+    output_tokens_max: int  # of one model call
+    created_ms: int
+
+    # written by turns
+    state: State = State.NEW
+    reason: str = ""
+    turn: int = 0
+    whole_length: int = 0  # context length before this turn's reply: a fork starts from here
+    whole_tokens: int = 0
+    whole_turn: int = 0
+    length: int = 0  # context entries
+    frame_tokens: int = 0  # estimate of those entries
+    reply: str = ""  # page of the reply whose calls are open
+    calls: tuple[Call, ...] = ()
+    asking: Asking | None = None
+    attempts: int = 0  # of the model call that is being made
+    retry_ms: int = 0  # when it is made again
+    mends: int = 0
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    quota: int = -1  # the account whose room it waits for
+    wanted: int = 0  # tokens that its next hold needs at least
+    mail: int = 0  # unread messages
+    children: int = 0
+
+    # written by signals, faults and the end
+    paused: bool = False
+    ending: bool = False
+    fault: str = ""  # error or breaker
+    detail: str = ""  # the sentence that goes with the reason
+    exit_code: int | None = None
+    result: str = ""  # page
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that it was charged for, its own calls only."""
+        return self.input_tokens + self.output_tokens
+
+
+def rest(process: Process) -> tuple[State, str]:
+    """The state and reason that follow from everything else in the record."""
+    calls = process.calls
+    if process.exit_code is not None:
+        return State.EXITED, ""
+    if process.asking or any(c.state is CallState.IN_FLIGHT for c in calls):
+        return State.RUNNING, "pausing" if process.paused else "ending" if process.ending else ""
+    if process.paused:
+        return State.STOPPED, "paused"
+    if any(c.state is CallState.IN_DOUBT for c in calls):
+        return State.STOPPED, "in doubt"
+    if process.fault:
+        return State.STOPPED, process.fault
+    if process.quota >= 0:
+        return State.WAITING, "quota"
+    if any(c.state is CallState.PENDING for c in calls):
+        return State.READY, ""
+    for call in calls:
+        if call.state is CallState.WAITING:
+            return State.WAITING, call.on
+    if process.retry_ms:
+        return State.WAITING, "timer"
+    return State.READY, ""
+
+
+replace = msgspec.structs.replace

@@ -1,0 +1,130 @@
+-- Named queries: `-- name:` begins one. Parameters are positional.
+
+-- name: event_insert
+INSERT INTO event (seq, at_ms, pid, kind, body, crc) VALUES (?, ?, ?, ?, ?, ?)
+-- name: event_last
+SELECT seq, crc FROM event ORDER BY seq DESC LIMIT 1
+-- name: event_scan
+SELECT seq, at_ms, pid, kind, body, crc FROM event WHERE seq > ? ORDER BY seq
+-- name: event_crc
+SELECT crc FROM event WHERE seq = ?
+-- name: event_of
+SELECT seq, at_ms, pid, kind, body FROM event WHERE pid = ? AND seq > ? ORDER BY seq LIMIT ?
+-- name: event_after
+SELECT seq, at_ms, pid, kind, body FROM event WHERE seq > ? ORDER BY seq LIMIT ?
+
+-- name: process_get
+SELECT body FROM process WHERE pid = ?
+-- name: process_put
+INSERT INTO process (pid, parent, spawned_by, state, reason, quota, seq, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (pid) DO UPDATE SET state = excluded.state, reason = excluded.reason, quota = excluded.quota,
+    seq = excluded.seq, body = excluded.body
+-- name: process_update
+UPDATE process SET state = ?, reason = ?, quota = ?, seq = ?, body = ? WHERE pid = ?
+-- name: process_all
+SELECT body FROM process ORDER BY pid
+-- name: process_live
+SELECT body FROM process WHERE state <> 'EXITED' ORDER BY pid
+-- name: process_in
+SELECT body FROM process WHERE state = ? ORDER BY pid
+-- name: process_pids_in
+SELECT pid FROM process WHERE state = ? ORDER BY pid
+-- name: process_count_live
+SELECT count(*) FROM process WHERE state <> 'EXITED'
+-- name: process_count_busy
+SELECT count(*) FROM process WHERE state IN ('READY', 'RUNNING') OR (state = 'WAITING' AND reason IN ('timer', 'quota', 'child'))
+-- name: process_children
+SELECT body FROM process WHERE parent = ? ORDER BY pid
+-- name: process_spawned
+SELECT body FROM process WHERE parent = ? AND spawned_by = ? ORDER BY pid
+-- name: process_spawned_alive
+SELECT pid FROM process WHERE parent = ? AND spawned_by = ? AND state IN ('NEW', 'READY', 'RUNNING', 'WAITING', 'STOPPED')
+LIMIT 1
+-- name: process_tree_below
+WITH RECURSIVE below (pid) AS (
+    SELECT pid FROM process WHERE parent = ?
+    UNION ALL SELECT process.pid FROM process JOIN below ON process.parent = below.pid)
+SELECT pid FROM below ORDER BY pid
+-- name: process_quota_next
+SELECT pid FROM process WHERE quota = ? ORDER BY pid LIMIT 1
+-- name: process_changed
+SELECT body FROM process WHERE seq > ?
+
+-- name: key_get
+SELECT pid, ask FROM process_key WHERE key = ?
+-- name: key_insert
+INSERT INTO process_key (key, pid, ask) VALUES (?, ?, ?)
+
+-- name: checkpoint_copy
+INSERT INTO checkpoint (pid, body) SELECT pid, body FROM process WHERE seq > ?
+ON CONFLICT (pid) DO UPDATE SET body = excluded.body
+-- name: checkpoint_get
+SELECT body FROM checkpoint WHERE pid = ?
+-- name: counter_get
+SELECT value FROM counter WHERE name = ?
+-- name: counter_put
+INSERT INTO counter (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value
+
+-- name: page_insert
+INSERT INTO page (hash, kind, bytes) VALUES (?, ?, ?) ON CONFLICT (hash) DO NOTHING
+-- name: page_get
+SELECT bytes FROM page WHERE hash = ?
+-- name: page_scan
+SELECT hash, bytes FROM page
+-- name: context_insert
+INSERT INTO context (pid, position, page) VALUES (?, ?, ?)
+-- name: context_pages
+SELECT page FROM context WHERE pid = ? AND position < ? ORDER BY position
+-- name: context_get
+SELECT page.bytes FROM context JOIN page ON page.hash = context.page
+WHERE context.pid = ? AND context.position >= ? ORDER BY context.position
+-- name: context_hashes
+SELECT context.page, page.kind, length(page.bytes) FROM context LEFT JOIN page ON page.hash = context.page
+WHERE context.pid = ? ORDER BY context.position
+-- name: context_missing
+SELECT context.pid, context.position FROM context LEFT JOIN page ON page.hash = context.page WHERE page.hash IS NULL
+-- name: context_counts
+SELECT pid, count(*), min(position), max(position) FROM context GROUP BY pid
+
+-- name: message_insert
+INSERT INTO message (pid, sender, page, key) VALUES (?, ?, ?, ?)
+-- name: message_by_key
+SELECT id FROM message WHERE pid = ? AND key = ?
+-- name: message_unread
+SELECT id, sender, page FROM message WHERE pid = ? AND consumed = 0 ORDER BY id LIMIT ?
+-- name: message_consume
+UPDATE message SET consumed = 1 WHERE id = ?
+
+-- name: timer_insert
+INSERT INTO timer (due_ms, pid, call) VALUES (?, ?, ?) ON CONFLICT DO NOTHING
+-- name: timer_next
+SELECT due_ms FROM timer ORDER BY due_ms LIMIT 1
+-- name: timer_due
+SELECT due_ms, pid, call FROM timer WHERE due_ms <= ? ORDER BY due_ms, pid LIMIT ?
+-- name: timer_delete
+DELETE FROM timer WHERE due_ms = ? AND pid = ? AND call = ?
+-- name: timer_delete_pid
+DELETE FROM timer WHERE pid = ?
+
+-- name: account_insert
+INSERT INTO account (id, parent, tokens_max) VALUES (?, ?, ?)
+-- name: account_get
+SELECT tokens_max, held, posted, overrun FROM account WHERE id = ?
+-- name: account_move
+UPDATE account SET held = held + ?, posted = posted + ?, overrun = overrun + ? WHERE id = ?
+-- name: account_all
+SELECT id, parent, tokens_max, held, posted, overrun FROM account ORDER BY id
+-- name: hold_insert
+INSERT INTO hold (account, tokens, engine, state, at_ms) VALUES (?, ?, ?, 'dispatched', ?)
+-- name: hold_get
+SELECT account, tokens, state FROM hold WHERE id = ?
+-- name: hold_end
+UPDATE hold SET state = ? WHERE id = ? AND state = 'dispatched'
+-- name: hold_all
+SELECT id, account, tokens, state FROM hold ORDER BY id
+-- name: entry_insert
+INSERT INTO entry (hold, kind, debit, credit, tokens, at_ms) VALUES (?, ?, ?, ?, ?, ?)
+-- name: entry_all
+SELECT hold, kind, debit, credit, tokens FROM entry ORDER BY id
+-- name: pid_last
+SELECT coalesce(max(pid), 0) FROM process

@@ -1,0 +1,45 @@
+"""Recovery: what a kernel does about those who were mid-turn when the one before it died.
+
+Only RUNNING processes are touched. Their model call may have run: its hold is posted whole, and the call is made
+again under a new hold. Their device calls are IN DOUBT (`turns.doubted`).
+"""
+
+from __future__ import annotations
+
+from mains.kernel import ledger
+from mains.kernel.birth import World
+from mains.kernel.calls import finish
+from mains.kernel.event import AskFailed, Faulted, Noted
+from mains.kernel.journal import Tx
+from mains.kernel.process import CallState, State
+from mains.kernel.turns import doubted
+
+_WHY = "the kernel ended while the call was in flight"
+
+
+def recover(tx: Tx, world: World, pids: list[int]) -> None:
+    """Bring these processes, which were RUNNING, to a known state."""
+    for pid in pids:
+        p = tx.process(pid)
+        if p is None or p.state is not State.RUNNING:
+            continue
+        if p.asking:
+            posted = ledger.post(tx, p.accounts, p.asking.hold, None)
+            p = tx.happen(p, AskFailed(hold=p.asking.hold, posted=posted, reason=_WHY))
+            p = finish(tx, p, world.settings)
+            if p.state is not State.EXITED and p.attempts >= world.settings.model_attempts_max:
+                tx.happen(p, Faulted(detail=f"{_WHY}, {p.attempts} times"))
+        flying = tuple(c.id for c in p.calls if c.state is CallState.IN_FLIGHT)
+        if flying:
+            doubted(tx, world, pid, flying, _WHY)
+
+
+def boot(tx: Tx) -> None:
+    """Make the home's accounts, and note the boot."""
+    ledger.open_home(tx)
+    tx.append(0, Noted(text="boot"))
+
+
+def halt(tx: Tx) -> None:
+    """Note an orderly halt."""
+    tx.append(0, Noted(text="halt"))

@@ -1,0 +1,35 @@
+"""Timers: rows that wake a process at a time. A sleeping process costs a row and no memory.
+
+A timer names a process and a call (`""`: the retry of its model call). One that fires for a call that is over does
+nothing. Due times are wall-clock milliseconds, compared with `<=`, so that a clock that jumps forward fires once.
+"""
+
+from __future__ import annotations
+
+from mains.kernel.journal import Journal, Tx
+
+RETRY = ""
+
+
+def arm(tx: Tx, due_ms: int, pid: int, call: str) -> None:
+    """Wake process `pid` for `call` at `due_ms`."""
+    tx.run("timer_insert", due_ms, pid, call)
+    tx.armed_ms = due_ms if tx.armed_ms is None else min(tx.armed_ms, due_ms)
+
+
+def take_due(tx: Tx, most: int) -> list[tuple[int, str]]:
+    """Remove the timers that are due, at most `most`, oldest first: (pid, call) of each."""
+    due = list(tx.run("timer_due", tx.now_ms, most))
+    tx.many("timer_delete", due)
+    return [(pid, call) for _, pid, call in due]
+
+
+def disarm(tx: Tx, pid: int) -> None:
+    """Remove every timer of a process."""
+    tx.run("timer_delete_pid", pid)
+
+
+def next_due_ms(journal: Journal) -> int | None:
+    """When the next timer is due."""
+    rows = journal.rows("timer_next")
+    return int(rows[0][0]) if rows else None

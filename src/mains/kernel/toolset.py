@@ -1,0 +1,97 @@
+"""The toolset: what one program is offered, as tools. Pure.
+
+Syscalls are offered like any other tool; their arguments are constrained to the programs and inputs that the program
+declares, so that an engine that constrains its sampler cannot name another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mains.kernel.context import StoredInput
+from mains.kernel.grants import offered
+from mains.kernel.ports import Schema, Tool
+from mains.program import Program, input_schema
+
+_DAY_S = 86_400
+_SLEEP_S_MAX = 366 * _DAY_S
+
+
+def _object(required: list[str], **properties: Schema) -> Schema:
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+
+
+_SECONDS: Schema = {"type": "number", "minimum": 0, "maximum": _SLEEP_S_MAX}
+_TEXT: Schema = {"type": "string"}
+
+
+def toolset(
+    program: Program, inputs: tuple[StoredInput, ...], programs: dict[str, Program], devices: Sequence[Tool]
+) -> tuple[tuple[Tool, ...], tuple[str, ...]]:
+    """The frozen tool list of a program, sorted by name, and the grants that nothing offers."""
+    return offered(program.tools, _syscalls(program, inputs, programs), devices)
+
+
+def _syscalls(program: Program, inputs: tuple[StoredInput, ...], programs: dict[str, Program]) -> dict[str, Tool]:
+    """The syscalls by name. `spawn` and `spawn_each` are there when their grants name programs."""
+    tools = dict(_PLAIN)
+    files = tuple(file.name for i in inputs for file in i.files)
+    over = tuple(i.name for i in inputs if i.type in ("folder", "json"))
+    names: dict[str, list[str]] = {}
+    for grant in program.tools:
+        names.setdefault(grant.name, []).extend(name for name in grant.arguments if name in programs)
+    if spawned := names.get("spawn"):
+        tools["spawn"] = _spawn_tool(spawned, programs, files)
+    if each := names.get("spawn_each"):
+        tools["spawn_each"] = Tool(
+            "spawn_each",
+            f"Start one process of a program for each item of an input, wait for all, and get their results in order. "
+            f"{_about(each, programs)}",
+            _object(["program", "over"], program={"enum": each}, over={"enum": list(over)} if over else _TEXT),
+        )
+    return tools
+
+
+def _about(names: list[str], programs: dict[str, Program]) -> str:
+    return "Programs: " + "; ".join(f"{name}: {programs[name].description}" for name in names)
+
+
+def _spawn_tool(names: list[str], programs: dict[str, Program], files: tuple[str, ...]) -> Tool:
+    takes: Schema = input_schema(programs[names[0]], files) if len(names) == 1 else {"type": "object"}
+    needed = ["program", "inputs"] if takes.get("required") else ["program"]
+    return Tool(
+        "spawn",
+        f"Start a process of a program and go on; `wait` gives its result. {_about(names, programs)}",
+        _object(needed, program={"enum": names}, inputs=takes),
+    )
+
+
+_PLAIN: dict[str, Tool] = {
+    tool.name: tool
+    for tool in (
+        Tool(
+            "wait",
+            "Wait until child processes have ended and get their results (without `pids`: all children).",
+            _object([], pids={"type": "array", "items": {"type": "integer"}, "minItems": 1}, timeout_s=_SECONDS),
+        ),
+        Tool(
+            "send",
+            "Send a message to another process.",
+            _object(["to", "text"], to={"type": "integer"}, text=_TEXT),
+        ),
+        Tool(
+            "receive",
+            "Wait for the next message from a person or a process (timeout_s 0: only look).",
+            _object([], timeout_s=_SECONDS),
+        ),
+        Tool("sleep", "Sleep for some seconds.", _object(["seconds"], seconds=_SECONDS)),
+        Tool(
+            "ask", "Ask the person in charge a question and wait for the answer.", _object(["question"], question=_TEXT)
+        ),
+        Tool(
+            "exit",
+            "End with a result (text). `results_of` names an earlier call whose result is the result, word for word.",
+            _object([], result=_TEXT, results_of=_TEXT, code={"type": "integer", "minimum": 0, "maximum": 255}),
+        ),
+    )
+}

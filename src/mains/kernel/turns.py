@@ -1,0 +1,284 @@
+"""The operations of a turn. Each runs in one transaction; together they are the only way a turn moves.
+
+    begin     READY -> intent: a model call with its hold, or the device calls that are due
+    replied   the model's reply: settle the hold, do the syscalls, mark the device calls that go out at once
+    failed    the model call failed: settle by what it may have cost; try again later, or stop and say why
+    returned  a device call's result; what is due next goes out in the same commit
+    doubted   a device broke in the middle of a call that may not be repeated
+    fire      timers that are due
+
+An operation that comes too late (its process ended or was answered meanwhile) changes nothing and gives None.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from mains.errors import EngineError, Spent, SyscallError
+from mains.kernel import ledger, mailbox, pages, timers
+from mains.kernel.birth import World
+from mains.kernel.calls import (
+    arguments_of,
+    awaited,
+    end,
+    find,
+    finish,
+    next_calls,
+    result_message,
+    return_call,
+    share_room,
+)
+from mains.kernel.context import cut, tokens_of
+from mains.kernel.event import Answered, Asked, AskFailed, Called, Doubted, Faulted, Refused, Replied, Woken
+from mains.kernel.journal import Tx
+from mains.kernel.ports import Message, Tool, Usage
+from mains.kernel.process import Asking, Call, CallState, Process, State
+from mains.kernel.syscalls import HANDLERS, End, Invocation, Later
+from mains.kernel.verdict import Planned, Toolbox, Verdict
+
+_MAIL_PER_TURN = 32
+
+
+def begin(tx: Tx, world: World, pid: int) -> Process | None:
+    """Record what a READY process does next. None: nothing (it is not READY, or there is no room for its call)."""
+    p = tx.process(pid)
+    if p is None or p.state is not State.READY:
+        return None
+    if any(c.state is CallState.PENDING for c in p.calls):
+        return tx.happen(p, Called(calls=next_calls(p.calls)))
+    if p.turn >= world.settings.turns_max:
+        end(tx, p, 1, "", f"the turn limit is reached ({world.settings.turns_max}, turns_max)", world.settings)
+        return None
+    mail = [] if p.reads_mail else mailbox.unread(tx, p, _MAIL_PER_TURN)
+    read = tuple(m.page for m in mail)
+    tokens = sum(tokens_of(msgspec.json.decode(pages.get(tx, page), type=Message)) for page in read)
+    wanted = p.frame_tokens + p.reserve_tokens + tokens
+    hold = ledger.take(tx, p.accounts, wanted, p.output_tokens_max, world.settings.output_tokens_min, p.engine)
+    if isinstance(hold, ledger.Refusal):
+        quota = -1 if hold.hopeless else hold.limit.account
+        tx.happen(p, Refused(quota=quota, wanted=hold.wanted, detail=hold.text))
+        return None
+    asking = Asking(hold.id, hold.tokens, hold.output_tokens_max, p.engine, p.attempts + 1)
+    if mail:
+        pages.extend(tx, pid, p.length, read)
+    after = tx.happen(p, Asked(asking=asking, pages=read, tokens=tokens, messages=mailbox.consume(tx, mail)))
+    share_room(tx, p.accounts)
+    return after
+
+
+def replied(
+    tx: Tx, world: World, pid: int, hold: int, verdict: Verdict, usage: Usage | None, box: Toolbox
+) -> Process | None:
+    """Record a reply and everything that the kernel can do about it at once."""
+    p = _asking(tx, pid, hold)
+    if p is None:
+        return None
+    charged = ledger.post(tx, p.accounts, hold, usage.total if usage else None)
+    spent = usage or Usage(output_tokens=charged)
+    turn = _Turn(tx, world, p, box)
+    for index, planned in enumerate(verdict.calls):
+        turn.make(index, planned)
+    p, page = turn.process, pages.put_message(tx, verdict.message)
+    after_pages, after_tokens = _mend_pages(tx, verdict)
+    results = [c.page for c in turn.calls]
+    length = p.length
+    p = tx.happen(
+        p,
+        Replied(
+            hold=hold, posted=charged, page=page, tokens=tokens_of(verdict.message) + after_tokens + turn.tokens,
+            calls=tuple(turn.calls), after=after_pages, messages=tuple(turn.messages), mended=verdict.bad,
+            spawned=turn.spawned, input_tokens=spent.input_tokens, cached_tokens=spent.cached_tokens,
+            output_tokens=spent.output_tokens,
+        ),
+    )  # fmt: skip
+    pages.extend(tx, pid, length, [page, *after_pages, *(results if not p.calls else ())])
+    for call in p.calls:
+        if call.due_ms:
+            timers.arm(tx, call.due_ms, pid, call.id)
+    share_room(tx, p.accounts)
+    return _after_reply(tx, world, p, verdict, turn.ended)
+
+
+def _after_reply(tx: Tx, world: World, p: Process, verdict: Verdict, ended: End | None) -> Process:
+    settings = world.settings
+    if ended is not None:
+        return end(tx, p, ended.code, ended.result, "", settings)
+    if verdict.bad and p.mends > settings.mends_max:
+        why = verdict.mend or verdict.calls[0].error
+        return end(tx, p, 1, "", f"the model did not mend its reply in {settings.mends_max} tries: {why}", settings)
+    if not verdict.calls and not verdict.mend:
+        if p.mail and not p.reads_mail and not p.ending:
+            return p  # somebody wrote meanwhile: the next turn reads it
+        return end(tx, p, verdict.code, verdict.result, verdict.detail, settings)
+    return _go_on(tx, finish(tx, p, settings))
+
+
+def _go_on(tx: Tx, p: Process) -> Process:
+    """Issue what is due, unless the process was paused, is ending, or is in doubt."""
+    if p.paused or p.ending or p.exit_code is not None or any(c.state is CallState.IN_DOUBT for c in p.calls):
+        return p
+    due = next_calls(p.calls)
+    return tx.happen(p, Called(calls=due)) if due else p
+
+
+def _mend_pages(tx: Tx, verdict: Verdict) -> tuple[tuple[str, ...], int]:
+    if not verdict.mend:
+        return (), 0
+    message = Message(role="user", text=verdict.mend)
+    return (pages.put_message(tx, message),), tokens_of(message)
+
+
+class _Turn:
+    """The calls of one reply while they are made, in order."""
+
+    def __init__(self, tx: Tx, world: World, process: Process, box: Toolbox) -> None:
+        self._invocation = Invocation(tx, world, process)
+        self._box = box
+        self._tx = tx
+        self.calls: list[Call] = []
+        self.messages: list[int] = []
+        self.tokens = 0
+        self.ended: End | None = None
+
+    @property
+    def process(self) -> Process:
+        return self._invocation.process
+
+    @property
+    def spawned(self) -> int:
+        return self._invocation.spawned
+
+    def make(self, index: int, planned: Planned) -> None:
+        """Do one call, or leave it to a device or to time."""
+        if planned.error:
+            self._done(index, planned, planned.error)
+        elif planned.name in HANDLERS:
+            self._syscall(index, planned)
+        else:
+            tool = self._box.by_name[planned.name]
+            self.calls.append(_device_call(index, planned, tool))
+
+    def _syscall(self, index: int, planned: Planned) -> None:
+        if planned.name == "exit" and any(c.state is not CallState.DONE for c in self.calls):
+            self._done(index, planned, "error: other calls of this reply are still open; call exit alone")
+            return
+        try:
+            answer = HANDLERS[planned.name](self._invocation.of(planned.id, planned.arguments))
+        except SyscallError as error:
+            self._done(index, planned, f"error: {error}")
+            return
+        if isinstance(answer, End):
+            self.ended = answer
+            self._done(index, planned, "ended")
+        elif isinstance(answer, Later):
+            self.calls.append(
+                Call(planned.id, planned.name, index, CallState.WAITING, on=answer.on, due_ms=answer.due_ms)
+            )
+        else:
+            self.messages += answer.messages
+            self._done(index, planned, answer.text)
+
+    def _done(self, index: int, planned: Planned, text: str) -> None:
+        message = result_message(planned.id, planned.name, text)
+        page = pages.put_message(self._tx, message)
+        self.tokens += tokens_of(message)
+        self.calls.append(Call(planned.id, planned.name, index, CallState.DONE, page=page))
+
+
+def _device_call(index: int, planned: Planned, tool: Tool) -> Call:
+    repeatable = tool.read_only or tool.idempotent
+    return Call(planned.id, planned.name, index, CallState.PENDING, repeatable=repeatable, parallel=tool.read_only)
+
+
+def failed(tx: Tx, world: World, pid: int, hold: int, error: EngineError, backoff_ms: int) -> Process | None:
+    """Record that a model call failed, and when it is made again."""
+    p = _asking(tx, pid, hold)
+    if p is None:
+        return None
+    posted = 0
+    if error.spent is Spent.NOTHING:
+        ledger.void(tx, p.accounts, hold)
+    else:
+        posted = ledger.post(tx, p.accounts, hold, None)
+    again = error.retryable and p.attempts < world.settings.model_attempts_max and not p.ending
+    retry_ms = tx.now_ms + backoff_ms if again else 0
+    p = tx.happen(p, AskFailed(hold=hold, posted=posted, reason=str(error), retry_ms=retry_ms))
+    if again:
+        timers.arm(tx, retry_ms, pid, timers.RETRY)
+    elif not p.ending:
+        tries = f" ({p.attempts} tries)" if p.attempts > 1 else ""
+        p = tx.happen(p, Faulted(detail=f"{error}{tries}"))
+    share_room(tx, p.accounts)
+    return finish(tx, p, world.settings)
+
+
+def returned(tx: Tx, world: World, pid: int, call_id: str, text: str) -> Process | None:
+    """Record a device call's result, and issue what is due after it."""
+    p = tx.process(pid)
+    call = find(p, call_id) if p else None
+    if p is None or call is None or call.state is not CallState.IN_FLIGHT:
+        return None
+    return _go_on(tx, return_call(tx, p, call, cut(text, world.settings.result_bytes_max), world.settings))
+
+
+def doubted(tx: Tx, world: World, pid: int, call_ids: tuple[str, ...], why: str) -> Process | None:
+    """Calls of which nobody knows whether they happened: repeated where that is safe, else by the program's policy."""
+    p = tx.process(pid)
+    if p is None or p.state is State.EXITED:
+        return None
+    safe = tuple(c.id for c in p.calls if c.id in call_ids and c.repeatable)
+    rest = tuple(i for i in call_ids if i not in safe)
+    policy = world.program(pages.get(tx, p.program)).on_doubt
+    if safe:
+        p = tx.happen(p, Doubted(calls=safe), Answered(calls=safe, by="repeatable"))
+    if rest:
+        p = tx.happen(p, Doubted(calls=rest))
+        if policy == "retry":
+            p = tx.happen(p, Answered(calls=rest, by="on_doubt: retry"))
+        elif policy == "skip":
+            for call in [c for c in p.calls if c.id in rest]:
+                p = return_call(tx, p, call, f"skipped: it may or may not have happened ({why})", world.settings)
+    return finish(tx, p, world.settings)
+
+
+def faulted(tx: Tx, world: World, pid: int, detail: str) -> Process | None:
+    """Stop a process whose turn failed in a way that nobody foresaw. Its hold is posted whole."""
+    p = tx.process(pid)
+    if p is None or p.state is State.EXITED:
+        return None
+    if p.asking:
+        posted = ledger.post(tx, p.accounts, p.asking.hold, None)
+        p = tx.happen(p, AskFailed(hold=p.asking.hold, posted=posted, reason=detail))
+    flying = tuple(c.id for c in p.calls if c.state is CallState.IN_FLIGHT)
+    if flying:
+        p = tx.happen(p, Doubted(calls=flying))
+    return finish(tx, tx.happen(p, Faulted(detail=detail)), world.settings)
+
+
+def fire(tx: Tx, world: World) -> int:
+    """Wake whom the due timers name; how many there were (at most `wakes_per_commit_max`)."""
+    due = timers.take_due(tx, world.settings.wakes_per_commit_max)
+    for pid, call_id in due:
+        p = tx.process(pid)
+        if p is None or p.state is State.EXITED:
+            continue
+        if call_id == timers.RETRY:
+            if p.retry_ms and p.retry_ms <= tx.now_ms:
+                tx.happen(p, Woken())
+            continue
+        call = find(p, call_id)
+        if call and call.state is CallState.WAITING:
+            return_call(tx, p, call, _late(tx, p, call), world.settings)
+    return len(due)
+
+
+def _late(tx: Tx, p: Process, call: Call) -> str:
+    """The result of a call whose time is over."""
+    if call.on == "child":
+        return awaited(tx, p, call.id, call.tool, arguments_of(tx, p, call), late=True)
+    return "no message came in time" if call.on == "message" else "slept"
+
+
+def _asking(tx: Tx, pid: int, hold: int) -> Process | None:
+    p = tx.process(pid)
+    return p if p and p.asking and p.asking.hold == hold else None

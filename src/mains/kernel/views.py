@@ -1,0 +1,149 @@
+"""Views: what a person or a client sees of processes, from committed rows only. Readers; they change nothing."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from mains.errors import NotFoundError
+from mains.kernel import pages
+from mains.kernel.context import StoredInput
+from mains.kernel.journal import Journal
+from mains.kernel.ports import Message, Notice, Outcome, ProcessView, Usage
+from mains.kernel.process import CallState, Process, State
+from mains.kernel.verdict import value_of
+from mains.program import Program
+
+HISTORY_MAX = 10_000
+
+
+def stamp(at_ms: int) -> str:
+    """A time as ISO 8601, in UTC, to the millisecond."""
+    return datetime.fromtimestamp(at_ms / 1_000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def present(journal: Journal, pid: int) -> Process:
+    """The process with this pid. Raises NotFoundError."""
+    p = journal.process(pid)
+    if p is None:
+        raise NotFoundError(f"there is no process {pid}", hint="`mains ps --all` lists every process")
+    return p
+
+
+def reason_of(p: Process) -> str:
+    """The reason with its sentence, as `ps` shows it."""
+    if p.state is State.EXITED:
+        return p.detail or (f"code {p.exit_code}" if p.exit_code else "")
+    return f"{p.reason}: {p.detail}" if p.reason and p.detail else p.reason or p.detail
+
+
+def view(p: Process) -> ProcessView:
+    """A line of `ps`."""
+    return ProcessView(
+        pid=p.pid,
+        parent=p.parent or None,
+        program=p.name,
+        account="default",
+        band=p.band,
+        state=p.state.value,
+        reason=reason_of(p),
+        turns=p.turn,
+        tokens=p.tokens,
+        created_at=stamp(p.created_ms),
+        label=p.item,
+    )
+
+
+def outcome(journal: Journal, p: Process, program: Program, why: str = "") -> Outcome:
+    """How a process stands or ended; `why` it cannot go on, when that is known already."""
+    text = pages.read(journal, p.result).decode() if p.result else ""
+    result: Any = text if p.exit_code is not None else None
+    if program.output is not None and p.exit_code == 0:
+        result = value_of(text, program.output)
+    return Outcome(
+        pid=p.pid,
+        program=p.name,
+        state=p.state.value,
+        exit_code=p.exit_code,
+        result=result,
+        usage=Usage(p.input_tokens, p.cached_tokens, p.output_tokens),
+        turns=p.turn,
+        reason=why if why.startswith("child") else reason_of(p),
+    )
+
+
+def show(journal: Journal, p: Process) -> dict[str, Any]:
+    """Everything about one process."""
+    shown: dict[str, Any] = msgspec.to_builtins(view(p))
+    inputs = msgspec.json.decode(pages.read(journal, p.inputs), type=list[StoredInput])
+    limits = [
+        {"account": row[0], "tokens_max": row[1], "held": row[2], "posted": row[3], "overrun": row[4]}
+        for account in p.accounts
+        for row in [(account, *journal.rows("account_get", account)[0])]
+    ]
+    return shown | {
+        "exit_code": p.exit_code,
+        "engine": p.engine,
+        "model": p.model,
+        "workspace": p.workspace,
+        "key": p.key,
+        "budget": p.budget,
+        "usage": {"input_tokens": p.input_tokens, "cached_tokens": p.cached_tokens, "output_tokens": p.output_tokens},
+        "inputs": {i.name: [f.name for f in i.files] or msgspec.json.decode(i.value) for i in inputs},
+        "tools": [tool["name"] for tool in msgspec.json.decode(pages.read(journal, p.tools))],
+        "open_calls": _open_calls(journal, p),
+        "unread": p.mail,
+        "children": [c.pid for c in journal.processes("process_children", p.pid)],
+        "accounts": limits,
+        "context": [
+            {"page": page, "kind": kind, "bytes": size} for page, kind, size in journal.rows("context_hashes", p.pid)
+        ],
+        "messages": [msgspec.json.decode(data) for data in pages.read_context(journal, p.pid)],
+        "result": pages.read(journal, p.result).decode() if p.result else None,
+    }
+
+
+def _open_calls(journal: Journal, p: Process) -> list[dict[str, Any]]:
+    if not p.calls:
+        return []
+    reply = msgspec.json.decode(pages.read(journal, p.reply), type=Message)
+    return [
+        {
+            "id": c.id,
+            "tool": c.tool,
+            "arguments": msgspec.json.decode(reply.calls[c.index].arguments or "{}"),
+            "state": c.state.value,
+            "on": c.on,
+            "attempt": c.attempt,
+        }
+        for c in p.calls
+        if c.state is not CallState.DONE
+    ]
+
+
+def stuck(journal: Journal, p: Process) -> str:
+    """Why a process cannot go on by itself; empty when it can. One that waits only for stuck children is stuck too."""
+    if p.state is State.STOPPED:
+        return "" if p.reason == "paused" else p.reason
+    if p.state is not State.WAITING or p.reason != "child":
+        return ""
+    reasons = []
+    for child in journal.processes("process_children", p.pid):
+        if child.state is State.EXITED:
+            continue
+        why = stuck(journal, child)
+        if not why:
+            return ""
+        reasons.append(f"process {child.pid} is {child.state.value} ({reason_of(child)})")
+    timed = any(c.due_ms for c in p.calls if c.state is CallState.WAITING)
+    return "" if timed or not reasons else f"child: {'; '.join(reasons[:5])}"
+
+
+def history(journal: Journal, pid: int, after_seq: int, most: int = HISTORY_MAX) -> list[Notice]:
+    """The events of one process after `after_seq`, as JSON text, oldest first."""
+    return [
+        Notice(kind=kind, pid=of, seq=seq, at_ms=at_ms, text=body.decode())
+        for seq, at_ms, of, kind, body in journal.rows("event_of", pid, after_seq, most)
+    ]

@@ -1,0 +1,45 @@
+"""Programs: a Markdown file in plain language, validated and content-addressed; and the inputs it is given.
+
+    parse, load, load_tree      text, a file, a file and all that it spawns -> Program, Tree
+    bind, bind_child            what a caller, or a model, gave -> Bound
+    fill                        a program's prose with its inputs in place
+    notes                       what `mains check` says beside mistakes
+    head, plain_text, estimate_tokens, parse_grant, parse_tokens, input_schema
+
+This package knows no kernel: it never checks whether a tool or a model exists. Everything it gives is frozen,
+and every size, count and depth is bounded. `docs/programs.md` is the reference of the format.
+"""
+
+from mains.program.fields import nearest, parse_tokens
+from mains.program.inputs import Bound, bind, bind_child, fill, input_schema
+from mains.program.inputspec import PROMPT, InputSpec
+from mains.program.plain import plain_text
+from mains.program.program import Program, load, notes, parse
+from mains.program.prose import estimate_tokens, head
+from mains.program.textfile import FileText
+from mains.program.toolgrant import ToolGrant, parse_grant
+from mains.program.tree import Tree, load_tree
+
+__all__ = [
+    "PROMPT",
+    "Bound",
+    "FileText",
+    "InputSpec",
+    "Program",
+    "ToolGrant",
+    "Tree",
+    "bind",
+    "bind_child",
+    "estimate_tokens",
+    "fill",
+    "head",
+    "input_schema",
+    "load",
+    "load_tree",
+    "nearest",
+    "notes",
+    "parse",
+    "parse_grant",
+    "parse_tokens",
+    "plain_text",
+]

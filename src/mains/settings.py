@@ -1,0 +1,86 @@
+"""Limits and defaults, all in one place, each with its unit. Every queue, retry, fan-out, page and file has one.
+
+`Settings` is frozen; the `[settings]` table of a home's `mains.toml` may change any field. An unknown key is an
+error that names it (`load_settings`). Each field is described in `docs/settings.md` (a test compares them).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+
+import msgspec
+
+from mains.errors import ConfigError
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What an operator may set. Units are the last word of each name."""
+
+    # programs and their inputs
+    program_bytes_max: int = 256 * 1024
+    input_bytes_max: int = 8 * 1024 * 1024
+    folder_files_max: int = 1_000
+    programs_max: int = 64  # programs that one program may name, directly or through others
+
+    # turns
+    output_tokens_max: int = 1_024  # the cap of one model call when the program names none
+    output_tokens_min: int = 16  # less room than this opens the breaker instead of buying a stump
+    turns_max: int = 200  # model calls of one process
+    calls_per_turn_max: int = 64
+    mends_max: int = 3  # malformed calls, empty replies or invalid results in a row that the model may mend
+    model_attempts_max: int = 6  # tries of one model call (the one retry budget)
+    retry_base_ms: int = 500  # first back-off; doubles up to retry_ceiling_ms
+    retry_ceiling_ms: int = 60_000
+    retry_after_ceiling_ms: int = 600_000  # a backend's Retry-After is honoured up to this
+    model_timeout_s: float = 600.0
+    device_timeout_s: float = 120.0
+    result_bytes_max: int = 64 * 1024  # of one tool result in a frame; the rest is cut, and said so
+    term_grace_s: float = 10.0  # from TERM to KILL for a process with a device call in flight
+
+    # processes
+    depth_max: int = 8  # spawn below spawn
+    children_max: int = 1_000  # of one process, alive or ended
+    processes_max: int = 1_000_000  # alive in one home
+    mailbox_messages_max: int = 1_000  # unread, of one process
+    message_bytes_max: int = 256 * 1024
+    wakes_per_commit_max: int = 500
+    device_calls_max: int = 64  # in flight, all processes together
+
+    # journal
+    commits_queued_max: int = 100_000
+    commits_per_batch_max: int = 256
+    checkpoint_events: int = 50_000  # events between two checkpoints of the process table
+    wal_pages: int = 4_000  # pages of the write-ahead log at which the writer checkpoints it
+    disk_full_wait_s: float = 300.0  # how long a result waits for room before the kernel halts
+    frame_cache_bytes: int = 64 * 1024 * 1024
+
+    # daemon and clients
+    idle_s: float = 600.0  # a daemon started on demand ends after this time with nothing to do
+    daemon_start_s: float = 20.0
+    request_timeout_s: float = 30.0
+    request_bytes_max: int = 32 * 1024 * 1024
+    watchers_max: int = 256
+    watcher_events_max: int = 10_000  # of one watcher's backlog; a slower one is cut off and told so
+    log_bytes_max: int = 8 * 1024 * 1024  # of the daemon's log and of an engine's; the older half is kept once
+
+
+def load_settings(table: Mapping[str, object], where: str) -> Settings:
+    """Settings from the `[settings]` table of `where`.
+
+    Raises ConfigError that names an unknown key and the nearest known one, or a value of the wrong type or sign.
+    """
+    known = Settings.__struct_fields__
+    for key in table:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean `{near[0]}`?" if near else "docs/settings.md lists every setting"
+            raise ConfigError(f"{where}: unknown setting `{key}`", hint=hint)
+    try:
+        settings = msgspec.convert(dict(table), Settings)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{where}: [settings] {error}", hint="docs/settings.md gives each type") from error
+    for key in known:
+        if getattr(settings, key) <= 0:
+            raise ConfigError(f"{where}: setting `{key}` must be above zero, not {getattr(settings, key)}")
+    return settings
