@@ -7,7 +7,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import msgspec
@@ -82,13 +82,10 @@ class Reports:
         return self._quiet.respond(self._watching(pid))
 
     async def _watching(self, pid: int | None) -> AsyncGenerator[Any, None]:
-        async with self._begun(pid) as notices:
+        async with _begun(self._desk.watch(pid)) as notices:
             yield Notice(kind="watching", pid=pid or 0)
             async for notice in notices:
                 yield notice
-
-    def _begun(self, pid: int | None) -> aclosing[AsyncGenerator[Notice, None]]:
-        return aclosing(_eager(self._desk.watch(pid)))
 
     async def log(self, request: Request) -> Response:
         """The diary of a process; with `follow=1` until it has ended."""
@@ -101,7 +98,7 @@ class Reports:
         return self._quiet.respond(self._diary(pid, int(after), follow))
 
     async def _diary(self, pid: int, after: int, follow: bool) -> AsyncGenerator[Any, None]:
-        async with self._begun(pid) as notices:
+        async with _begun(self._desk.watch(pid)) as notices:
             ended = (await self._desk.outcome(pid)).exit_code is not None  # looked at after the watch has begun
             while True:
                 found = await asyncio.to_thread(diary.entries, self._desk.journal, pid, after, _ROWS)
@@ -134,22 +131,25 @@ async def exported(journal: Journal) -> AsyncGenerator[Any, None]:
         after = rows[-1][0]
 
 
-def _eager(notices: AsyncIterator[Notice]) -> AsyncGenerator[Notice, None]:
-    """`notices`, watched from this moment on, not only from the first look."""
-    source = cast("AsyncGenerator[Notice, None]", notices)
+@asynccontextmanager
+async def _begun(watched: AsyncIterator[Notice]) -> AsyncIterator[AsyncIterator[Notice]]:
+    """What is `watched`, from this moment on and not only from the first look."""
+    source = cast("AsyncGenerator[Notice, None]", watched)
     first = asyncio.ensure_future(anext(source))
-    return _after(first, source)
+    rest = _after(first, source)
+    try:
+        yield rest
+    finally:
+        await rest.aclose()
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        await source.aclose()
 
 
-async def _after(first: asyncio.Future[Notice], source: AsyncGenerator[Notice, None]) -> AsyncGenerator[Notice, None]:
-    async with aclosing(source):
-        try:
-            yield await first
-            async for notice in source:
-                yield notice
-        finally:
-            first.cancel()
-            await asyncio.gather(first, return_exceptions=True)
+async def _after(first: asyncio.Future[Notice], source: AsyncIterator[Notice]) -> AsyncGenerator[Notice, None]:
+    yield await first
+    async for notice in source:
+        yield notice
 
 
 async def _comes_more(notices: AsyncIterator[Notice], after: int) -> bool:

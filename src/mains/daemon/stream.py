@@ -17,7 +17,7 @@ import msgspec
 from starlette.responses import StreamingResponse
 
 from mains.daemon import wire
-from mains.errors import MainsError
+from mains.errors import DaemonError, MainsError
 
 _encode = msgspec.json.Encoder().encode
 
@@ -45,11 +45,12 @@ class Quiet:
                         yield _encoded(coming.result())
                         coming = None
                     elif ended.done():
+                        yield _encode(wire.pack(DaemonError("the daemon was told to end"))) + b"\n"
                         return
                     else:
                         yield b"\n"
             except StopAsyncIteration:
-                return
+                yield _encode(wire.END) + b"\n"
             except MainsError as error:
                 yield _encode(wire.pack(error)) + b"\n"
             finally:

@@ -26,6 +26,9 @@ from mains.errors import (
     UsageError,
 )
 
+END = {"end": True}
+"""The last line of a stream that has said everything."""
+
 _STATUS: tuple[tuple[type[MainsError], int], ...] = (
     (NotFoundError, 404),
     (UsageError, 400),

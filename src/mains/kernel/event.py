@@ -52,12 +52,16 @@ class Replied(Event, tag="replied", frozen=True):
 
 
 class AskFailed(Event, tag="ask_failed", frozen=True):
-    """A model call failed. `posted` tokens were charged; it is made again at `retry_ms` (0: not)."""
+    """A model call failed. `posted` tokens were charged; it is made again at `retry_ms` (0: not, or at once).
+
+    `crashed`: it was our own end that cut it off, which does not count against the retry budget.
+    """
 
     hold: int
     posted: int
     reason: str
     retry_ms: int = 0
+    crashed: bool = False
 
 
 class Called(Event, tag="called", frozen=True):
@@ -172,7 +176,7 @@ def _changed(p: Process, event: AnyEvent) -> Process:
         case AskFailed():
             return replace(
                 p, asking=None, retry_ms=event.retry_ms, detail=event.reason,
-                output_tokens=p.output_tokens + event.posted,
+                failures=p.failures + (not event.crashed), output_tokens=p.output_tokens + event.posted,
             )  # fmt: skip
         case Called():
             return _calls_to(p, event.calls, CallState.IN_FLIGHT)
@@ -224,6 +228,7 @@ def _replied(p: Process, event: Replied) -> Process:
         p,
         asking=None,
         attempts=0,
+        failures=0,
         turn=p.turn + 1,
         length=p.length + 1 + len(event.after),
         frame_tokens=p.frame_tokens + event.tokens,
@@ -268,7 +273,7 @@ def _signalled(p: Process, signal: str) -> Process:
             retry = p.fault == "error"
             return replace(
                 p, paused=False, fault="", detail="" if p.fault else p.detail,
-                attempts=0 if retry else p.attempts, mends=0 if retry else p.mends,
+                failures=0 if retry else p.failures, mends=0 if retry else p.mends,
             )  # fmt: skip
         case "TERM":
             return replace(p, ending=True)

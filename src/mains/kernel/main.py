@@ -166,7 +166,7 @@ class Kernel:
         try:
             reply = await self._acts.ask(p, frame.request(p), delta)
         except EngineError as error:
-            failure, backoff_ms = error, self._backoff_ms(lane, attempt, error)
+            failure, backoff_ms = error, self._backoff_ms(lane, p.failures, error)
             return lambda tx: turns.failed(tx, self.world, p.pid, hold, failure, backoff_ms), "failed"
         except asyncio.CancelledError:
             if p.pid not in self._ending:
@@ -180,9 +180,9 @@ class Kernel:
         verdict = judge(reply, turn, frame.box, self.settings)
         return lambda tx: turns.replied(tx, self.world, p.pid, hold, verdict, reply.usage, frame.box), "replied"
 
-    def _backoff_ms(self, lane: Lane, attempt: int, error: EngineError) -> int:
+    def _backoff_ms(self, lane: Lane, failures: int, error: EngineError) -> int:
         """Exponential back-off with jitter; a backend's own wish (Retry-After) closes its lane for everybody."""
-        ceiling_ms = min(self.settings.retry_ceiling_ms, self.settings.retry_base_ms * (1 << (attempt - 1)))
+        ceiling_ms = min(self.settings.retry_ceiling_ms, self.settings.retry_base_ms << failures)
         backoff_ms = round(ceiling_ms * (0.5 + self._chance.random() / 2))
         if error.retry_after_s <= 0:
             return backoff_ms

@@ -121,7 +121,8 @@ class Process(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     reply: str = ""  # page of the reply whose calls are open
     calls: tuple[Call, ...] = ()
     asking: Asking | None = None
-    attempts: int = 0  # of the model call that is being made
+    attempts: int = 0  # of this turn's model call, those included that a crash cut off
+    failures: int = 0  # of this turn's model call: the retry budget is counted in these
     retry_ms: int = 0  # when it is made again
     mends: int = 0
     input_tokens: int = 0

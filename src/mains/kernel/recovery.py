@@ -9,7 +9,7 @@ from __future__ import annotations
 from mains.kernel import ledger
 from mains.kernel.birth import World
 from mains.kernel.calls import finish
-from mains.kernel.event import AskFailed, Faulted, Noted
+from mains.kernel.event import AskFailed, Noted
 from mains.kernel.journal import Tx
 from mains.kernel.process import CallState, State
 from mains.kernel.turns import doubted
@@ -25,10 +25,8 @@ def recover(tx: Tx, world: World, pids: list[int]) -> None:
             continue
         if p.asking:
             posted = ledger.post(tx, p.accounts, p.asking.hold, None)
-            p = tx.happen(p, AskFailed(hold=p.asking.hold, posted=posted, reason=_WHY))
+            p = tx.happen(p, AskFailed(hold=p.asking.hold, posted=posted, reason=_WHY, crashed=True))
             p = finish(tx, p, world.settings)
-            if p.state is not State.EXITED and p.attempts >= world.settings.model_attempts_max:
-                tx.happen(p, Faulted(detail=f"{_WHY}, {p.attempts} times"))
         flying = tuple(c.id for c in p.calls if c.state is CallState.IN_FLIGHT)
         if flying:
             doubted(tx, world, pid, flying, _WHY)

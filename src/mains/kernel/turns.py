@@ -200,13 +200,13 @@ def failed(tx: Tx, world: World, pid: int, hold: int, error: EngineError, backof
         ledger.void(tx, p.accounts, hold)
     else:
         posted = ledger.post(tx, p.accounts, hold, None)
-    again = error.retryable and p.attempts < world.settings.model_attempts_max and not p.ending
+    again = error.retryable and p.failures + 1 < world.settings.model_attempts_max and not p.ending
     retry_ms = tx.now_ms + backoff_ms if again else 0
     p = tx.happen(p, AskFailed(hold=hold, posted=posted, reason=str(error), retry_ms=retry_ms))
     if again:
         timers.arm(tx, retry_ms, pid, timers.RETRY)
     elif not p.ending:
-        tries = f" ({p.attempts} tries)" if p.attempts > 1 else ""
+        tries = f" ({p.failures} tries)" if p.failures > 1 else ""
         p = tx.happen(p, Faulted(detail=f"{error}{tries}"))
     share_room(tx, p.accounts)
     return finish(tx, p, world.settings)

@@ -1,0 +1,293 @@
+"""The daemon's client: synchronous, the standard library only, quick to import.
+
+    with Client(home, settings) as daemon:
+        pid = daemon.spawn("agent.md", {"question": "..."}, cwd=os.getcwd())
+        outcome = daemon.wait(pid)
+
+Answers are plain objects, as the routes give them (`app.py`). When no daemon answers, one is started, unless
+`start=False` (then DaemonError). What a request raises is what the kernel raised. Every wait for the daemon is
+bounded by `request_timeout_s` (`daemon_start_s` for a start).
+
+A question (GET) that a dying daemon left unanswered is asked again, of the next one. An order (POST) is sent only
+after the daemon has said hello on the same connection, and never twice: when its answer is lost, the caller is told.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, Self
+from urllib.parse import urlencode
+
+from mains import __version__
+from mains.daemon import wire
+from mains.daemon.launch import Start, connect
+from mains.errors import DaemonError
+from mains.home import Home
+from mains.settings import Settings
+
+Object = dict[str, Any]
+
+_LOSSES_MAX = 20  # daemons that die on one client before it gives up
+_LOOK_S = 0.02
+_LINE_BYTES_MAX = 64 * 1024 * 1024
+_LOST = (http.client.HTTPException, ConnectionError)
+
+
+class _Refused(Exception):  # noqa: N818 - never leaves this file
+    """The daemon was ending and did nothing of the request."""
+
+
+class _Connection(http.client.HTTPConnection):
+    """HTTP over the socket of a home."""
+
+    def __init__(self, home: Home, timeout_s: float) -> None:
+        super().__init__("mains", timeout=timeout_s)
+        self._home = home
+        self._timeout_s = timeout_s
+
+    def connect(self) -> None:
+        self.sock = connect(self._home, self._timeout_s)
+
+
+class Client:
+    """See the module's header. It may be used by one thread at a time."""
+
+    def __init__(self, home: Home, settings: Settings, *, start: bool = True) -> None:
+        self.home = home
+        self._settings = settings
+        self._may_start = start
+        self._losses = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        return
+
+    # the daemon
+
+    def hello(self) -> Object:
+        """Who answers."""
+        found: Object = self._ask("hello")
+        return found
+
+    def status(self) -> Object:
+        """The daemon, its processes counted by state, its engines."""
+        found: Object = self._ask("status")
+        return found
+
+    def engines(self) -> list[Object]:
+        """How each engine is."""
+        found: list[Object] = self._ask("engines")
+        return found
+
+    def down(self, *, only_idle: bool = False) -> bool:
+        """Make the daemon end; False when it has something to do and `only_idle` is asked."""
+        return bool(self._order("down", {"only_idle": only_idle})["down"])
+
+    # processes
+
+    def spawn(self, program: str, inputs: Mapping[str, Any], **options: Any) -> int:
+        """Start a process (see `ports.Control.spawn`); its pid."""
+        return int(self._order("processes", {"program": program, "inputs": dict(inputs), **options})["pid"])
+
+    def ps(self, *, every: bool = False) -> list[Object]:
+        """The processes that have not ended, or every one."""
+        found: list[Object] = self._ask("processes", all=int(every))
+        return found
+
+    def below(self, pid: int) -> list[Object]:
+        """A process and all below it."""
+        found: list[Object] = self._ask(f"processes/{pid}/below")
+        return found
+
+    def show(self, pid: int) -> Object:
+        """Everything about one process."""
+        found: Object = self._ask(f"processes/{pid}")
+        return found
+
+    def outcome(self, pid: int) -> Object:
+        """How a process stands."""
+        found: Object = self._ask(f"processes/{pid}/outcome")
+        return found
+
+    def wait_once(self, pid: int, timeout_s: float) -> tuple[bool, Object]:
+        """Wait for a bounded time: whether there is no more to wait for, and how the process stands."""
+        answer = self._ask(f"processes/{pid}/wait", timeout_s=max(0.0, timeout_s))
+        return answer["settled"], answer["outcome"]
+
+    def wait(self, pid: int, timeout_s: float = float("inf")) -> tuple[bool, Object]:
+        """Wait until a process has ended or cannot go on by itself, or the time is over."""
+        due_s = time.monotonic() + timeout_s
+        while True:
+            settled, outcome = self.wait_once(pid, due_s - time.monotonic())
+            if settled or time.monotonic() >= due_s:
+                return settled, outcome
+
+    def send(self, pid: int, text: str, key: str = "") -> int:
+        """Put a message into a mailbox; its number."""
+        return int(self._order(f"processes/{pid}/messages", {"text": text, "key": key})["message"])
+
+    def answer(self, pid: int, text: str) -> None:
+        """Answer a question, or decide a call in doubt."""
+        self._order(f"processes/{pid}/answer", {"text": text})
+
+    def signal(self, pid: int, signal: str) -> list[int]:
+        """Send TERM, KILL, STOP or CONT; the pids that it changed."""
+        changed: list[int] = self._order(f"processes/{pid}/signal", {"signal": signal})["pids"]
+        return changed
+
+    def fork(self, pid: int) -> int:
+        """Fork a process; the new pid."""
+        return int(self._order(f"processes/{pid}/fork", {})["pid"])
+
+    # streams
+
+    def watch(self) -> Iterator[Object]:
+        """What happens from now on, of every process; an empty object when all is quiet."""
+        return self._lines("watch")
+
+    def log(self, pid: int, *, after_seq: int = 0, follow: bool = False) -> Iterator[Object]:
+        """The diary of a process, an entry at a time; an empty object when all is quiet."""
+        return self._lines(f"processes/{pid}/log", after_seq=after_seq, follow=int(follow))
+
+    def export(self) -> Iterator[Object]:
+        """Every event of the journal."""
+        return filter(None, self._lines("journal/export"))
+
+    def verify(self, what: str) -> list[str]:
+        """The faults of the `journal` or the `ledger`."""
+        for line in self._lines(f"{what}/verify"):
+            if line:
+                return list(line["faults"])
+        raise DaemonError("the daemon ended before it had an answer")
+
+    # how it is asked
+
+    def _ask(self, path: str, **query: object) -> Any:
+        """A question: asked again of the next daemon when this one dies or ends."""
+        return self._again(lambda connection: _exchange(connection, "GET", _target(path, query)))
+
+    def _order(self, path: str, body: Mapping[str, Any]) -> Any:
+        """An order: sent once, to a daemon that has said hello."""
+
+        def send(connection: _Connection) -> Any:
+            greeting = _exchange(connection, "GET", _target("hello", {}))
+            if path != "down":
+                _check_version(greeting)
+            try:
+                return _exchange(connection, "POST", _target(path, {}), body)
+            except _LOST as error:
+                text = "the daemon ended before it answered; nobody knows whether it did what was asked"
+                raise DaemonError(text, hint="`mains ps --all` shows what there is") from error
+
+        return self._again(send)
+
+    def _lines(self, path: str, **query: object) -> Iterator[Object]:
+        connection, response = self._again(
+            lambda opened: (opened, _begin(opened, "GET", _target(path, query))), keep=True
+        )
+        try:
+            while line := response.readline(_LINE_BYTES_MAX):
+                found = json.loads(line) if line.strip() else {}
+                if "error" in found:
+                    raise wire.unpack(found)
+                if found == wire.END:
+                    return
+                yield found
+            raise _cut_off()
+        except (*_LOST, ValueError) as error:
+            raise _cut_off() from error
+        except TimeoutError as error:
+            raise self._silent() from error
+        finally:
+            connection.close()
+
+    def _again(self, exchange: Any, *, keep: bool = False) -> Any:
+        """Do an exchange over a new connection; start a daemon when none is there, and do it again."""
+        while True:
+            connection = _Connection(self.home, self._settings.request_timeout_s)
+            kept = False
+            try:
+                answer = exchange(connection)
+                kept = keep
+                return answer
+            except TimeoutError as error:
+                raise self._silent() from error
+            except (*_LOST, FileNotFoundError, _Refused) as error:
+                self._losses += 1
+                if not self._may_start or self._losses > _LOSSES_MAX:
+                    raise DaemonError("no daemon answers", hint="`mains up` starts one") from error
+            except OSError as error:
+                raise DaemonError(f"{self.home.socket}: {error.strerror or error}") from error
+            finally:
+                if not kept:
+                    connection.close()
+            self._start()
+
+    def _silent(self) -> DaemonError:
+        text = f"the daemon did not answer within {self._settings.request_timeout_s:g} s (request_timeout_s)"
+        return DaemonError(text, hint="`mains doctor` says what is wrong")
+
+    def _start(self) -> None:
+        """Start a daemon and wait until one says hello. Raises DaemonError with what kept it from starting."""
+        limit_s = self._settings.daemon_start_s
+        due_s = time.monotonic() + limit_s
+        started = Start(self.home, self._settings)
+        while (left_s := due_s - time.monotonic()) > 0:
+            if _greets(self.home, left_s):
+                return
+            code = started.ended()
+            if code == 0:  # it found another daemon, which may have ended since
+                started = Start(self.home, self._settings)
+            elif code is not None:
+                raise started.complaint()
+            time.sleep(_LOOK_S)
+        raise DaemonError(f"no daemon answered within {limit_s:g} s (daemon_start_s)", hint=f"its log: {started.log}")
+
+
+def _greets(home: Home, timeout_s: float) -> bool:
+    connection = _Connection(home, timeout_s)
+    try:
+        return bool(_exchange(connection, "GET", _target("hello", {})))
+    except (*_LOST, OSError, _Refused):
+        return False
+    finally:
+        connection.close()
+
+
+def _target(path: str, query: Mapping[str, object]) -> str:
+    return f"/v1/{path}" + (f"?{urlencode(query)}" if query else "")
+
+
+def _begin(connection: _Connection, method: str, target: str, body: object = None) -> http.client.HTTPResponse:
+    """Send a request and read the head of its answer. Raises what the daemon says, _Refused, OSError."""
+    data = None if body is None else json.dumps(body).encode()
+    connection.request(method, target, data, {"Content-Type": "application/json"} if data else {})
+    response = connection.getresponse()
+    if response.status == 200:
+        return response
+    try:
+        told = json.loads(response.read(_LINE_BYTES_MAX))
+    except ValueError:
+        told = {"text": f"the daemon answered with status {response.status}"}
+    if told.get("refused"):
+        raise _Refused
+    raise wire.unpack(told)
+
+
+def _exchange(connection: _Connection, method: str, target: str, body: object = None) -> Any:
+    return json.loads(_begin(connection, method, target, body).read())
+
+
+def _check_version(greeting: Mapping[str, Any]) -> None:
+    if greeting["version"] != __version__:
+        text = f"the daemon (process {greeting['pid']}) is Mains {greeting['version']}, this is {__version__}"
+        raise DaemonError(text, hint="`mains down` ends it; the next command starts one of this version")
+
+
+def _cut_off() -> DaemonError:
+    return DaemonError("the daemon ended in the middle of its answer", hint="ask again: a new one is started")

@@ -1,0 +1,98 @@
+"""Start a daemon for a home, detached: it outlives the terminal and what started it.
+
+answers(home)       whether somebody listens on the home's socket
+start(home, ...)    a process that becomes the daemon, or yields to one
+complaint(log)      the error that a daemon wrote to its log before it ended
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from mains.errors import ConfigError, DaemonError
+from mains.home import Home
+from mains.settings import Settings
+
+_CONNECT_S = 5.0
+_LOOK_S = 0.02
+_TAIL_BYTES = 64 * 1024
+
+
+def connect(home: Home, timeout_s: float) -> socket.socket:
+    """A connection to the home's daemon. Raises OSError; TimeoutError when its queue stays full."""
+    due_s = time.monotonic() + timeout_s
+    while True:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.settimeout(timeout_s)
+        try:
+            connection.connect(str(home.socket))
+        except BlockingIOError as error:  # a unix socket whose queue is full says so at once
+            connection.close()
+            if time.monotonic() >= due_s:
+                raise TimeoutError from error
+            time.sleep(_LOOK_S)
+        except OSError:
+            connection.close()
+            raise
+        else:
+            return connection
+
+
+def answers(home: Home) -> bool:
+    """Whether somebody listens on the home's socket."""
+    try:
+        connect(home, _CONNECT_S).close()
+    except OSError:
+        return False
+    return True
+
+
+class Start:
+    """A daemon that was started and may fail: `ended()` gives its exit code, `complaint()` what it said."""
+
+    def __init__(self, home: Home, settings: Settings) -> None:
+        home.prepare()
+        self.log = home.logs / "daemon.log"
+        _shorten(self.log, settings.log_bytes_max)
+        with os.fdopen(os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab") as log:
+            self._from = log.seek(0, os.SEEK_END)
+            self._process = subprocess.Popen(
+                # -P: the folder where somebody types a command is no place to import from
+                [sys.executable, "-P", "-m", "mains.daemon", "--home", str(home.path), "--idle", str(settings.idle_s)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def ended(self) -> int | None:
+        """Its exit code; None while it runs."""
+        return self._process.poll()
+
+    def complaint(self) -> DaemonError:
+        """The last error in what it wrote to its log, as an error."""
+        with self.log.open("rb") as log:
+            log.seek(max(self._from, log.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            lines = log.read().decode(errors="replace").splitlines()
+        told = [at for at, line in enumerate(lines) if line.startswith("error: ")]
+        if not told:
+            last = next((line for line in reversed(lines) if line.strip()), "it said nothing")
+            return DaemonError(f"the daemon did not start: {last}", hint=f"its log: {self.log}")
+        hint = next((line[6:] for line in lines[told[-1] + 1 :] if line.startswith("hint: ")), f"its log: {self.log}")
+        return DaemonError(lines[told[-1]][7:], hint=hint)
+
+
+def _shorten(log: Path, bytes_max: int) -> None:
+    """A log that has grown too long becomes the old one; the one before that is gone."""
+    try:
+        if log.stat().st_size > bytes_max:
+            log.replace(log.with_suffix(".log.1"))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise ConfigError(f"{log}: {error.strerror}") from error
