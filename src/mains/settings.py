@@ -30,12 +30,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     calls_per_turn_max: int = 64
     mends_max: int = 3  # malformed calls, empty replies or invalid results in a row that the model may mend
     model_attempts_max: int = 6  # tries of one model call (the one retry budget)
+    device_attempts_max: int = 6  # tries of a call in doubt under `on_doubt: retry`
     retry_base_ms: int = 500  # first back-off; doubles up to retry_ceiling_ms
     retry_ceiling_ms: int = 60_000
     retry_after_ceiling_ms: int = 600_000  # a backend's Retry-After is honoured up to this
     model_timeout_s: float = 600.0
     device_timeout_s: float = 120.0
     result_bytes_max: int = 64 * 1024  # of one tool result in a frame; the rest is cut, and said so
+    halt_grace_s: float = 5.0  # how long an orderly halt waits for device calls in flight
     term_grace_s: float = 10.0  # from TERM to KILL for a process with a device call in flight
 
     # processes

@@ -35,10 +35,10 @@ async def main(folder: Path) -> None:
         return f"counted {n}"
 
     async with mains.open(folder / "home", devices=[count]) as kernel:
-        print("up", flush=True)  # noqa: T201
+        print("up", flush=True)
         pids = [await kernel.spawn(folder / "counter.md", key=f"p{n}") for n in range(PROCESSES)]
         await asyncio.gather(*[_to_the_end(kernel, pid, folder) for pid in pids])
-        print("done", flush=True)  # noqa: T201
+        print("done", flush=True)
 
 
 async def _to_the_end(kernel: Desk, pid: int, folder: Path) -> None:

@@ -295,11 +295,9 @@ def write_engine(toml_path: Path, spec: EngineSpec, make_default: bool) -> None:
 
 def _put(engines: Any, spec: EngineSpec) -> None:
     """Put `spec` into the `engines` table. A table that is there keeps its comments and its keys' order."""
-    import tomlkit
-
     fields = {key: value for key, value in msgspec.to_builtins(spec).items() if key != "name"}
     if not isinstance(engines.get(spec.name), Mapping):
-        engines[spec.name] = tomlkit.table()
+        engines[spec.name] = {}
     entry = engines[spec.name]
     for key in [key for key in entry if key not in fields]:
         del entry[key]

@@ -151,9 +151,15 @@ def _told(tx: Tx, child: Process) -> dict[str, Any]:
 
 
 def share_room(tx: Tx, accounts: tuple[int, ...]) -> None:
-    """Wake the first process that waits for room of one of these accounts, when there is room for it now."""
+    """Wake the first process that waits for room of one of these accounts, when there is room for it now.
+
+    One whose limit is spent meanwhile is woken too: it must learn that there is nothing to wait for.
+    """
     for account in accounts:
         row = tx.one("process_quota_next", account)
         waiter = tx.process(row[0]) if row else None
-        if waiter and ledger.refusal(ledger.limits(tx, waiter.accounts), waiter.wanted) is None:
+        if waiter is None:
+            continue
+        refused = ledger.refusal(ledger.limits(tx, waiter.accounts), waiter.wanted)
+        if refused is None or refused.hopeless:
             tx.happen(waiter, Woken())

@@ -95,12 +95,12 @@ class Desk:
                 while True:
                     ticket = waits.ticket(pid)  # before the look, so that no change falls between
                     try:
+                        if self._kernel.halted.is_set():
+                            raise JournalError("the kernel halts; processes go on at the next boot")
                         p = await self._read(views.present, journal, pid)
                         why = await self._read(views.stuck, journal, p)
                         if p.state is State.EXITED or why:
                             return await self._read(self._outcome, p, why)
-                        if self._kernel.halted.is_set():
-                            raise JournalError("the kernel halts")
                         await ticket
                     finally:
                         waits.discard(pid, ticket)

@@ -191,6 +191,7 @@ class Journal:
         self._waiting: list[_Job] = []
         self._inbox: queue.SimpleQueue[list[_Job] | None] = queue.SimpleQueue()
         self._dead: BaseException | None = None
+        self._closed = False
         self._connection = self._open()
         self._tx = Tx(self._connection, self._queries)
         self._checkpointed = (self._tx.one("counter_get", "checkpoint_seq") or (0,))[0]
@@ -208,8 +209,8 @@ class Journal:
         DiskFullError, or JournalError.
         """
         future: asyncio.Future[T] = self._loop.create_future()
-        if self._dead:
-            future.set_exception(JournalError(f"journal: halted: {self._dead}"))
+        if self._dead or self._closed:
+            future.set_exception(JournalError(f"journal: halted: {self._dead or 'closed'}"))
             return future
         if self._queued >= self._settings.commits_queued_max:
             future.set_exception(LimitError(f"journal: {self._queued} commits wait already (commits_queued_max)"))
@@ -384,6 +385,7 @@ class Journal:
     def close(self) -> None:
         """Write what is queued, then end the writer and the readers. Blocks for the last commit."""
         self._flush()
+        self._closed = True
         self._inbox.put(None)
         self._thread.join(timeout=60)
         for reader in self._readers:

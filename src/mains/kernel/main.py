@@ -64,6 +64,7 @@ class Kernel:
         self._lanes = {name: Lane(engine.slots) for name, engine in engines.items()}
         self._turns: set[asyncio.Task[None]] = set()  # turns at work
         self._sides: set[asyncio.Task[None]] = set()  # the clockwork, and the grace of TERM
+        self._effects: set[asyncio.Task[Process | None]] = set()  # device calls, which a halt waits for
         self._acting: dict[int, asyncio.Task[Any]] = {}  # who waits for an engine or a device
         self._ending: set[int] = set()  # whose model call was interrupted by TERM
         self.watchers = Watchers(settings)
@@ -109,7 +110,9 @@ class Kernel:
         await self._close(error if isinstance(error, asyncio.CancelledError) else None)
 
     async def _close(self, cancelled: BaseException | None) -> None:
-        """End everything that runs, note the halt, free engines and devices. Calls in flight are in doubt."""
+        """Let device calls come to their end (`halt_grace_s`), end everything else, note the halt, free all parts."""
+        if self._effects and self._failure is None and cancelled is None:
+            await asyncio.wait(self._effects, timeout=self.settings.halt_grace_s)
         for task in [*self._turns, *self._sides]:
             task.cancel()
         try:
@@ -142,13 +145,13 @@ class Kernel:
     async def _model_turn(self, pid: int, lane: Lane) -> None:
         """(chosen) -> record the intent -> act -> record the result."""
         try:
-            p = await self.journal.commit(lambda tx: turns.begin(tx, self.world, pid), "begin")
+            p = await self._recorded(lambda tx: turns.begin(tx, self.world, pid), "begin")
             if p is None or p.asking is None:
                 return
             frame = self._frames.of(p)
             record = await self._ask(p, frame, lane)
         finally:
-            lane.release(pid)
+            lane.release()
             self._pump()
         after = await self._recorded(*record)
         if after is not None and after.state is State.RUNNING:
@@ -175,8 +178,7 @@ class Kernel:
             stopped = EngineError("interrupted", retryable=False, spent=Spent.UNKNOWN)
             return lambda tx: turns.failed(tx, self.world, p.pid, hold, stopped, 0), "failed"
         finally:
-            del self._acting[p.pid]
-            self._ending.discard(p.pid)
+            self._rest(p.pid, task)
         verdict = judge(reply, turn, frame.box, self.settings)
         return lambda tx: turns.replied(tx, self.world, p.pid, hold, verdict, reply.usage, frame.box), "replied"
 
@@ -193,28 +195,28 @@ class Kernel:
 
     async def _device_turn(self, pid: int) -> None:
         """Issue calls that were left pending (by a pause, or by a decision about a doubt)."""
-        p = await self.journal.commit(lambda tx: turns.begin(tx, self.world, pid), "begin")
+        p = await self._recorded(lambda tx: turns.begin(tx, self.world, pid), "begin")
         if p is not None and p.state is State.RUNNING:
             await self._call_devices(p)
 
     async def _call_devices(self, p: Process) -> None:
         """Issue the calls in flight side by side, and those that their results bring, until none is left."""
-        latest, started = p, set[str]()
+        latest, started = p, set[tuple[str, int]]()
         flying: set[asyncio.Task[Process | None]] = set()
-        self._acting[p.pid] = _this_task()
+        this = self._acting[p.pid] = _this_task()
         try:
             while True:
                 for call in latest.calls:
-                    if call.state is CallState.IN_FLIGHT and call.id not in started:
-                        started.add(call.id)
-                        flying.add(asyncio.create_task(self._call_device(latest, call)))
+                    if call.state is CallState.IN_FLIGHT and (call.id, call.attempt) not in started:
+                        started.add((call.id, call.attempt))
+                        flying.add(self._effect(self._call_device(latest, call)))
                 if not flying:
                     return
                 done, flying = await asyncio.wait(flying, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     latest = task.result() or latest
         finally:
-            del self._acting[p.pid]
+            self._rest(p.pid, this)
             for task in flying:
                 task.cancel()
             await asyncio.gather(*flying, return_exceptions=True)
@@ -231,7 +233,7 @@ class Kernel:
         return await self._recorded(lambda tx: turns.returned(tx, self.world, p.pid, call.id, text), "returned")
 
     async def _recorded(self, op: Callable[[Tx], T], name: str) -> T:
-        """Commit what has happened already: a full disk is waited for (`disk_full_wait_s`), then the kernel halts."""
+        """Commit a step of a turn: a full disk is waited for (`disk_full_wait_s`), then the kernel halts."""
         waited_ms = 0
         while True:
             try:
@@ -249,6 +251,19 @@ class Kernel:
         task = self._group.create_task(self._guard(pid, turn))
         self._turns.add(task)
         task.add_done_callback(self._turns.discard)
+
+    def _effect(self, call: Coroutine[Any, Any, Process | None]) -> asyncio.Task[Process | None]:
+        """A device call as a task of its own, which an orderly halt waits for."""
+        task = asyncio.create_task(call)
+        self._effects.add(task)
+        task.add_done_callback(self._effects.discard)
+        return task
+
+    def _rest(self, pid: int, task: asyncio.Task[Any]) -> None:
+        """This task waits for no engine or device any more."""
+        if self._acting.get(pid) is task:
+            del self._acting[pid]
+        self._ending.discard(pid)
 
     def _side(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._group.create_task(work)

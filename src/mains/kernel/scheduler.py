@@ -14,11 +14,11 @@ _FLOOR = 8
 
 
 class Lane:
-    """One engine's queue. Every process stands in at most one place of it."""
+    """One engine's queue. A process stands in at most one place of it."""
 
     def __init__(self, slots: int) -> None:
         self.slots = slots
-        self.running: set[int] = set()
+        self.busy = 0  # slots that are taken
         self.closed_until_ms = 0  # a backend that asked everybody to wait
         self._queues: dict[str, OrderedDict[int, int]] = {band: OrderedDict() for band in BANDS}  # pid -> arrival
         self._band_of: dict[int, str] = {}
@@ -46,18 +46,18 @@ class Lane:
 
     def choose(self, now_ms: int) -> int | None:
         """The process that takes the next free slot, or None. It holds the slot until `release`."""
-        if not self._band_of or len(self.running) >= self.slots or now_ms < self.closed_until_ms:
+        if not self._band_of or self.busy >= self.slots or now_ms < self.closed_until_ms:
             return None
         self._choices += 1
         heads = [(arrival, pid) for queue in self._queues.values() for pid, arrival in _head(queue)]
         _, pid = min(heads) if self._choices % _FLOOR == 0 else heads[0]
         self.discard(pid)
-        self.running.add(pid)
+        self.busy += 1
         return pid
 
-    def release(self, pid: int) -> None:
+    def release(self) -> None:
         """Give a slot back."""
-        self.running.discard(pid)
+        self.busy -= 1
 
 
 def _head(queue: OrderedDict[int, int]) -> list[tuple[int, int]]:

@@ -57,6 +57,8 @@ def begin(tx: Tx, world: World, pid: int) -> Process | None:
     if isinstance(hold, ledger.Refusal):
         quota = -1 if hold.hopeless else hold.limit.account
         tx.happen(p, Refused(quota=quota, wanted=hold.wanted, detail=hold.text))
+        if hold.hopeless:
+            share_room(tx, p.accounts)  # it waits no more: the next in line may fit
         return None
     asking = Asking(hold.id, hold.tokens, hold.output_tokens_max, p.engine, p.attempts + 1)
     if mail:
@@ -233,7 +235,8 @@ def doubted(tx: Tx, world: World, pid: int, call_ids: tuple[str, ...], why: str)
         p = tx.happen(p, Doubted(calls=safe), Answered(calls=safe, by="repeatable"))
     if rest:
         p = tx.happen(p, Doubted(calls=rest))
-        if policy == "retry":
+        tried = max(c.attempt for c in p.calls if c.id in rest)
+        if policy == "retry" and tried < world.settings.device_attempts_max:
             p = tx.happen(p, Answered(calls=rest, by="on_doubt: retry"))
         elif policy == "skip":
             for call in [c for c in p.calls if c.id in rest]:
