@@ -193,13 +193,14 @@ def fork(tx: Tx, world: World, source: Process) -> Process:
     length, tokens = (source.length, source.frame_tokens) if whole else (source.whole_length, source.whole_tokens)
     rows = tx.run("context_pages", source.pid, length)
     context = tuple(page for (page,) in rows)
-    fork = replace(
+    born = replace(
         source, pid=pid, parent=source.pid, spawned_by="", item="", key="", budget=None,
         accounts=(pid, *source.accounts), depth=source.depth + 1, created_ms=tx.now_ms,
         length=length, whole_length=length, frame_tokens=tokens, whole_tokens=tokens,
-        reply="", calls=(), asking=None, attempts=0, failures=0, retry_ms=0, mends=0, turn=source.turn if whole else source.whole_turn,
-        input_tokens=0, cached_tokens=0, output_tokens=0, quota=-1, mail=0, children=0,
+        turn=source.turn if whole else source.whole_turn,
+        reply="", calls=(), asking=None, attempts=0, failures=0, retry_ms=0, mends=0,
+        input_tokens=0, cached_tokens=0, output_tokens=0, quota=-1, wanted=0, mail=0, children=0,
         paused=False, ending=False, fault="", detail="", exit_code=None, result="",
         state=State.NEW, reason="",
     )  # fmt: skip
-    return _enter(tx, fork, context, forked=True)
+    return _enter(tx, born, context, forked=True)

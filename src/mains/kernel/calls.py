@@ -112,9 +112,10 @@ def end(tx: Tx, p: Process, code: int, result: str, detail: str, settings: Setti
 
 def _tell_parent(tx: Tx, parent: Process, settings: Settings) -> None:
     for call in parent.calls:
-        if call.state is CallState.WAITING and call.on == "child":
-            if text := awaited(tx, parent, call.id, call.tool, arguments_of(tx, parent, call), late=False):
-                parent = return_call(tx, parent, call, text, settings)
+        if call.state is not CallState.WAITING or call.on != "child":
+            continue
+        if text := awaited(tx, parent, call.id, call.tool, arguments_of(tx, parent, call), late=False):
+            parent = return_call(tx, parent, call, text, settings)
 
 
 def awaited(tx: Tx, parent: Process, call_id: str, tool: str, arguments: dict[str, Any], *, late: bool) -> str:

@@ -184,11 +184,12 @@ def verify(journal: Journal) -> list[str]:
         if tokens_max is not None and held + posted > tokens_max:
             faults.append(f"account {account}: held {held} and posted {posted} exceed its limit of {tokens_max}")
     home, supply = derived[HOME], derived[SUPPLY]
-    for unit in ("held", "posted", "overrun"):
-        if total := getattr(home, unit) + getattr(supply, unit):
-            faults.append(f"the ledger does not sum to zero: {unit} {total}")
-    faults += _verify_holds(journal, of_hold)
-    return faults
+    faults += [
+        f"the ledger does not sum to zero: {unit} {total}"
+        for unit in ("held", "posted", "overrun")
+        if (total := getattr(home, unit) + getattr(supply, unit))
+    ]
+    return faults + _verify_holds(journal, of_hold)
 
 
 def _derive(journal: Journal, parents: dict[int, int]) -> tuple[dict[int, Balance], dict[int, dict[str, int]]]:

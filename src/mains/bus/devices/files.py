@@ -120,11 +120,11 @@ def _line(entry: os.DirEntry[str]) -> str:
 
 def _read(workspace: Path, arguments: Mapping[str, Any]) -> str:
     folder, name = _file_parts(arguments)
-    with _folder(workspace, folder, make=False) as at:
-        with os.fdopen(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=at), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise _Refused(f"{arguments['path']}: not a file")
-            data = file.read(_FILE_BYTES_MAX + 1)
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+    with _folder(workspace, folder, make=False) as at, os.fdopen(os.open(name, flags, dir_fd=at), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise _Refused(f"{arguments['path']}: not a file")
+        data = file.read(_FILE_BYTES_MAX + 1)
     if len(data) > _FILE_BYTES_MAX:
         raise _Refused(f"{arguments['path']}: larger than {_FILE_BYTES_MAX} bytes")
     try:

@@ -1,0 +1,88 @@
+"""The Typer application, and the one place where an error becomes a line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, NoReturn
+
+import typer
+from typer.main import get_command
+
+from mains import __version__
+from mains.cli.render import say_error
+from mains.errors import ConfigError, DaemonError, MainsError, ProgramError, UsageError
+
+FAILED, BAD_INPUT, STUCK, INTERRUPTED = 1, 2, 3, 130
+
+app = typer.Typer(
+    name="mains",
+    help="Mains, the operating system for AI agents: run programs in plain language as durable processes.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback(invoke_without_command=True)
+def _first(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"mains {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run a command line (that of this Python process when none is given)."""
+    sys.exit(run_command(arguments))
+
+
+def run_command(arguments: Sequence[str] | None) -> int:
+    """Run a command line; the exit code."""
+    try:
+        code = get_command(app).main(
+            args=None if arguments is None else list(arguments), prog_name="mains", standalone_mode=False
+        )
+        sys.stdout.flush()
+    except typer.TyperException as error:
+        say_error(_sentence(error.format_message()), _help_hint(error))
+        return error.exit_code
+    except MainsError as error:
+        _say(error)
+        return code_of(error)
+    except (typer.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except BrokenPipeError:  # whoever read our output has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    return code if isinstance(code, int) else 0
+
+
+def code_of(error: MainsError) -> int:
+    """2 for what the caller can mend by typing something else, 1 for everything else."""
+    bad_input = isinstance(error, UsageError | ProgramError | ConfigError) and not isinstance(error, DaemonError)
+    return BAD_INPUT if bad_input else FAILED
+
+
+def _say(error: MainsError) -> None:
+    if not isinstance(error, ProgramError):
+        say_error(str(error), error.hint)
+        return
+    for mistake in error.mistakes:
+        at = f"{error.path}:{mistake.line}" if mistake.line else error.path
+        say_error(f"{at}: {mistake.text}")
+
+
+def _sentence(message: str) -> str:
+    """A message of the parser, as ours begin and end."""
+    return message.strip()[:1].lower() + message.strip()[1:].removesuffix(".")
+
+
+def _help_hint(error: typer.TyperException) -> str:
+    context = getattr(error, "ctx", None)
+    return f"`{context.command_path} --help` says how it is used" if context is not None else ""

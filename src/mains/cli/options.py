@@ -1,0 +1,68 @@
+"""What every verb takes, and the way from there to a home and its daemon."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mains.errors import ConfigError, DaemonError, UsageError
+from mains.home import Home
+
+if TYPE_CHECKING:
+    from mains.daemon.client import Client
+    from mains.settings import Settings
+
+_COMPLETE_S = 1.0
+
+
+def complete_pids(incomplete: str) -> list[tuple[str, str]]:
+    """Live processes, for shell completion; none when no daemon runs."""
+    from mains.daemon.client import Client
+    from mains.settings import Settings
+
+    quick = Settings(request_timeout_s=_COMPLETE_S)
+    try:
+        views = Client(Home.find(), quick, start=False).ps()
+    except DaemonError:
+        return []
+    found = [(str(view["pid"]), f"{view['program']} {view['state']}") for view in views]
+    return [each for each in found if each[0].startswith(incomplete)]
+
+
+HomeOption = Annotated[
+    Path | None,
+    typer.Option("--home", metavar="DIR", help="The home (else MAINS_HOME, else the platform's data folder)."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+PidArgument = Annotated[
+    int, typer.Argument(metavar="PID", min=1, help="A process; `mains ps` lists them.", autocompletion=complete_pids)
+]
+KeyOption = Annotated[str, typer.Option("--key", metavar="KEY", help="Do it once: the same key again changes nothing.")]
+
+
+def find_home(given: Path | None) -> Home:
+    """The home that is meant. Raises UsageError when its path is no folder."""
+    home = Home.find(given)
+    if home.path.exists() and not home.path.is_dir():
+        raise UsageError(f"{home.path}: is no folder", hint="--home names a folder")
+    return home
+
+
+def settings_of(home: Home) -> Settings:
+    """The settings of a home; the defaults when its mains.toml is broken (a daemon that starts says so)."""
+    from mains.settings import Settings
+
+    try:
+        return home.settings()
+    except ConfigError:
+        return Settings()
+
+
+def daemon_of(given: Path | None, *, start: bool = True) -> Client:
+    """The client of a home's daemon, which is started when none answers."""
+    from mains.daemon.client import Client
+
+    home = find_home(given)
+    return Client(home, settings_of(home), start=start)
