@@ -1,10 +1,10 @@
 """Run benchmarks: `python -m bench [NAME...] [--quick]`. Without names: all, in the order of this list.
 
-    turns      full turns a second against a bare SQLite group commit
-    idle       memory of 100,000 idle processes, and how fast 1,000 of them wake
-    boot       boot with 10,000 processes, 1,000 of them cut off in the middle of a turn
-    start      `mains --help` and `import mains`
-    embedded   tokens a second through Mains against the same engine asked directly
+turns      full turns a second against a bare SQLite group commit
+idle       memory of 100,000 idle processes, and how fast 1,000 of them wake
+boot       boot with 10,000 processes, 1,000 of them cut off in the middle of a turn
+start      `mains --help` and `import mains`
+embedded   tokens a second through Mains against the same engine asked directly
 """
 
 from __future__ import annotations

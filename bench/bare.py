@@ -148,7 +148,9 @@ def rows(connection: sqlite3.Connection, pid: int, step: int) -> None:
         (state, "", -1, step, _PROCESS, pid),
     )
     moves = [(1, 0, 0, pid), (1, 0, 0, 0), (-1, 0, 0, -1)]
-    connection.executemany("UPDATE account SET held = held + ?, posted = posted + ?, overrun = overrun + ? WHERE id = ?", moves)
+    connection.executemany(
+        "UPDATE account SET held = held + ?, posted = posted + ?, overrun = overrun + ? WHERE id = ?", moves
+    )
     hold = 1_000_000 * pid + step // 2
     if step % 2 == 0:
         connection.execute("INSERT INTO hold VALUES (?, ?, ?, ?, 'dispatched', ?)", (hold, pid, 1, "scripted", 1))
@@ -157,7 +159,9 @@ def rows(connection: sqlite3.Connection, pid: int, step: int) -> None:
     connection.execute("UPDATE hold SET state = 'posted' WHERE id = ? AND state = 'dispatched'", (hold,))
     _entries(connection, hold, pid, "released", "posted")
     for name in (f"{step:032x}r", f"{step:032x}t"):  # as in a turn, processes of one program say the same
-        connection.execute("INSERT INTO page VALUES (?, ?, ?) ON CONFLICT (hash) DO NOTHING", (name, "message", _MESSAGE))
+        connection.execute(
+            "INSERT INTO page VALUES (?, ?, ?) ON CONFLICT (hash) DO NOTHING", (name, "message", _MESSAGE)
+        )
     pages = [(pid, step, f"{step:032x}r"), (pid, step + 1, f"{step:032x}t")]
     connection.executemany("INSERT INTO context VALUES (?, ?, ?)", pages)
 

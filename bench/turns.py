@@ -103,7 +103,9 @@ class Rounds:
         per_s = statistics.median(m.per_s for m in self.mains)
         judged = self.processes == 100
         return [
-            at_least(f"turns {at}", per_s, "turns/s", GOAL_PER_S) if judged else Figure(f"turns {at}", per_s, "turns/s"),
+            at_least(f"turns {at}", per_s, "turns/s", GOAL_PER_S)
+            if judged
+            else Figure(f"turns {at}", per_s, "turns/s"),
             Figure(f"CPU a turn {at}", statistics.median(m.cpu_us for m in self.mains), "us"),
             Figure(f"bare events {at}", statistics.median(m.per_s for m in self.events), "turns/s"),
             Figure(f"bare rows {at}", statistics.median(m.per_s for m in self.rows), "turns/s"),

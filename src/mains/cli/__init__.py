@@ -11,7 +11,6 @@ is used: most commands only talk to the daemon.
 
 from __future__ import annotations
 
-from mains.cli import audits, check, daemon, doctor, engine, inspect, process, run
-from mains.cli.app import app, main
+from mains.cli.verbs import app, main
 
-__all__ = ["app", "audits", "check", "daemon", "doctor", "engine", "inspect", "main", "process", "run"]
+__all__ = ["app", "main"]

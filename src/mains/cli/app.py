@@ -73,9 +73,13 @@ def _say(error: MainsError) -> None:
     if not isinstance(error, ProgramError):
         say_error(str(error), error.hint)
         return
-    for mistake in error.mistakes:
-        at = f"{error.path}:{mistake.line}" if mistake.line else error.path
-        say_error(f"{at}: {mistake.text}")
+    for line in mistakes_of(error):
+        say_error(line)
+
+
+def mistakes_of(error: ProgramError) -> list[str]:
+    """Each mistake as FILE:LINE: what to change."""
+    return [f"{error.path}{f':{line}' if line else ''}: {text}" for line, text in error.mistakes]
 
 
 def _sentence(message: str) -> str:

@@ -135,7 +135,7 @@ def ps_table(views: Sequence[View]) -> Table:
     rows = [
         (
             str(view["pid"]),
-            shorten("  " * depth + name_of(view), 28) if not depth else "  " * depth + shorten(name_of(view), 26),
+            "  " * depth + shorten(name_of(view), max(8, 28 - 2 * depth)),
             view["state"],
             view["reason"],
             str(view["turns"]),

@@ -36,6 +36,10 @@ _LINE_BYTES_MAX = 64 * 1024 * 1024
 _LOST = (http.client.HTTPException, ConnectionError)
 
 
+class CutOffError(DaemonError):
+    """The daemon died in the middle of a stream."""
+
+
 class _Refused(Exception):  # noqa: N818 - never leaves this file
     """The daemon was ending and did nothing of the request."""
 
@@ -289,5 +293,5 @@ def _check_version(greeting: Mapping[str, Any]) -> None:
         raise DaemonError(text, hint="`mains down` ends it; the next command starts one of this version")
 
 
-def _cut_off() -> DaemonError:
-    return DaemonError("the daemon ended in the middle of its answer", hint="ask again: a new one is started")
+def _cut_off() -> CutOffError:
+    return CutOffError("the daemon ended in the middle of its answer", hint="ask again: a new one is started")

@@ -15,8 +15,9 @@ import msgspec
 from mains.errors import NotFoundError
 from mains.kernel import event as ev
 from mains.kernel import pages
-from mains.kernel.journal import Journal, decode_event
+from mains.kernel.journal import Journal
 from mains.kernel.ports import Message
+from mains.kernel.tx import decode_event
 from mains.kernel.views import stamp
 
 TEXT_BYTES_MAX = 64 * 1024

@@ -253,13 +253,13 @@ def _from_gguf(path: str, engines: Mapping[str, EngineSpec]) -> Choice:
     for spec in engines.values():
         if spec.kind == "llama" and spec.path == path:
             return Choice(spec, spec.model, "")
-    base = engines[DEFAULT_ENGINE]
-    if base.kind != "llama":
-        base = _filled(EngineSpec(name=DEFAULT_ENGINE, kind="llama"))
+    embedded = engines[DEFAULT_ENGINE]
+    if embedded.kind != "llama":
+        embedded = _filled(EngineSpec(name=DEFAULT_ENGINE, kind="llama"))
     stem = PurePath(path).stem
     mark = hashlib.blake2s(path.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
     plain = re.sub(r"[^a-z0-9_-]+", "-", stem.lower())[:28]
-    spec = msgspec.structs.replace(base, name=f"gguf-{plain}-{mark}"[:42], path=path, model=stem)
+    spec = msgspec.structs.replace(embedded, name=f"gguf-{plain}-{mark}"[:42], path=path, model=stem)
     return Choice(spec, stem, "")
 
 

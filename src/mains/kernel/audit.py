@@ -11,8 +11,9 @@ from __future__ import annotations
 from mains.errors import JournalError, KernelPanic
 from mains.kernel import pages
 from mains.kernel.event import apply
-from mains.kernel.journal import Journal, decode_event, decode_process, row_crc
+from mains.kernel.journal import Journal
 from mains.kernel.process import Process
+from mains.kernel.tx import decode_event, decode_process, row_crc
 
 
 def replay(journal: Journal) -> list[str]:

@@ -15,10 +15,10 @@ from mains.errors import LimitError, SyscallError, UsageError
 from mains.kernel import ledger, pages
 from mains.kernel.context import StoredFile, StoredInput, opening, tokens_of
 from mains.kernel.event import Spawned
-from mains.kernel.journal import Tx
 from mains.kernel.ports import Tool
 from mains.kernel.process import Process, State, replace
 from mains.kernel.toolset import toolset
+from mains.kernel.tx import Tx
 from mains.program import Bound, Program, estimate_tokens, parse
 from mains.settings import Settings
 

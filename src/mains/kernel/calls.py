@@ -16,9 +16,9 @@ import msgspec
 from mains.kernel import ledger, mailbox, pages, timers
 from mains.kernel.context import tokens_of
 from mains.kernel.event import Exited, Returned, Woken
-from mains.kernel.journal import Tx
 from mains.kernel.ports import Message
 from mains.kernel.process import Call, CallState, Process, State
+from mains.kernel.tx import Tx
 from mains.settings import Settings
 
 TERM_CODE = 143
@@ -156,6 +156,8 @@ def share_room(tx: Tx, accounts: tuple[int, ...]) -> None:
 
     One whose limit is spent meanwhile is woken too: it must learn that there is nothing to wait for.
     """
+    if not tx.quota_waiters:
+        return
     for account in accounts:
         row = tx.one("process_quota_next", account)
         waiter = tx.process(row[0]) if row else None

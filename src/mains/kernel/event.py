@@ -200,7 +200,7 @@ def _changed(p: Process, event: AnyEvent) -> Process:
             return replace(p, mail=p.mail + 1)
         case Exited():
             return replace(
-                p, asking=None, calls=(), exit_code=event.code, result=event.result, detail=event.detail,
+                p, asking=None, calls=(), quota=-1, exit_code=event.code, result=event.result, detail=event.detail,
             )  # fmt: skip
         case Spawned() | Noted():
             raise KernelPanic(f"process {p.pid}: {type(event).__name__} cannot happen to a live process")

@@ -1,30 +1,27 @@
 """The journal: the single writer of a home's database, and the one truth.
 
-    value = await journal.commit(op)      op(tx) runs in the writer's thread, in a savepoint of its own
-    journal.read(query, parameters)       any thread, on that thread's own connection
+    value = await journal.commit(op, name)      op(tx) runs in the writer's transaction, in a savepoint of its own
+    journal.rows(query, parameters)             any thread, on that thread's own connection
 
 Obligations of an operation: it decides before it writes (a refusal is a MainsError and undoes only itself), does no
-other I/O, and is short. Operations that arrive together commit together (group commit, WAL, synchronous=FULL).
-`on_commit` is called on the event loop with every process an acknowledged batch changed, in the order of the
-changes, before any of the batch's callers goes on: memory follows the disk, never leads it.
+other I/O, and is short: statements run on the event loop, only the COMMIT (its fsync) waits in a thread. What arrives
+while a commit is under way is committed together by the next (group commit, WAL, synchronous=FULL).
+`on_commit` is called with every process an acknowledged batch changed, in the order of the changes, before any of the
+batch's callers goes on: memory follows the disk, never leads it.
 
 Failure: DiskFullError when the disk is full (the batch is undone, the journal goes on); any other error of the disk
-is a JournalError and the journal is dead: SQLite's state after a failed fsync is unknown, so nothing may be written.
-
-On disk (`schema.sql`): an event's `crc` is the CRC-32 of (seq, at_ms, pid, kind, body), seeded with the crc of the row
-before, so that a changed, missing, added or moved row is found.
+is a JournalError and the journal is dead: what is on disk after a failed fsync is unknown, so nothing may be written.
 """
 
 from __future__ import annotations
 
 import asyncio
-import queue
-import re
 import sqlite3
 import sys
 import threading
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,122 +29,13 @@ from typing import Any, TypeVar
 import msgspec
 
 from mains.errors import DiskFullError, JournalError, KernelPanic, LimitError, MainsError
-from mains.kernel.event import AnyEvent, apply
 from mains.kernel.ports import NoProbe, Notice, Probe
 from mains.kernel.process import Process
+from mains.kernel.tx import Mark, Row, Tx, decode_process, load_queries
 from mains.settings import Settings
 
 T = TypeVar("T")
-Row = tuple[Any, ...]
-Mark = tuple[int, int, int, int, int]
 SCHEMA_VERSION = 1
-
-_encode = msgspec.json.Encoder().encode
-_process = msgspec.json.Decoder(Process)
-_event: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
-
-
-def _queries() -> dict[str, str]:
-    text = resources.files("mains.kernel").joinpath("queries.sql").read_text(encoding="utf-8")
-    parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)
-    return {name: sql.strip() for name, sql in zip(parts[1::2], parts[2::2], strict=True)}
-
-
-def decode_event(body: bytes) -> AnyEvent:
-    """An event from its row. Raises JournalError for bytes that are no event."""
-    try:
-        return _event.decode(body)
-    except msgspec.DecodeError as error:
-        raise JournalError(f"journal: an event cannot be read: {error}") from error
-
-
-def decode_process(body: bytes) -> Process:
-    """A process from its row."""
-    return _process.decode(body)
-
-
-def row_crc(before: int, seq: int, at_ms: int, pid: int, kind: str, body: bytes) -> int:
-    """The checksum of an event's row, chained to that of the row before."""
-    return zlib.crc32(body, zlib.crc32(f"{seq},{at_ms},{pid},{kind};".encode(), before))
-
-
-class Tx:
-    """An open transaction, as operations see it: named queries, events, and the process table."""
-
-    def __init__(self, connection: sqlite3.Connection, queries: dict[str, str]) -> None:
-        self._connection = connection
-        self._execute = connection.execute
-        self._queries = queries
-        last: Row = self.one("event_last") or (0, 0)
-        self.seq: int = last[0]
-        self._crc: int = last[1]
-        row = self.one("process_count_live")
-        self.live = row[0] if row else 0  # processes that have not exited
-        self.now_ms = 0
-        self.armed_ms: int | None = None  # the earliest timer that this batch armed
-        self.changed: list[Process] = []
-        self.notices: list[Notice] = []
-
-    def run(self, query: str, *parameters: Any) -> sqlite3.Cursor:
-        """Execute a named query."""
-        return self._execute(self._queries[query], parameters)
-
-    def one(self, query: str, *parameters: Any) -> Row | None:
-        """The first row of a named query."""
-        row: Row | None = self._execute(self._queries[query], parameters).fetchone()
-        return row
-
-    def many(self, query: str, rows: Sequence[Row]) -> None:
-        """Execute a named query once for each row of parameters."""
-        self._connection.executemany(self._queries[query], rows)
-
-    def process(self, pid: int) -> Process | None:
-        """The process as it stands in this transaction."""
-        row = self.one("process_get", pid)
-        return _process.decode(row[0]) if row else None
-
-    def processes(self, query: str, *parameters: Any) -> list[Process]:
-        """The processes that a named query selects (it selects `body`)."""
-        return [_process.decode(body) for (body,) in self.run(query, *parameters)]
-
-    def append(self, pid: int, event: AnyEvent) -> None:
-        """Write an event that changes no process."""
-        body = _encode(event)
-        kind: str = event.__struct_config__.tag  # type: ignore[assignment]
-        seq = self.seq + 1
-        self._crc = row_crc(self._crc, seq, self.now_ms, pid, kind, body)
-        self.run("event_insert", seq, self.now_ms, pid, kind, body, self._crc)
-        self.seq = seq
-        self.notices.append(Notice(kind=kind, pid=pid, seq=seq, at_ms=self.now_ms))
-
-    def happen(self, process: Process | None, *events: AnyEvent) -> Process:
-        """Write events of one process and the process they lead to."""
-        after = process
-        for event in events:
-            after = apply(after, event)
-            self.append(after.pid, event)
-        assert after is not None
-        self.live += (process is None) - (after.exit_code is not None)
-        body = _encode(after)
-        if process is None:
-            self.run(
-                "process_put", after.pid, after.parent, after.spawned_by, after.state, after.reason,
-                after.quota, self.seq, body,
-            )  # fmt: skip
-        else:
-            self.run("process_update", after.state, after.reason, after.quota, self.seq, body, after.pid)
-        self.changed.append(after)
-        return after
-
-    def mark(self) -> Mark:
-        """Where this transaction stands, to go back to with `back`."""
-        return self.seq, self._crc, self.live, len(self.changed), len(self.notices)
-
-    def back(self, mark: Mark) -> None:
-        """Forget what was written since `mark` (SQLite has undone it)."""
-        self.seq, self._crc, self.live = mark[:3]
-        del self.changed[mark[3] :]
-        del self.notices[mark[4] :]
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -185,22 +73,21 @@ class Journal:
         self._now_ms = now_ms
         self._on_commit = on_commit
         self._probe = probe or NoProbe()
-        self._queries = _queries()
+        self._queries = load_queries()
         self._local = threading.local()
         self._readers: list[sqlite3.Connection] = []
-        self._waiting: list[_Job] = []
-        self._inbox: queue.SimpleQueue[list[_Job] | None] = queue.SimpleQueue()
+        self._waiting: deque[_Job] = deque()
         self._dead: BaseException | None = None
         self._closed = False
         self._connection = self._open()
         self._tx = Tx(self._connection, self._queries)
         self._checkpointed = (self._tx.one("counter_get", "checkpoint_seq") or (0,))[0]
         self._loop = asyncio.get_running_loop()
-        self._queued = 0
-        self._thread = threading.Thread(target=self._write, name="mains-writer", daemon=True)
-        self._thread.start()
+        self._fsync = ThreadPoolExecutor(1, "mains-commit")
+        self._arrived = asyncio.Event()
+        self._writer = self._loop.create_task(self._write(), name="journal writer")
 
-    # the callers' side (event loop)
+    # the callers' side
 
     def commit(self, op: Callable[[Tx], T], name: str) -> asyncio.Future[T]:
         """Run `op` in the writer's transaction; the future has its value once that is durable.
@@ -211,26 +98,18 @@ class Journal:
         future: asyncio.Future[T] = self._loop.create_future()
         if self._dead or self._closed:
             future.set_exception(JournalError(f"journal: halted: {self._dead or 'closed'}"))
-            return future
-        if self._queued >= self._settings.commits_queued_max:
-            future.set_exception(LimitError(f"journal: {self._queued} commits wait already (commits_queued_max)"))
-            return future
-        if not self._waiting:
-            self._loop.call_soon(self._flush)
-        self._queued += 1
-        self._waiting.append(_Job(op, name, future))
+        elif len(self._waiting) >= self._settings.commits_queued_max:
+            text = f"journal: {len(self._waiting)} commits wait already (commits_queued_max)"
+            future.set_exception(LimitError(text))
+        else:
+            self._waiting.append(_Job(op, name, future))
+            self._arrived.set()
         return future
 
-    def _flush(self) -> None:
-        """Hand over everything that one round of the event loop has queued, at once: fewer wakes of two threads."""
-        jobs, self._waiting = self._waiting, []
-        if jobs:
-            self._inbox.put(jobs)
-
-    def _acknowledge(self, jobs: list[_Job], batch: Batch) -> None:
-        self._queued -= len(jobs)
-        if batch.notices:
-            self._on_commit(batch)
+    def _acknowledge(self, jobs: list[_Job]) -> None:
+        tx = self._tx
+        if tx.notices:
+            self._on_commit(Batch(tx.changed, tx.notices, tx.armed_ms))
         for job in jobs:
             if job.future.done():
                 continue  # its caller was cancelled; the commit stands all the same
@@ -239,43 +118,48 @@ class Journal:
             else:
                 job.future.set_result(job.value)
 
-    # the writer's side (its thread)
+    # the writer
 
-    def _write(self) -> None:
-        while (jobs := self._inbox.get()) is not None:
-            while len(jobs) < self._settings.commits_per_batch_max and not self._inbox.empty():
-                more = self._inbox.get()
-                if more is None:
-                    self._inbox.put(None)
-                    break
-                jobs += more
-            for start in range(0, len(jobs), self._settings.commits_per_batch_max):
-                self._batch(jobs[start : start + self._settings.commits_per_batch_max])
-        self._connection.close()
+    async def _write(self) -> None:
+        """Commit what has arrived, batch after batch, until the journal is closed and nothing is left."""
+        while self._waiting or not self._closed:
+            if not self._waiting:
+                self._arrived.clear()
+                await self._arrived.wait()
+                continue
+            most = min(len(self._waiting), self._settings.commits_per_batch_max)
+            await self._batch([self._waiting.popleft() for _ in range(most)])
 
-    def _batch(self, jobs: list[_Job]) -> None:
+    async def _batch(self, jobs: list[_Job]) -> None:
         tx = self._tx
-        tx.changed, tx.notices, tx.armed_ms = [], [], None
+        tx.begin(self._now_ms())
         mark = tx.mark()
-        durable = False
+        ended = False
         try:
-            if self._dead:
-                raise JournalError(f"journal: halted: {self._dead}")
-            self._connection.execute("BEGIN IMMEDIATE")
-            tx.now_ms = self._now_ms()
-            for job in jobs:
-                self._savepoint(tx, job)
-            self._checkpoint(tx)
+            self._run(tx, jobs)
             self._point("commit.before", jobs)
-            self._connection.execute("COMMIT")
+            await self._loop.run_in_executor(self._fsync, self._connection.execute, "COMMIT")
             self._point("commit.after", jobs)
-            durable = True
+            ended = True
         except (sqlite3.Error, JournalError) as error:
             self._undo(jobs, error, mark)
-        finally:  # a bug in an operation ends this thread, but never leaves a caller waiting
-            if not durable and self._connection.in_transaction:
-                self._undo(jobs, sys.exception() or KernelPanic("batch left open"), mark)
-            self._call_loop(jobs, Batch(tx.changed, tx.notices, tx.armed_ms))
+            ended = True
+        finally:  # a bug in an operation ends the writer, but never leaves a caller waiting
+            if not ended:
+                self._undo([*jobs, *self._waiting], sys.exception() or KernelPanic("a batch was left open"), mark)
+                jobs += self._waiting
+            self._acknowledge(jobs)
+
+    def _run(self, tx: Tx, jobs: list[_Job]) -> None:
+        if self._dead:
+            raise JournalError(f"journal: halted: {self._dead}")
+        self._connection.execute("BEGIN IMMEDIATE")
+        for job in jobs:
+            self._savepoint(tx, job)
+        if tx.seq - self._checkpointed >= self._settings.checkpoint_events:
+            tx.run("checkpoint_copy", self._checkpointed)  # what changed since the last one
+            tx.run("counter_put", "checkpoint_seq", tx.seq)
+            self._checkpointed = tx.seq
 
     def _savepoint(self, tx: Tx, job: _Job) -> None:
         mark = tx.mark()
@@ -296,6 +180,7 @@ class Journal:
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
         self._tx.back(mark)
+        self._checkpointed = min(self._checkpointed, self._tx.seq)
         if full:
             told: BaseException = DiskFullError(
                 f"{self.path.parent}: the disk is full; nothing was written", hint="make room: work goes on by itself"
@@ -307,23 +192,9 @@ class Journal:
         for job in jobs:
             job.error = told
 
-    def _checkpoint(self, tx: Tx) -> None:
-        """Copy what changed since the last checkpoint, so that a replay starts near the end."""
-        if tx.seq - self._checkpointed < self._settings.checkpoint_events:
-            return
-        tx.run("checkpoint_copy", self._checkpointed)
-        tx.run("counter_put", "checkpoint_seq", tx.seq)
-        self._checkpointed = tx.seq
-
     def _point(self, name: str, jobs: list[_Job]) -> None:
         for job in jobs:
             self._probe.at(f"{job.name}.{name}")
-
-    def _call_loop(self, jobs: list[_Job], batch: Batch) -> None:
-        try:
-            self._loop.call_soon_threadsafe(self._acknowledge, jobs, batch)
-        except RuntimeError as error:  # the loop is closed: nobody is left to tell
-            self._dead = self._dead or error
 
     # readers
 
@@ -345,7 +216,7 @@ class Journal:
 
     def processes(self, query: str, *parameters: Any) -> list[Process]:
         """The processes that a named query selects."""
-        return [_process.decode(body) for (body,) in self.rows(query, *parameters)]
+        return [decode_process(body) for (body,) in self.rows(query, *parameters)]
 
     def process(self, pid: int) -> Process | None:
         """The process as it was last committed."""
@@ -382,12 +253,13 @@ class Journal:
             raise JournalError(f"{self.path}: {error}", hint="`mains doctor` says what is wrong") from error
         return connection
 
-    def close(self) -> None:
-        """Write what is queued, then end the writer and the readers. Blocks for the last commit."""
-        self._flush()
+    async def close(self) -> None:
+        """Commit what is queued, then end the writer and the readers."""
         self._closed = True
-        self._inbox.put(None)
-        self._thread.join(timeout=60)
+        self._arrived.set()
+        await asyncio.wait([self._writer])
+        self._fsync.shutdown()
+        self._connection.close()
         for reader in self._readers:
             reader.close()
         self._readers.clear()

@@ -22,7 +22,8 @@ from collections.abc import Iterable
 import msgspec
 
 from mains.errors import KernelPanic
-from mains.kernel.journal import Journal, Row, Tx
+from mains.kernel.journal import Journal
+from mains.kernel.tx import Row, Tx
 
 HOME = 0
 SUPPLY = -1

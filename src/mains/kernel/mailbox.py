@@ -11,9 +11,9 @@ import msgspec
 from mains.errors import LimitError, UsageError
 from mains.kernel import pages
 from mains.kernel.event import Sent
-from mains.kernel.journal import Tx
 from mains.kernel.ports import Message
 from mains.kernel.process import Process, State
+from mains.kernel.tx import Tx
 from mains.settings import Settings
 
 

@@ -25,10 +25,11 @@ from mains.kernel.acts import Acts
 from mains.kernel.birth import Route, World
 from mains.kernel.clock import Clock
 from mains.kernel.frames import Frame, Frames
-from mains.kernel.journal import Batch, Journal, Tx
+from mains.kernel.journal import Batch, Journal
 from mains.kernel.ports import Device, Engine, EngineState, NoProbe, Notice, Probe, Signal
 from mains.kernel.process import Call, CallState, Process, State
 from mains.kernel.scheduler import Lane
+from mains.kernel.tx import Tx
 from mains.kernel.verdict import judge
 from mains.kernel.watch import Waits, Watchers
 from mains.settings import Settings
@@ -122,7 +123,7 @@ class Kernel:
         finally:
             self.watchers.close()
             self.waits.wake_all()
-            self.journal.close()
+            await self.journal.close()
             await self._acts.close()
 
     def _halt(self, error: JournalError) -> None:

@@ -12,9 +12,9 @@ from mains.kernel import mailbox
 from mains.kernel.birth import Birth, World, ask_of, bear, fork
 from mains.kernel.calls import KILL_CODE, TERM_CODE, arguments_of, deliver, end, return_call, share_room
 from mains.kernel.event import Answered, Signalled
-from mains.kernel.journal import Tx
 from mains.kernel.ports import Signal
 from mains.kernel.process import CallState, Process, State
+from mains.kernel.tx import Tx
 
 
 def present(tx: Tx, pid: int) -> Process:

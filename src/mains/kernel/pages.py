@@ -12,8 +12,9 @@ from collections.abc import Sequence
 import msgspec
 
 from mains.errors import NotFoundError
-from mains.kernel.journal import Journal, Tx
+from mains.kernel.journal import Journal
 from mains.kernel.ports import Message
+from mains.kernel.tx import Tx
 
 _encode = msgspec.json.Encoder().encode
 

@@ -10,9 +10,9 @@ from mains.kernel import ledger
 from mains.kernel.birth import World
 from mains.kernel.calls import finish
 from mains.kernel.event import AskFailed, Noted
-from mains.kernel.journal import Tx
 from mains.kernel.process import CallState, State
 from mains.kernel.turns import doubted
+from mains.kernel.tx import Tx
 
 _WHY = "the kernel ended while the call was in flight"
 

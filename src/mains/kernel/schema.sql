@@ -90,7 +90,6 @@ CREATE TABLE IF NOT EXISTS hold (
     state   TEXT    NOT NULL,               -- dispatched, posted, voided
     at_ms   INTEGER NOT NULL
 ) STRICT;
-CREATE INDEX IF NOT EXISTS hold_open ON hold (account) WHERE state = 'dispatched';
 
 CREATE TABLE IF NOT EXISTS entry (          -- append-only; debit and credit are equal by form
     id     INTEGER PRIMARY KEY,

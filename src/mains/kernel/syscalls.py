@@ -26,9 +26,9 @@ from mains.kernel import birth, mailbox, pages
 from mains.kernel.birth import World
 from mains.kernel.calls import awaited, deliver, letter
 from mains.kernel.context import StoredInput
-from mains.kernel.journal import Tx
 from mains.kernel.ports import Message
 from mains.kernel.process import Process
+from mains.kernel.tx import Tx
 from mains.program import Bound, FileText, Program, bind_child
 
 

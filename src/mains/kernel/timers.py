@@ -6,7 +6,8 @@ nothing. Due times are wall-clock milliseconds, compared with `<=`, so that a cl
 
 from __future__ import annotations
 
-from mains.kernel.journal import Journal, Tx
+from mains.kernel.journal import Journal
+from mains.kernel.tx import Tx
 
 RETRY = ""
 

@@ -30,10 +30,10 @@ from mains.kernel.calls import (
 )
 from mains.kernel.context import cut, tokens_of
 from mains.kernel.event import Answered, Asked, AskFailed, Called, Doubted, Faulted, Refused, Replied, Woken
-from mains.kernel.journal import Tx
 from mains.kernel.ports import Message, Tool, Usage
 from mains.kernel.process import Asking, Call, CallState, Process, State
 from mains.kernel.syscalls import HANDLERS, End, Invocation, Later
+from mains.kernel.tx import Tx
 from mains.kernel.verdict import Planned, Toolbox, Verdict
 
 _MAIL_PER_TURN = 32

@@ -1,0 +1,125 @@
+"""The verbs that steer processes: send, answer, wait, pause, resume, kill, fork."""
+
+from __future__ import annotations
+
+import enum
+import math
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mains.cli.app import app
+from mains.cli.options import HomeOption, JsonOption, KeyOption, PidArgument, daemon_of
+from mains.cli.render import say, say_json
+
+
+class Ending(enum.StrEnum):
+    """How `kill` ends a process."""
+
+    TERM = "TERM"
+    KILL = "KILL"
+
+
+@app.command(epilog="Example: mains send 3 'The deadline is Friday.'")
+def send(
+    pid: PidArgument,
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="The message.")],
+    key: KeyOption = "",
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Put a message into the mailbox of a process."""
+    number = daemon_of(home).send(pid, text, key)
+    _say(as_json, {"pid": pid, "message": number}, f"message {number} is in the mailbox of process {pid}")
+
+
+@app.command(epilog="Examples: mains answer 3 yes; mains answer 3 retry; mains answer 3 'done={\"id\": 7}'")
+def answer(
+    pid: PidArgument,
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="The answer; for a doubt: retry, skip or done=JSON.")],
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Answer a process that asks, or that is in doubt.
+
+    A call that was in flight when the kernel died may or may not have happened: decide it.
+    """
+    daemon_of(home).answer(pid, text)
+    _say(as_json, {"pid": pid}, f"process {pid} has its answer")
+
+
+@app.command(epilog="Example: mains wait 3 --timeout 60")
+def wait(
+    pid: PidArgument,
+    timeout: Annotated[
+        float, typer.Option("--timeout", metavar="SECONDS", min=0, help="Wait no longer; then exit with 1.")
+    ] = math.inf,
+    output: Annotated[Path | None, typer.Option("--output", metavar="FILE", help="Write the result to a file.")] = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Wait until a process has ended, and print its result.
+
+    Exits with the code of the process; 3 when it stands and needs a decision; 1 when the time is over.
+    """
+    from mains.cli.ending import tell_end
+    from mains.cli.render import check_output
+
+    if output is not None:
+        check_output(output)
+    with daemon_of(home) as client:
+        settled, outcome = client.wait(pid, timeout)
+        tell_end(client, settled, outcome, as_json=as_json, output=output)
+
+
+@app.command(epilog="Example: mains pause 3")
+def pause(pid: PidArgument, home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Stop a process and all below it, after the calls in flight."""
+    _signal(home, pid, "STOP", as_json, "pauses")
+
+
+@app.command(epilog="Example: mains resume 3")
+def resume(pid: PidArgument, home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Let a process go on that is paused or stopped.
+
+    One that was stopped by an error, or by its breaker, tries again.
+    """
+    _signal(home, pid, "CONT", as_json, "goes on")
+
+
+@app.command(epilog="Example: mains kill 3 --signal KILL")
+def kill(
+    pid: PidArgument,
+    signal: Annotated[
+        Ending, typer.Option("--signal", help="TERM lets calls in flight end (for a while), KILL does not.")
+    ] = Ending.TERM,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """End a process and all below it."""
+    _signal(home, pid, signal.value, as_json, "is told to end" if signal is Ending.TERM else "is killed")
+
+
+@app.command(epilog="Example: mains fork 3")
+def fork(pid: PidArgument, home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Start a process with the context of another.
+
+    It has the context as of the last whole turn, and spends from the limits of the other.
+    """
+    new = daemon_of(home).fork(pid)
+    _say(as_json, {"pid": new}, f"process {new} is a fork of {pid}")
+
+
+def _signal(home: Path | None, pid: int, signal: str, as_json: bool, verb: str) -> None:
+    changed = daemon_of(home).signal(pid, signal)
+    more = f" (and {len(changed) - 1} below it)" if len(changed) > 1 else ""
+    text = f"process {pid} {verb}{more}" if changed else f"process {pid} is so already: nothing changed"
+    _say(as_json, {"pid": pid, "changed": changed}, text)
+
+
+def _say(as_json: bool, value: object, text: str) -> None:
+    if as_json:
+        say_json(value)
+    else:
+        say(text)

@@ -1,0 +1,93 @@
+"""The verb `run`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mains.cli.app import app
+from mains.cli.options import HomeOption, JsonOption, daemon_of
+from mains.cli.render import check_output, note, say, say_json
+from mains.errors import UsageError
+
+
+@app.command(
+    epilog="Example: mains run summary.md document=notes.md language=French",
+)
+def run(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A Markdown file, or a folder with a SKILL.md.")],
+    inputs: Annotated[list[str] | None, typer.Argument(metavar="NAME=VALUE", help="The program's inputs.")] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Do not wait: print the pid.")] = False,
+    key: Annotated[
+        str, typer.Option("--key", metavar="KEY", help="The same key again goes on with the process it started.")
+    ] = "",
+    budget: Annotated[
+        str, typer.Option("--budget", metavar="TOKENS", help="Tokens that it and its children may use: 20000, 20k.")
+    ] = "",
+    engine: Annotated[
+        str, typer.Option("--engine", metavar="NAME", help="Run it, and its children, on this engine.")
+    ] = "",
+    workspace: Annotated[
+        Path | None, typer.Option("--workspace", metavar="DIR", help="The folder that its file tools reach.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", metavar="FILE", help="Write the result to a file.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Show what the model says, as it comes.")] = False,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a program and wait for its result.
+
+    Exits with the code of the process; 3 when it stands and needs a decision; 2 when it was not started.
+    """
+    from mains.cli.ending import tell_end
+    from mains.cli.follow import display_of, follow
+
+    given = parse_inputs(inputs or ())
+    tokens = _tokens(budget)
+    if detach and (output or watch):
+        raise UsageError("--detach does not wait: --output and --watch have no effect with it")
+    if output is not None:
+        check_output(output)
+    with daemon_of(home) as client:
+        notices = client.watch() if watch else None
+        if notices is not None:
+            next(notices)  # the watch has begun: nothing that follows is missed
+        pid = client.spawn(
+            str(file), given, key=key, budget=tokens, engine=engine,
+            workspace=str(workspace or ""), cwd=str(Path.cwd()),
+        )  # fmt: skip
+        if detach:
+            say_json({"pid": pid}) if as_json else say(str(pid))
+            return
+        if watch and not as_json:
+            note(f"process {pid}")
+        settled, outcome = follow(client, pid, display_of(as_json, notices))
+        tell_end(client, settled, outcome, as_json=as_json, output=output)
+
+
+def parse_inputs(given: Sequence[str]) -> dict[str, str]:
+    """`name=value` arguments. Raises UsageError."""
+    inputs: dict[str, str] = {}
+    for each in given:
+        name, equals, value = each.partition("=")
+        if not equals or not name:
+            hint = "a program without `inputs:` takes one, called prompt: prompt='...'"
+            raise UsageError(f"`{each[:60]}` is no input: write name=value", hint=hint)
+        if name in inputs:
+            raise UsageError(f"input `{name[:60]}` is given twice")
+        inputs[name] = value
+    return inputs
+
+
+def _tokens(budget: str) -> int | None:
+    if not budget:
+        return None
+    from mains.program.fields import parse_tokens
+
+    try:
+        return parse_tokens(budget)
+    except UsageError as error:
+        raise UsageError(f"--budget: {error}") from error

@@ -1,0 +1,22 @@
+"""Every verb: importing a file adds its verbs to the application. `ORDER` is how `mains --help` lists them."""
+
+from __future__ import annotations
+
+from typer.models import CommandInfo
+
+from mains.cli import audits, check, daemon, doctor, engine, inspect, process, run
+from mains.cli.app import app, main
+
+__all__ = ["app", "audits", "check", "daemon", "doctor", "engine", "inspect", "main", "process", "run"]
+
+ORDER = (
+    *("run", "check", "ps", "show", "logs", "wait", "send", "answer", "pause", "resume", "kill", "fork"),
+    *("up", "down", "status", "doctor"),
+)
+
+
+def _place(command: CommandInfo) -> int:
+    return ORDER.index(getattr(command.callback, "__name__", ""))
+
+
+app.registered_commands.sort(key=_place)

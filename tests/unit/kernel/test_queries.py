@@ -1,0 +1,38 @@
+"""Every named query, asked about with EXPLAIN QUERY PLAN: those of the hot path never scan a table."""
+
+from __future__ import annotations
+
+import sqlite3
+from importlib import resources
+
+import pytest
+
+from mains.kernel.tx import load_queries
+
+READS_EVERYTHING = {
+    "account_all", "context_counts", "context_missing", "entry_all", "event_scan", "hold_all",
+    "page_scan", "process_all", "process_changed", "checkpoint_copy", "timer_next", "event_last", "pid_last",
+    "process_live", "process_count_live", "process_count_quota",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def database() -> sqlite3.Connection:
+    connection = sqlite3.connect(":memory:")
+    connection.executescript(resources.files("mains.kernel").joinpath("schema.sql").read_text())
+    return connection
+
+
+@pytest.mark.parametrize("name", sorted(load_queries()))
+def test_a_query_is_valid_and_uses_an_index(database: sqlite3.Connection, name: str) -> None:
+    sql = load_queries()[name]
+    plan = " | ".join(row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {sql}", (0,) * sql.count("?")))
+    if name not in READS_EVERYTHING:
+        assert "SCAN process" not in plan, plan
+        assert "SCAN" not in plan.replace("SCAN below", ""), plan
+
+
+def test_every_query_has_a_user() -> None:
+    kernel = resources.files("mains.kernel")
+    code = "".join(f.read_text() for f in kernel.iterdir() if f.name.endswith(".py"))
+    assert [name for name in load_queries() if f'"{name}"' not in code] == []
