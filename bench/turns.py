@@ -11,7 +11,9 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 import mains
 from bench import bare, kernel, machine
@@ -38,7 +40,7 @@ class Gate:
         self._open = asyncio.Event()
         self.all_here = asyncio.Event()
 
-    def answer(self, request: Request) -> Reply | asyncio.Future[Reply]:
+    def answer(self, request: Request) -> Reply | Coroutine[Any, Any, Reply]:
         """One more look; in the first and the last call only after the gate was opened."""
         turn = kernel.turn_of(len(request.messages))
         if turn not in (1, self._turns + 1):
@@ -46,11 +48,7 @@ class Gate:
         self._standing += 1
         if self._standing == self._processes:
             self.all_here.set()
-        return asyncio.ensure_future(self._through(kernel.END if turn > self._turns else kernel.LOOK))
-
-    async def _through(self, reply: Reply) -> Reply:
-        await self._open.wait()
-        return reply
+        return _after(self._open, kernel.END if turn > self._turns else kernel.LOOK)
 
     def open(self) -> None:
         """Let everybody go; whoever comes next finds it shut."""
@@ -58,6 +56,11 @@ class Gate:
         self.all_here.clear()
         self._open.set()
         self._open = asyncio.Event()
+
+
+async def _after(event: asyncio.Event, reply: Reply) -> Reply:
+    await event.wait()
+    return reply
 
 
 async def through_mains(folder: Path, processes: int, turns: int) -> Measured:

@@ -9,52 +9,94 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from mains.bus.devices.files import Files
 from mains.engines import catalogue
 from mains.engines.catalogue import EngineSpec
-from mains.errors import UsageError
+from mains.errors import ConfigError, UsageError
 from mains.home import Home
 from mains.kernel.birth import Route
 from mains.kernel.clock import Clock, SystemClock
 from mains.kernel.desk import Desk
 from mains.kernel.main import Kernel
-from mains.kernel.ports import Device, Engine, Probe
+from mains.kernel.ports import Device, Engine, EngineState, Probe
 from mains.settings import Settings
 
 
 class Engines:
-    """The engines of a home by name, and the way from a program's `model` to one of them."""
+    """The engines of a home by name, the way from a program's `model` to one of them, and those that are at work.
 
-    def __init__(self, specs: Mapping[str, EngineSpec], default: str) -> None:
-        self.specs = specs
-        self.default = default
+    mains.toml is read at the start and again for a name that is not known, so that `mains engine add` needs no restart.
+    An engine is built when it is first needed: one that is configured wrongly fails only those who want it.
+    """
+
+    def __init__(self, home: Home, settings: Settings | None = None, given: Sequence[Engine] = ()) -> None:
+        self._home = home
+        self._settings = settings or Settings()
+        self._at_work: dict[str, Engine] = {engine.name: engine for engine in given}
+        self._first = given[0].name if given else ""
+        self.specs: dict[str, EngineSpec] = {}
+        self.default = ""
+        self._read()
 
     @classmethod
     def of(cls, home: Home) -> Engines:
         """As mains.toml says. Raises ConfigError."""
-        document = home.document()
-        specs = catalogue.load_engines(document.get("engines", {}), str(home.config))
-        return cls(specs, catalogue.default_engine(document, specs, str(home.config)))
+        return cls(home)
+
+    def _read(self) -> None:
+        document, where = self._home.document(), str(self._home.config)
+        self.specs = catalogue.load_engines(document.get("engines", {}), where)
+        for engine in self._at_work.values():
+            if engine.name not in self.specs:
+                self.specs[engine.name] = EngineSpec(name=engine.name, kind="scripted", path="(given)")
+        self.default = self._first or catalogue.default_engine(document, self.specs, where)
+
+    def choice(self, models: tuple[str, ...]) -> tuple[str, str, str]:
+        """The engine, its model, and a note when that is not what the program asked for."""
+        chosen = catalogue.resolve(models[0] if models else "", self.specs, self.default)
+        return chosen.spec.name, chosen.spec.path if chosen.spec.path.endswith(".gguf") else chosen.model, chosen.note
 
     def route(self, models: tuple[str, ...]) -> Route:
         """The engine and model of a program."""
         return Route(*self.choice(models)[:2])
 
-    def choice(self, models: tuple[str, ...]) -> tuple[str, str, str]:
-        """The engine, its model, and a note when that is not what the program asked for."""
-        chosen = catalogue.resolve(models[0] if models else "", self.specs, self.default)
-        return chosen.spec.name, chosen.model, chosen.note
-
     def force(self, name: str) -> Route:
         """The route to an engine (or `engine/model`) that a caller names. Raises UsageError."""
         engine, _, model = name.partition("/")
         if engine not in self.specs:
+            self._read()
+        if engine not in self.specs:
             known = ", ".join(sorted(self.specs))
             raise UsageError(f"there is no engine `{engine}` (known: {known})", hint="`mains engine add` adds one")
         return Route(engine, model or self.specs[engine].model)
+
+    def find(self, name: str, model: str) -> Engine:
+        """The engine of this name, built when it is first asked for. Raises ConfigError."""
+        if name not in self._at_work:
+            if name not in self.specs:
+                self._read()
+            spec = self.specs.get(name) or catalogue.resolve(model, self.specs, self.default).spec
+            if spec.name != name:
+                raise ConfigError(f"the engine `{name}` is not configured", hint="`mains engine ls` lists engines")
+            self._at_work[name] = build(spec, self._home, self._settings)
+        return self._at_work[name]
+
+    def states(self) -> list[EngineState]:
+        """How each engine is; one that nobody has needed yet is `idle`."""
+        idle = [_idle(spec) for name, spec in self.specs.items() if name not in self._at_work]
+        return sorted([*idle, *(engine.state() for engine in self._at_work.values())], key=lambda state: state.name)
+
+    async def close(self) -> None:
+        """Stop those that are at work."""
+        for engine in self._at_work.values():
+            await engine.close()
+
+
+def _idle(spec: EngineSpec) -> EngineState:
+    return EngineState(spec.name, spec.kind, spec.model, spec.slots, 0, "idle", spec.context_tokens, 0.0)
 
 
 def build(spec: EngineSpec, home: Home, settings: Settings) -> Engine:
@@ -109,23 +151,17 @@ async def boot(
 ) -> AsyncIterator[Desk]:
     """A kernel over a home that is prepared and whose lock is held (see `open`)."""
     settings = settings or place.settings()
-    configured = Engines.of(place)
-    specs = dict(configured.specs)
-    for engine in engines:
-        specs[engine.name] = EngineSpec(name=engine.name, kind="scripted", slots=engine.slots, path="(given)")
-    routes = Engines(specs, engines[0].name if engines else configured.default)
-    built = {name: build(spec, place, settings) for name, spec in specs.items() if spec.path != "(given)"}
-    built |= {engine.name: engine for engine in engines}
+    room = Engines(place, settings, engines)
     kernel = Kernel(
         place.database,
         settings,
         clock or SystemClock(),
-        built,
+        room,
         [Files(), *devices],
-        routes.route,
+        room.route,
         workspaces=place.workspaces,
         chance=random.Random(),  # noqa: S311 - jitter of back-offs
         probe=probe,
     )
     async with kernel:
-        yield Desk(kernel, routes.force)
+        yield Desk(kernel, room.force)

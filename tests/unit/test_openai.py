@@ -19,7 +19,7 @@ from mains.engines import stream
 from mains.engines.catalogue import EngineSpec
 from mains.engines.openai import OpenAIEngine
 from mains.engines.stream import Assembly, BadAnswerError, EventLines
-from mains.engines.wire import ToolTable, ToolTables, body_of, estimate, is_strict, object_text, wire_names
+from mains.engines.wire import ToolTable, ToolTables, body_of, is_strict, object_text, wire_names
 from mains.errors import EngineError, Spent
 from mains.kernel.ports import Engine, Finish, Message, Request, Sampling, Tool, ToolCall, Usage
 
@@ -693,21 +693,6 @@ def test_tool_names_go_there_and_back() -> None:
     assert [table.back[table.wire_name(name)] for name in names] == names
 
 
-def test_the_estimate_is_from_above_and_remembers_tools() -> None:
-    tables = ToolTables()
-    table = tables.of(TOOLS)
-    assert tables.of(TOOLS) is table
-    assert tables.of(tuple(iter(TOOLS))) is table
-    plain = Request(messages=(Message("user", "abcd"),), output_tokens_max=1)
-    assert estimate(plain, tables.of(())) == 2 + 8
-    wide = Request(messages=(Message("user", "日本"),), output_tokens_max=1)
-    assert estimate(wide, tables.of(())) == 2 + 8
-    assert estimate(WITH_TOOLS, table) > estimate(Request(WITH_TOOLS.messages, 1), tables.of(()))
-    for number in range(300):
-        tables.of((Tool(f"t{number}", "", {}),))
-    assert len(tables._tables) <= 256
-
-
 def test_arguments_that_are_no_object_travel_as_one() -> None:
     assert object_text('{"a": 1}') == '{"a": 1}'
     assert json.loads(object_text("[1]")) == {"malformed": "[1]"}
@@ -736,3 +721,13 @@ def test_every_part_of_a_stream_is_bounded() -> None:
     calls = [{"index": number, "function": {"name": "f"}} for number in range(stream.CALLS_MAX + 1)]
     with pytest.raises(BadAnswerError, match="tool calls"):
         assembly.add(json.dumps({"choices": [{"delta": {"tool_calls": calls}}]}).encode())
+
+
+def test_tables_of_tools_are_remembered_and_bounded() -> None:
+    tables = ToolTables()
+    table = tables.of(TOOLS)
+    assert tables.of(TOOLS) is table
+    assert tables.of(tuple(iter(TOOLS))) is table
+    for number in range(300):
+        tables.of((Tool(f"t{number}", "", {}),))
+    assert len(tables._tables) <= 256

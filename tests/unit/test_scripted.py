@@ -125,7 +125,6 @@ async def test_token_counts_are_computed_or_said() -> None:
     request = frame("12345678", "1234", "x")
     assert input_tokens(request.messages) == 3 * 4 + 2 + 1
     engine = ScriptedEngine.of(["x", {"turn": 2, "text": "12345678"}])
-    assert engine.estimate(request) == 15
     counted = await engine.complete(request, ignore)
     assert counted.usage == Usage(15, 0, 1)
     tokens = {"input": 500, "cached": 600, "output": 7}

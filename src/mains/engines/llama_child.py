@@ -91,7 +91,7 @@ _server: Any = None  # kept, or llama.cpp's server would be freed
 
 def _serve(config: ChildConfig) -> str:
     """Load the model and listen; the server's URL. Blocks until calls can be made."""
-    global _server  # noqa: PLW0603
+    global _server
     import xllamacpp
 
     p = xllamacpp.CommonParams()

@@ -29,7 +29,7 @@ from mains.engines import faults
 from mains.engines.catalogue import EngineSpec
 from mains.engines.faults import Party
 from mains.engines.stream import BODY_BYTES_MAX, DONE, Assembly, BadAnswerError, EventLines, ServerError
-from mains.engines.wire import ToolTable, ToolTables, body_of, estimate
+from mains.engines.wire import ToolTable, ToolTables, body_of
 from mains.errors import EngineError
 from mains.kernel.ports import EngineState, Reply, Request
 
@@ -72,9 +72,6 @@ class OpenAIEngine:
         self._busy = 0
         self._health = "unknown"
         self._tokens_per_s = 0.0
-
-    def estimate(self, request: Request) -> int:
-        return estimate(request, self._tables.of(request.tools))
 
     def state(self) -> EngineState:
         return EngineState(

@@ -85,10 +85,6 @@ class ScriptedEngine:
             script, function = script_of(list(replies), "ScriptedEngine.of"), None
         return cls(script, name=name, slots=slots, context_tokens=context_tokens, wait_ms=wait_ms, function=function)
 
-    def estimate(self, request: Request) -> int:
-        """Exactly the input tokens that a reply reports, unless the script says others."""
-        return input_tokens(request.messages)
-
     def state(self) -> EngineState:
         return EngineState(
             name=self.name,

@@ -3,7 +3,6 @@
     ToolTable         the tools of a request, encoded once: names both ways, JSON, bytes
     ToolTables        keeps the tables of recent tool lists (a process's list is frozen, so it comes back)
     body_of           Request -> the object to send
-    estimate          input tokens of a request, from above
 
 Tool names. A tool is `device.tool` in Mains; the dialect allows `[a-zA-Z0-9_-]{1,64}`. A forbidden character
 becomes `_`, and where that makes two names alike or one too long, a short hash of the whole name is added.
@@ -27,8 +26,6 @@ from mains.kernel.ports import Message, Request, Schema, Tool, ToolCall
 
 NAME_CHARS_MAX = 64
 TABLES_MAX = 256  # tool lists remembered by one engine
-MESSAGE_TOKENS = 8  # role, separators and ids of one message
-BYTES_PER_TOKEN = 3  # fewer than any tokenizer in use needs for prose, code or Chinese
 # What OpenAI's strict mode takes in a schema; anything else would be answered with 400.
 STRICT_KEYWORDS = frozenset(
     {"$defs", "$ref", "additionalProperties", "anyOf", "const", "description"}
@@ -45,7 +42,6 @@ class ToolTable(msgspec.Struct, frozen=True):
     out: dict[str, str]
     back: dict[str, str]
     encoded: msgspec.Raw
-    size_bytes: int
 
     @classmethod
     def of(cls, tools: tuple[Tool, ...]) -> ToolTable:
@@ -63,7 +59,7 @@ class ToolTable(msgspec.Struct, frozen=True):
         ]
         encoded = msgspec.json.encode(functions)
         back = {wire: name for name, wire in out.items()}
-        return cls(tools, out, back, msgspec.Raw(encoded), len(encoded) if tools else 0)
+        return cls(tools, out, back, msgspec.Raw(encoded))
 
     def wire_name(self, name: str) -> str:
         """The wire name of `name`, also when it is the name of a tool that the list has lost."""
@@ -183,19 +179,3 @@ def is_strict(schema: object) -> bool:
         return False
     nested = [*properties.values(), *schema.get("$defs", {}).values(), *schema.get("anyOf", ())]
     return all(is_strict(part) for part in [*nested, schema.get("items", True)])
-
-
-def estimate(request: Request, table: ToolTable) -> int:
-    """Input tokens of `request`, from above: 1 for every 3 bytes of UTF-8, and 8 for each message."""
-    size_bytes = table.size_bytes
-    for message in request.messages:
-        size_bytes += _size(message.text)
-        for call in message.calls:
-            size_bytes += _size(call.name) + _size(call.arguments)
-    if request.output is not None:
-        size_bytes += len(msgspec.json.encode(request.output))
-    return -(-size_bytes // BYTES_PER_TOKEN) + MESSAGE_TOKENS * len(request.messages)
-
-
-def _size(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))

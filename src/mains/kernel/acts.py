@@ -7,12 +7,12 @@ call(p, call, arguments)       one device call -> its text, or DeviceError (the 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from mains.errors import ConfigError, DeviceError, EngineError, Spent
-from mains.kernel.ports import CallContext, Device, Engine, Failed, Probe, Reply, Request, Tool
+from mains.kernel.ports import CallContext, Device, Engines, Failed, Probe, Reply, Request, Tool
 from mains.kernel.process import Call, Process
 from mains.settings import Settings
 
@@ -20,9 +20,7 @@ from mains.settings import Settings
 class Acts:
     """The engines and devices of a kernel, behind time limits."""
 
-    def __init__(
-        self, engines: Mapping[str, Engine], devices: Sequence[Device], settings: Settings, probe: Probe
-    ) -> None:
+    def __init__(self, engines: Engines, devices: Sequence[Device], settings: Settings, probe: Probe) -> None:
         self.engines = engines
         self.devices = devices
         self._settings = settings
@@ -47,7 +45,7 @@ class Acts:
         self._probe.at("model.before")
         try:
             async with asyncio.timeout(limit_s):
-                reply = await self.engines[p.engine].complete(request, on_delta)
+                reply = await self.engines.find(p.engine, p.model).complete(request, on_delta)
         except TimeoutError as error:
             text = f"engine {p.engine}: no reply within {limit_s:g} s (model_timeout_s)"
             raise EngineError(text, retryable=True, spent=Spent.UNKNOWN) from error
@@ -73,7 +71,6 @@ class Acts:
 
     async def close(self) -> None:
         """Stop every engine and device."""
-        for engine in self.engines.values():
-            await engine.close()
+        await self.engines.close()
         for device in self.devices:
             await device.close()

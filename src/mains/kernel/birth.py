@@ -108,7 +108,7 @@ def bear(tx: Tx, world: World, birth: Birth, parent: Process | None) -> Process:
         workspace=birth.workspace or str(world.workspaces / str(pid)),
         depth=parent.depth + 1 if parent else 0,
         budget=birth.budget if birth.budget is not None else birth.program.budget,
-        reserve_tokens=estimate_tokens(tools_page.decode()) if tools else 0,
+        reserve_tokens=_reserve(tools_page if tools else b"", birth.program),
         output_tokens_max=birth.program.max_tokens or world.settings.output_tokens_max,
         created_ms=tx.now_ms,
         length=len(context),
@@ -118,6 +118,12 @@ def bear(tx: Tx, world: World, birth: Birth, parent: Process | None) -> Process:
         paused=birth.paused,
     )
     return _enter(tx, process, context, forked=False)
+
+
+def _reserve(tools: bytes, program: Program) -> int:
+    """An estimate of what every frame carries besides its messages: the tool list and the output's schema."""
+    output = _encode(program.output) if program.output is not None else b""
+    return sum(estimate_tokens(part.decode()) for part in (tools, output) if part)
 
 
 def _enter(tx: Tx, process: Process, context: tuple[str, ...], *, forked: bool) -> Process:

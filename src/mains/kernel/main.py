@@ -14,19 +14,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from mains.errors import DeviceError, DiskFullError, EngineError, JournalError, KernelPanic, MainsError, Spent
+from mains.errors import (
+    ConfigError,
+    DeviceError,
+    DiskFullError,
+    EngineError,
+    JournalError,
+    KernelPanic,
+    MainsError,
+    Spent,
+)
 from mains.kernel import audit, orders, recovery, timers, turns
 from mains.kernel.acts import Acts
 from mains.kernel.birth import Route, World
 from mains.kernel.clock import Clock
+from mains.kernel.clockwork import Clockwork
 from mains.kernel.frames import Frame, Frames
 from mains.kernel.journal import Batch, Journal
-from mains.kernel.ports import Device, Engine, EngineState, NoProbe, Notice, Probe, Signal
+from mains.kernel.ports import Device, Engines, EngineState, NoProbe, Notice, Probe, Signal
 from mains.kernel.process import Call, CallState, Process, State
 from mains.kernel.scheduler import Lane
 from mains.kernel.tx import Tx
@@ -36,7 +46,6 @@ from mains.settings import Settings
 
 T = TypeVar("T")
 _DISK_PAUSE_MS = 1_000
-_NAP_MS_MAX = 15_000
 
 
 class Kernel:
@@ -47,7 +56,7 @@ class Kernel:
         path: Path,
         settings: Settings,
         clock: Clock,
-        engines: Mapping[str, Engine],
+        engines: Engines,
         devices: Sequence[Device],
         route: Callable[[tuple[str, ...]], Route],
         *,
@@ -62,7 +71,7 @@ class Kernel:
         self._probe = probe or NoProbe()
         self._acts = Acts(engines, devices, settings, self._probe)
         self.world = World(settings, self._acts.tools, route, workspaces)
-        self._lanes = {name: Lane(engine.slots) for name, engine in engines.items()}
+        self._lanes: dict[str, Lane] = {}
         self._turns: set[asyncio.Task[None]] = set()  # turns at work
         self._sides: set[asyncio.Task[None]] = set()  # the clockwork, and the grace of TERM
         self._effects: set[asyncio.Task[Process | None]] = set()  # device calls, which a halt waits for
@@ -70,8 +79,7 @@ class Kernel:
         self._ending: set[int] = set()  # whose model call was interrupted by TERM
         self.watchers = Watchers(settings)
         self.waits = Waits()
-        self._look_at_clock = asyncio.Event()
-        self._due_ms: int | None = None  # when the clockwork looks next
+        self._clockwork = Clockwork(clock)
         self._failure: JournalError | None = None
         self.halted = asyncio.Event()
 
@@ -191,7 +199,7 @@ class Kernel:
             return backoff_ms
         wish_ms = min(round(error.retry_after_s * 1_000), self.settings.retry_after_ceiling_ms)
         lane.closed_until_ms = max(lane.closed_until_ms, self._clock.now_ms() + wish_ms)
-        self._look_at_clock.set()
+        self._clockwork.look()
         return max(backoff_ms, wish_ms)
 
     async def _device_turn(self, pid: int) -> None:
@@ -306,8 +314,8 @@ class Kernel:
                 self._interrupt(p.pid)
         self.watchers.commit(batch.notices)
         self.waits.commit(batch.changed)
-        if batch.armed_ms is not None and (self._due_ms is None or batch.armed_ms < self._due_ms):
-            self._look_at_clock.set()
+        if batch.armed_ms is not None:
+            self._clockwork.expect(batch.armed_ms)
         self._pump()
 
     def _interrupt(self, pid: int) -> None:
@@ -321,38 +329,29 @@ class Kernel:
             return
         if any(c.state is CallState.PENDING for c in p.calls):
             self._start(p.pid, self._device_turn(p.pid))
-        elif p.engine in self._lanes:
-            self._lanes[p.engine].add(p.pid, p.band)
+            return
+        try:
+            lane = self._lanes.get(p.engine) or self._open_lane(p)
+        except ConfigError as error:
+            self._start(p.pid, self._fault(p.pid, f"{error} ({error.hint})" if error.hint else str(error)))
         else:
-            self._start(p.pid, self._fault(p.pid, f"the engine `{p.engine}` is not configured (`mains engine ls`)"))
+            lane.add(p.pid, p.band)
+
+    def _open_lane(self, p: Process) -> Lane:
+        lane = self._lanes[p.engine] = Lane(self._acts.engines.find(p.engine, p.model).slots)
+        return lane
 
     async def _run_timers(self) -> None:
-        """Fire what is due, open lanes that were closed; sleep until the next time, or until an earlier one comes up.
-
-        Naps are short (`_NAP_MS_MAX`): a machine that slept has a wall clock that jumped, and timers that are due.
-        """
+        """Fire what is due, open lanes that were closed, sleep until the next time."""
         while True:
-            self._look_at_clock.clear()
-            now_ms = self._clock.now_ms()
+            now_ms = self._clockwork.begin()
             due_ms = timers.next_due_ms(self.journal)
             if due_ms is not None and due_ms <= now_ms:
                 await self._recorded(lambda tx: turns.fire(tx, self.world), "fire")
                 continue
             self._pump()
             closed = [lane.closed_until_ms for lane in self._lanes.values() if lane.closed_until_ms > now_ms]
-            self._due_ms = min([now_ms + _NAP_MS_MAX, *closed, *([] if due_ms is None else [due_ms])])
-            await self._nap(self._due_ms - now_ms)
-
-    async def _nap(self, span_ms: int) -> None:
-        looks = [
-            asyncio.create_task(self._look_at_clock.wait()),
-            asyncio.create_task(self._clock.wait_ms(span_ms)),
-        ]
-        try:
-            await asyncio.wait(looks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for look in looks:
-                look.cancel()
+            await self._clockwork.sleep(now_ms, closed if due_ms is None else [*closed, due_ms])
 
     # what the desk asks
 
@@ -363,7 +362,7 @@ class Kernel:
 
     def engines(self) -> list[EngineState]:
         """How each engine is."""
-        return [engine.state() for engine in self._acts.engines.values()]
+        return self._acts.engines.states()
 
     async def order(self, op: Callable[[Tx], T], name: str) -> T:
         """Commit an order from outside. Raises what it raises, and JournalError when the kernel has halted."""

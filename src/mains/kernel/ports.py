@@ -144,6 +144,22 @@ class Engine(Protocol):
         ...
 
 
+class Engines(Protocol):
+    """The engines that there are. One is made ready when it is first asked for."""
+
+    def find(self, name: str, model: str) -> Engine:
+        """The engine of this name (for a model file of its own: of this model). Raises ConfigError."""
+        ...
+
+    def states(self) -> list[EngineState]:
+        """How each engine is."""
+        ...
+
+    async def close(self) -> None:
+        """Stop them all."""
+        ...
+
+
 class CallContext(msgspec.Struct, frozen=True):
     """Who calls a device. `key` is the same when a call is repeated after a crash: an idempotency key."""
 

@@ -105,7 +105,7 @@ class Process(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     workspace: str = ""
     depth: int = 0
     budget: int | None = None
-    reserve_tokens: int = 0  # estimate of the tool list, which every frame carries
+    reserve_tokens: int = 0  # estimate of what every frame carries besides: the tool list, the output's schema
     output_tokens_max: int  # of one model call
     created_ms: int
 

@@ -1,7 +1,7 @@
 """A transaction as operations see it: named queries, events, and the process table.
 
 An event's `crc` is the CRC-32 of (seq, at_ms, pid, kind, body), seeded with the crc of the row before, so that a
-changed, missing, added or moved row is found. SQL stands in `queries.sql`, by name, so that another database can have its own.
+changed, missing, added or moved row is found. SQL stands in `queries.sql`, by name: another database can have its own.
 """
 
 from __future__ import annotations
