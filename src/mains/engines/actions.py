@@ -7,7 +7,7 @@ A reply is one JSON object, and the sampler can produce nothing else:
 
     moves(request)            what the model may do now: legal moves only
     schema_of(moves)          the JSON Schema of a reply
-    frame_of(request, moves)  the messages: rules, an example of two moves, then the frame with calls as their actions
+    frame_of(request)         the messages: rules, an example of two moves, then the frame with calls as their actions
     read(text, tools)         a reply -> its text and calls; never raises
 
 Legal moves only. `results_of` of the syscall `exit` is one of the calls that have a result in the frame, and is not
@@ -87,9 +87,7 @@ def _moves_of(tool: Tool, messages: Sequence[Message], made: set[tuple[str, str]
         results = [m.call_id for m in messages if m.role == "tool" and not m.text.startswith("error:")]
         if results:
             yield Move(tool.name, _closed({"results_of": {"enum": results}}))
-        rest = {name: part for name, part in tool.parameters["properties"].items() if name != "results_of"}
-        yield Move(tool.name, loosen({**tool.parameters, "properties": rest, "required": ["result"]}))
-        return
+        return  # any other end is what `say` does
     choices = list(_choices(tool.parameters))
     if not choices:
         yield Move(tool.name, loosen(tool.parameters or {"type": "object", "additionalProperties": False}))
@@ -150,11 +148,11 @@ def _decoded(text: str) -> Any:
 # -------------------------------------------------------------------------------------------------- what it sees
 
 
-def frame_of(request: Request, legal: Sequence[Move]) -> tuple[Message, ...]:
+def frame_of(request: Request) -> tuple[Message, ...]:
     """The frame as plain messages: what the tools are and how to call them, an example, then what happened."""
     first, *rest = request.messages if request.messages[0].role == "system" else (Message("system"), *request.messages)
     system = Message(role="system", text="\n\n".join(filter(None, (first.text, _manual(request.tools), RULES))))
-    return (system, *_example(legal), *map(_plain, rest))
+    return (system, *_example(request.tools), *map(_plain, rest))
 
 
 def _manual(tools: Sequence[Tool]) -> str:
@@ -166,17 +164,17 @@ def _manual(tools: Sequence[Tool]) -> str:
     return "Tools:\n" + "\n".join(lines)
 
 
-def _example(legal: Sequence[Move]) -> tuple[Message, ...]:
-    """Two moves of a made-up errand: a call, and an end that uses its result."""
-    call = next((move for move in legal if move.tool and move.tool != "exit"), None)
-    if call is None:
+def _example(tools: Sequence[Tool]) -> tuple[Message, ...]:
+    """Two moves of a made-up errand: a call, and an end that uses its result. The same for the same tools."""
+    called = next((tool for tool in tools if not _is_exit(tool)), None)
+    if called is None:
         return ()
-    ends = any(move.tool == "exit" for move in legal)
-    last = _action("exit", {"results_of": "call_0_1"}) if ends else _spoken("Done: it is ready.")
-    result = Message(role="tool", text="it is ready", call_id="call_0_1", name=call.tool)
+    last = _action("exit", {"results_of": "call_0_1"}) if any(map(_is_exit, tools)) else _spoken("Done: it is ready.")
+    result = Message(role="tool", text="it is ready", call_id="call_0_1", name=called.name)
+    call = _action(called.name, _sample(loosen(called.parameters)))
     return (
         Message(role="user", text="Begin."),
-        Message(role="assistant", text=_action(call.tool, _sample(call.arguments))),
+        Message(role="assistant", text=call),
         Message(role="user", text=_told(result)),
         Message(role="assistant", text=last),
     )

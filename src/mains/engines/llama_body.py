@@ -24,7 +24,7 @@ import msgspec
 from mains.engines import actions, grounding
 from mains.engines.actions import Move
 from mains.engines.loosen import loosen
-from mains.kernel.ports import Message, Reply, Request, Schema
+from mains.kernel.ports import Finish, Message, Reply, Request, Schema
 
 BYTES_PER_TOKEN = 3
 MESSAGE_TOKENS = 8
@@ -74,7 +74,8 @@ class Plan(msgspec.Struct, frozen=True):
         if not self.moves:
             return reply
         text, calls = actions.read(reply.text)
-        return msgspec.structs.replace(reply, text=text, calls=calls)
+        finish = Finish.CALLS if calls and reply.finish is Finish.STOP else reply.finish
+        return msgspec.structs.replace(reply, text=text, calls=calls, finish=finish)
 
 
 def plan(request: Request) -> Plan:
@@ -82,7 +83,7 @@ def plan(request: Request) -> Plan:
     if request.tools:
         legal = actions.moves(request)
         sampling = _sampling(request, _EXACT)
-        return Plan(_alternating(actions.frame_of(request, legal)), sampling, _json(actions.schema_of(legal)), legal)
+        return Plan(_alternating(actions.frame_of(request)), sampling, _json(actions.schema_of(legal)), legal)
     messages = _alternating(request.messages)
     output = request.output
     if output is None or output == {"type": "string"}:
