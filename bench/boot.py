@@ -2,8 +2,8 @@
 
 A kernel runs 9,000 processes until they wait for a message, and 1,000 more whose model call is never answered; then it
 is killed with SIGKILL. Over copies of what it leaves, a kernel boots in a fresh Python each time. The clock runs from
-`mains.open` to the moment when all 1,000 are recovered and queued (their holds posted, their calls to be made again);
-`from exec` counts the interpreter and its imports, too.
+`mains.open` to the moment when all 1,000 are recovered and queued: their holds posted, their calls to be made again.
+"From exec to exit" counts the interpreter, its imports and an orderly halt, too.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import shutil
 import statistics
 import subprocess
 import time
+from collections import Counter
 from pathlib import Path
 
 import msgspec
@@ -27,6 +28,7 @@ from mains.kernel.ports import Reply, Request
 
 GOAL_S = 2.0
 _READY = b"in flight"
+_PATIENCE_S = 60
 
 
 class Size(msgspec.Struct, frozen=True):
@@ -42,10 +44,10 @@ QUICK = Size(90, 10, 1)
 
 
 class Booted(msgspec.Struct, frozen=True):
-    """A boot: its time, the number of calls that were made again, and the idle and empty kernel beside it."""
+    """A boot: the time until all were recovered and queued, and until the engine had every call again."""
 
     span_s: float
-    recovered: int
+    again_s: float
 
 
 def _engine(idle: int, slots: int) -> ScriptedEngine:
@@ -71,11 +73,9 @@ async def _fly(folder: Path, idle: int, flying: int) -> None:
     engine = _engine(idle, flying)
     async with mains.open(folder / "home", engines=[engine]) as desk:
         await asyncio.gather(*(desk.spawn(program) for _ in range(idle + flying)))
-        while engine.calls < idle + flying:
-            await asyncio.sleep(0.005)
-        states = [view.state for view in await desk.ps()]
-        if states.count("RUNNING") != flying or states.count("WAITING") != idle:
-            raise KernelPanic(f"{flying} processes should be in a call, and {idle} idle")
+        async with asyncio.timeout(_PATIENCE_S):
+            while engine.calls < idle + flying or Counter(v.state for v in await desk.ps())["WAITING"] < idle:
+                await asyncio.sleep(0.01)
         print(_READY.decode(), flush=True)
         await asyncio.get_running_loop().create_future()
 
@@ -97,8 +97,36 @@ def boot(folder: str, flying: int) -> Booted:
 
 
 async def _boot(folder: Path, flying: int) -> Booted:
+    engine = _engine(0, flying)
     start = time.perf_counter()
-    async with mains.open(folder / "home", engines=[_engine(0, flying)]) as desk:
+    async with mains.open(folder / "home", engines=[engine]):
         span_s = time.perf_counter() - start
-        kinds = [row[0] for row in desk.journal.rows("event_kinds_of_failed")]
-        return Booted(span_s, len(kinds))
+        async with asyncio.timeout(_PATIENCE_S):
+            while engine.calls < flying:
+                await asyncio.sleep(0.005)
+        return Booted(span_s, time.perf_counter() - start)
+
+
+def main(quick: bool) -> Report:
+    """Kill once, boot over copies of what is left."""
+    size = QUICK if quick else FULL
+    booted: list[Booted] = []
+    starts_s: list[float] = []
+    with machine.scratch() as folder:
+        fsync_us = machine.fsync_us(folder)
+        leave_in_flight(folder, size)
+        for number in range(size.rounds):
+            copy = folder / f"copy-{number}"
+            shutil.copytree(folder / "home", copy / "home")
+            start = time.perf_counter()
+            booted.append(msgspec.convert(in_child(boot, str(copy), size.flying), Booted))
+            starts_s.append(time.perf_counter() - start)
+            shutil.rmtree(copy)
+    what = f"boot, {size.idle + size.flying:,} processes, {size.flying:,} mid-turn"
+    figures = (
+        below(what, statistics.median(b.span_s for b in booted), "s", GOAL_S),
+        Figure("all model calls made again", statistics.median(b.again_s for b in booted), "s"),
+        Figure("from exec to exit", statistics.median(starts_s), "s"),
+        Figure("fsync", fsync_us, "us"),
+    )
+    return Report("boot", figures, (f"median of {size.rounds} rounds, a fresh Python and a copy of the home in each",))

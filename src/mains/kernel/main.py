@@ -331,15 +331,12 @@ class Kernel:
             self._start(p.pid, self._device_turn(p.pid))
             return
         try:
-            lane = self._lanes.get(p.engine) or self._open_lane(p)
+            if p.engine not in self._lanes:
+                self._lanes[p.engine] = Lane(self._acts.engines.find(p.engine, p.model).slots)
         except ConfigError as error:
             self._start(p.pid, self._fault(p.pid, f"{error} ({error.hint})" if error.hint else str(error)))
         else:
-            lane.add(p.pid, p.band)
-
-    def _open_lane(self, p: Process) -> Lane:
-        lane = self._lanes[p.engine] = Lane(self._acts.engines.find(p.engine, p.model).slots)
-        return lane
+            self._lanes[p.engine].add(p.pid, p.band)
 
     async def _run_timers(self) -> None:
         """Fire what is due, open lanes that were closed, sleep until the next time."""
