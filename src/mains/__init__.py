@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mains.bus.function import device
     from mains.compose import open  # noqa: A004 - `mains.open` is what its users read
     from mains.engines.scripted import ScriptedEngine
-    from mains.errors import DeviceError, MainsError
+    from mains.errors import DeviceError, MainsError, NotFoundError
     from mains.home import Home
     from mains.kernel.ports import CallContext, Done, Failed, Outcome, Signal, Tool
     from mains.settings import Settings
@@ -29,6 +29,7 @@ __all__ = [
     "Failed",
     "Home",
     "MainsError",
+    "NotFoundError",
     "Outcome",
     "ScriptedEngine",
     "Settings",
@@ -45,6 +46,7 @@ _HOMES = {
     "Failed": "mains.kernel.ports",
     "Home": "mains.home",
     "MainsError": "mains.errors",
+    "NotFoundError": "mains.errors",
     "Outcome": "mains.kernel.ports",
     "ScriptedEngine": "mains.engines.scripted",
     "Settings": "mains.settings",

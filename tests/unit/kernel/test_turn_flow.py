@@ -7,11 +7,11 @@ import json
 from functools import partial
 
 import pytest
+from tests.unit.kernel.world import World, by_turn, call, calls, says, turn_of
 
 import mains
 from mains.errors import EngineError, Spent
 from mains.kernel.ports import Finish, Reply, Request, ToolCall, Usage
-from tests.unit.kernel.world import World, by_turn, call, calls, says, turn_of
 
 
 async def test_a_reply_without_calls_is_the_result(world: World) -> None:

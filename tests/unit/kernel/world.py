@@ -91,7 +91,10 @@ class World:
         """Wait until a process is in a state (and its reason begins with `reason`)."""
 
         async def is_there() -> bool:
-            outcome = await kernel.outcome(pid)
+            try:
+                outcome = await kernel.outcome(pid)
+            except mains.NotFoundError:
+                return False
             return outcome.state == state and outcome.reason.startswith(reason)
 
         await self.until(is_there)

@@ -1,0 +1,58 @@
+"""The benchmarks run, at sizes that are far too small for their goals, and give sane figures."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from pathlib import Path
+
+import msgspec
+import pytest
+from bench import machine, report
+from bench.report import Figure, Report, Saved, at_least, below, table
+
+GIVES = {
+    "turns": ("turns at 20", "bare events at 20", "bare rows at 20", "Mains / bare rows at 20", "CPU a turn at 20"),
+    "idle": ("bare kernel", "300 idle, made", "300 idle, booted", "50 of them woken", "wake 50"),
+    "boot": ("boot, 100 processes, 10 mid-turn", "all model calls made again", "from exec to exit"),
+    "start": ("mains --help", "import mains", "bare Python"),
+}
+
+
+@pytest.mark.parametrize("name", GIVES)
+def test_a_quick_run_gives_its_figures(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAINS_BENCH_DIR", str(tmp_path))
+    measured: Report = importlib.import_module(f"bench.{name}").main(True)
+    values = {figure.what: figure.value for figure in measured.figures}
+    assert measured.name == name
+    assert set(GIVES[name]) <= set(values)
+    assert all(math.isfinite(value) for value in values.values())
+    assert all(value > 0 for what, value in values.items() if "idle" not in what and "woken" not in what)
+    assert not list(tmp_path.iterdir()), "the scratch folder is left behind"
+
+
+def test_a_goal_is_met_or_missed() -> None:
+    assert at_least("speed", 3_000, "turns/s", 3_000).met
+    assert not at_least("speed", 2_999, "turns/s", 3_000).met
+    assert below("span", 1.9, "s", 2.0).met
+    assert not below("span", 2.0, "s", 2.0).met
+
+
+def test_the_table_shows_every_figure_and_note() -> None:
+    shown = table([Report("turns", (Figure("speed", 4_051.4, "turns/s"), below("span", 3, "s", 2)), ("five rounds",))])
+    assert "4,051  turns/s" in shown
+    assert "under 2  MISSED" in shown
+    assert "turns: five rounds" in shown
+
+
+def test_a_report_is_kept(tmp_path: Path) -> None:
+    made = Report("turns", (Figure("speed", 1, "turns/s"),))
+    report.save(tmp_path, made, machine="a machine", loads=(0.1, 0.2), quick=True)
+    saved = msgspec.json.decode((tmp_path / "turns.json").read_bytes(), type=Saved)
+    assert (saved.report, saved.load_before, saved.quick) == (made, 0.1, True)
+
+
+def test_the_machine_can_be_asked(tmp_path: Path) -> None:
+    assert machine.fsync_us(tmp_path) > 0
+    assert machine.rss_bytes() > 1_000_000
+    assert machine.load() >= 0
