@@ -13,7 +13,7 @@ import shutil
 import statistics
 import subprocess
 import time
-from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -25,10 +25,10 @@ from bench.report import Figure, Report, below
 from mains.engines.scripted import ScriptedEngine
 from mains.errors import KernelPanic
 from mains.kernel.ports import Reply, Request
+from mains.kernel.process import State
 
 GOAL_S = 2.0
 _READY = b"in flight"
-_PATIENCE_S = 60
 
 
 class Size(msgspec.Struct, frozen=True):
@@ -53,11 +53,8 @@ class Booted(msgspec.Struct, frozen=True):
 def _engine(idle: int, slots: int) -> ScriptedEngine:
     """Lets the first `idle` calls wait for a message, and never answers one after those."""
 
-    async def never() -> Reply:
-        return await asyncio.get_running_loop().create_future()
-
-    def answer(request: Request) -> object:
-        return kernel.WAIT if engine.calls <= idle else never()
+    def answer(request: Request) -> Reply | asyncio.Future[Reply]:
+        return kernel.WAIT if engine.calls <= idle else asyncio.get_running_loop().create_future()
 
     engine = ScriptedEngine.of(answer, slots=slots)
     return engine
@@ -73,9 +70,8 @@ async def _fly(folder: Path, idle: int, flying: int) -> None:
     engine = _engine(idle, flying)
     async with mains.open(folder / "home", engines=[engine]) as desk:
         await asyncio.gather(*(desk.spawn(program) for _ in range(idle + flying)))
-        async with asyncio.timeout(_PATIENCE_S):
-            while engine.calls < idle + flying or Counter(v.state for v in await desk.ps())["WAITING"] < idle:
-                await asyncio.sleep(0.01)
+        count = partial(desk.journal.rows, "process_pids_in")
+        await kernel.until(lambda: engine.calls == idle + flying and len(count(State.WAITING)) == idle)
         print(_READY.decode(), flush=True)
         await asyncio.get_running_loop().create_future()
 
@@ -101,9 +97,7 @@ async def _boot(folder: Path, flying: int) -> Booted:
     start = time.perf_counter()
     async with mains.open(folder / "home", engines=[engine]):
         span_s = time.perf_counter() - start
-        async with asyncio.timeout(_PATIENCE_S):
-            while engine.calls < flying:
-                await asyncio.sleep(0.005)
+        await kernel.until(lambda: engine.calls == flying)
         return Booted(span_s, time.perf_counter() - start)
 
 

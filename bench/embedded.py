@@ -28,7 +28,7 @@ from mains.engines.llama import LlamaEngine
 from mains.engines.llama_body import plan
 from mains.errors import ConfigError, KernelPanic
 from mains.kernel.desk import Desk
-from mains.kernel.ports import Message, Request, Sampling
+from mains.kernel.ports import Message, Request, Sampling, Usage
 
 GOAL_PERCENT = 95.0
 _AT_ONCE = (1, 4)
@@ -42,7 +42,8 @@ temperature: 0
 ---
 {_SYSTEM}
 """
-_Ask = Callable[[str], Awaitable[int]]
+Compared = tuple[list[Figure], str]
+_Ask = Callable[[str], Awaitable[Usage]]
 
 
 class Size(msgspec.Struct, frozen=True):
@@ -68,8 +69,8 @@ class Direct:
         self._engine = engine
         self._session = session
 
-    async def ask(self, prompt: str) -> int:
-        """The output tokens of one call."""
+    async def ask(self, prompt: str) -> Usage:
+        """One call."""
         server = await self._engine._server.ready()
         messages = (Message("system", _SYSTEM), Message("user", prompt))
         request = Request(messages, _CAP, sampling=Sampling(temperature=0))
@@ -78,7 +79,9 @@ class Direct:
         async with self._session.post(f"{server.url}/v1/chat/completions", data=body, headers=headers) as response:
             data = await response.read()
         *_, last = (line for line in data.splitlines() if line.startswith(b"data: {"))
-        return int(msgspec.json.decode(last[6:])["usage"]["completion_tokens"])
+        usage = msgspec.json.decode(last[6:])["usage"]
+        cached = usage.get("prompt_tokens_details", {}).get("cached_tokens", 0)
+        return Usage(usage["prompt_tokens"], cached, usage["completion_tokens"])
 
 
 class Through:
@@ -88,56 +91,71 @@ class Through:
         self._desk = desk
         self._program = program
 
-    async def ask(self, prompt: str) -> int:
-        """The output tokens of one process, from spawn to exit."""
+    async def ask(self, prompt: str) -> Usage:
+        """One process, from spawn to exit."""
         pid = await self._desk.spawn(self._program, {"prompt": prompt})
         outcome = await self._desk.wait(pid)
         if outcome.exit_code != 0:
             raise KernelPanic(f"process {pid}: {outcome.reason}")
-        return outcome.usage.output_tokens
+        return outcome.usage
 
 
-async def _tokens_per_s(ask: _Ask, at_once: int, each: int, prompts: Iterator[str]) -> float:
-    """So many workers at once, each with so many prompts, one after the other."""
+class Side:
+    """One side of the comparison: its rate in each round, and what all its calls used."""
 
-    async def work() -> int:
-        return sum([await ask(next(prompts)) for _ in range(each)])
+    def __init__(self, ask: _Ask) -> None:
+        self._ask = ask
+        self.rates: list[float] = []
+        self.used: list[Usage] = []
 
-    start = time.perf_counter()
-    tokens = sum(await asyncio.gather(*(work() for _ in range(at_once))))
-    return tokens / (time.perf_counter() - start)
+    async def round(self, at_once: int, each: int, prompts: Iterator[str]) -> None:
+        """So many workers at once, each with so many prompts, one after the other."""
+
+        async def work() -> list[Usage]:
+            return [await self._ask(next(prompts)) for _ in range(each)]
+
+        start = time.perf_counter()
+        used = sum(await asyncio.gather(*(work() for _ in range(at_once))), [])
+        self.rates.append(sum(usage.output_tokens for usage in used) / (time.perf_counter() - start))
+        self.used += used
+
+    @property
+    def per_call(self) -> str:
+        """Means of a call: both sides must have read and written about the same."""
+        read, cached, wrote = (
+            statistics.mean(getattr(usage, field) for usage in self.used) for field in Usage.__struct_fields__
+        )
+        return f"read {read:.1f} tokens ({cached:.1f} cached), wrote {wrote:.1f}"
 
 
-async def _compare(sides: tuple[_Ask, _Ask], at_once: int, size: Size, prompts: Iterator[str]) -> list[Figure]:
-    rates: tuple[list[float], list[float]] = ([], [])
+async def _compare(asks: tuple[_Ask, _Ask], at_once: int, size: Size, prompts: Iterator[str]) -> Compared:
+    for ask in asks:  # every slot has seen the system message before anything is measured
+        await Side(ask).round(at_once, 1, prompts)
+    ours, straight = map(Side, asks)
     for number in range(size.rounds):
-        for side in (0, 1) if number % 2 else (1, 0):
-            rates[side].append(await _tokens_per_s(sides[side], at_once, size.prompts, prompts))
-    percent = statistics.median(100 * mine / other for mine, other in zip(*rates, strict=True))
-    return [
-        Figure(f"through Mains, {at_once} at once", statistics.median(rates[0]), "tokens/s"),
-        Figure(f"straight, {at_once} at once", statistics.median(rates[1]), "tokens/s"),
+        for side in (ours, straight) if number % 2 else (straight, ours):
+            await side.round(at_once, size.prompts, prompts)
+    percent = statistics.median(100 * mine / other for mine, other in zip(ours.rates, straight.rates, strict=True))
+    figures = [
+        Figure(f"through Mains, {at_once} at once", statistics.median(ours.rates), "tokens/s"),
+        Figure(f"straight, {at_once} at once", statistics.median(straight.rates), "tokens/s"),
         at_least(f"Mains / straight, {at_once} at once", percent, "%", GOAL_PERCENT),
     ]
+    return figures, f"a call, {at_once} at once: Mains {ours.per_call}; straight {straight.per_call}"
 
 
-async def _measure(folder: Path, size: Size) -> list[Figure]:
+async def _measure(folder: Path, size: Size) -> list[Compared]:
     spec = EngineSpec(name="llama", kind="llama", slots=max(_AT_ONCE), context_tokens=8_192)
     engine = LlamaEngine(spec, folder / "llama.log", mains.Settings())
     program = folder / "teller.md"
     program.write_text(_PROGRAM)
-    figures: list[Figure] = []
     prompts = _prompts()
     async with (
         mains.open(folder / "home", engines=[engine]) as desk,
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session,
     ):
-        sides = Through(desk, program).ask, Direct(engine, session).ask
-        for at_once in _AT_ONCE:
-            for ask in sides:  # every slot has seen the system message before anything is measured
-                await _tokens_per_s(ask, at_once, 1, prompts)
-            figures += await _compare(sides, at_once, size, prompts)
-    return figures
+        asks = Through(desk, program).ask, Direct(engine, session).ask
+        return [await _compare(asks, at_once, size, prompts) for at_once in _AT_ONCE]
 
 
 def main(quick: bool) -> Report:
@@ -152,7 +170,9 @@ def main(quick: bool) -> Report:
     except (ImportError, ConfigError) as error:
         return Report("embedded", (), (f"not measured: {error}",))
     with machine.scratch() as folder:
-        figures = kernel.run(_measure(folder, size))
-        figures.append(Figure("fsync", machine.fsync_us(folder), "us"))
-    note = f"median of {size.rounds} alternating rounds, {size.prompts} prompts for each of those at once"
-    return Report("embedded", tuple(figures), (f"{note}, at most {_CAP} tokens a reply",))
+        compared = kernel.run(_measure(folder, size))
+        fsync = Figure("fsync", machine.fsync_us(folder), "us")
+    figures = [figure for each, _ in compared for figure in each]
+    note = f"median of {size.rounds} alternating rounds, {size.prompts} prompts for each of those at once, at most"
+    notes = (f"{note} {_CAP} tokens a reply", *(per_call for _, per_call in compared))
+    return Report("embedded", (*figures, fsync), notes)

@@ -112,8 +112,7 @@ async def _make(folder: Path, processes: int, woken: int) -> Made:
             family = min(_FAMILY, processes - start)
             calls = engine.calls + 1 + family
             await desk.spawn(starter, {"items": list(range(family))})
-            while engine.calls < calls or desk.busy():
-                await asyncio.sleep(0.005)
+            await kernel.until(lambda calls=calls: engine.calls == calls and not desk.busy())  # type: ignore[misc]
         after = _megabytes()
         idle = [view.pid for view in await desk.ps() if view.reason == "message"]
         if len(idle) != processes:

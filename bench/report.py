@@ -62,7 +62,7 @@ def table(reports: list[Report]) -> str:
 
 
 def _line(row: tuple[str, ...], widths: list[int]) -> str:
-    cells = [cell.rjust(width) if at == 2 else cell.ljust(width) for at, (cell, width) in enumerate(zip(row, widths))]
+    cells = [f"{cell:{'>' if at == 2 else '<'}{widths[at]}}" for at, cell in enumerate(row)]
     return "  ".join(cells).rstrip()
 
 

@@ -6,6 +6,7 @@ machine (DNS rebinding). Both are checked before anything of a request is read.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from collections.abc import Collection
@@ -24,12 +25,10 @@ _TOKEN_BYTES = 32
 
 def token_of(path: Path) -> str:
     """The token in this file, which is made when it is not there. Raises ConfigError when others can read it."""
-    try:
+    with contextlib.suppress(FileExistsError):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(secrets.token_urlsafe(_TOKEN_BYTES))
-    except FileExistsError:
-        pass
     try:
         info, token = path.lstat(), path.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:

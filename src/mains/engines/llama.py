@@ -17,6 +17,7 @@ the connection, which frees the slot. What went wrong, and what it cost:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -236,11 +237,9 @@ class LlamaEngine:
         import aiohttp
 
         if not isinstance(error, BadAnswerError | ServerError):
-            try:
+            with contextlib.suppress(TimeoutError):  # then it lives: the connection alone broke
                 async with asyncio.timeout(GONE_TIMEOUT_S):
                     await server.gone.wait()
-            except TimeoutError:
-                pass  # it lives: the connection alone broke
         why = server.ended or f"{type(error).__name__}: {error}"
         unsent = isinstance(error, aiohttp.ClientConnectorError)
         spent = Spent.NOTHING if unsent else Spent.UNKNOWN

@@ -56,7 +56,7 @@ def main() -> None:
     os.dup2(2, 1)  # what llama.cpp prints joins the log
     begun = time.monotonic()
     try:
-        url = _serve(config)
+        url, _server = _serve(config)  # kept, or llama.cpp's server would be freed
     except (RuntimeError, ValueError, OSError, ImportError) as error:  # xllamacpp's; C++ exceptions are RuntimeError
         os.write(parent_pipe, msgspec.json.encode(Ready(error=str(error) or type(error).__name__)) + b"\n")
         os._exit(1)
@@ -86,12 +86,8 @@ def _wait_for_end_of_input() -> None:
     os._exit(0)
 
 
-_server: Any = None  # kept, or llama.cpp's server would be freed
-
-
-def _serve(config: ChildConfig) -> str:
-    """Load the model and listen; the server's URL. Blocks until calls can be made."""
-    global _server
+def _serve(config: ChildConfig) -> tuple[str, Any]:
+    """Load the model and listen; the server's URL, and the server. Blocks until calls can be made."""
     import xllamacpp
 
     p = xllamacpp.CommonParams()
@@ -108,9 +104,9 @@ def _serve(config: ChildConfig) -> str:
     p.n_threads_http = config.slots + HTTP_THREADS_SPARE
     p.endpoint_metrics, p.endpoint_slots, p.endpoint_props = True, True, False
     p.ui, p.offline, p.verbosity = False, True, 1
-    _server = xllamacpp.Server(p)
-    address: str = _server.listening_address
-    return address if address.startswith("http") else f"http://{address}"
+    server = xllamacpp.Server(p)
+    address: str = server.listening_address
+    return address if address.startswith("http") else f"http://{address}", server
 
 
 if __name__ == "__main__":

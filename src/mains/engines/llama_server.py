@@ -190,14 +190,14 @@ class LlamaServer:
         assert process.stdout is not None
         line = b""
         try:
+            # It may die before it can read, or write nonsense: told below.
             async with asyncio.timeout(START_TIMEOUT_S):
-                process.stdin.write(msgspec.json.encode(config) + b"\n")
-                await process.stdin.drain()
-                line = await process.stdout.readline()
+                with contextlib.suppress(ConnectionError, ValueError):
+                    process.stdin.write(msgspec.json.encode(config) + b"\n")
+                    await process.stdin.drain()
+                    line = await process.stdout.readline()
         except TimeoutError:
             raise self._unready(f"it did not start within {START_TIMEOUT_S:g} s", retryable=True) from None
-        except (OSError, ValueError):
-            pass  # it died before it could read, or wrote nonsense: told below
         try:
             ready = msgspec.json.decode(line, type=Ready)
         except msgspec.DecodeError:

@@ -26,7 +26,8 @@ def replay(journal: Journal) -> list[str]:
 
 def verify(journal: Journal) -> list[str]:
     """Faults of the whole journal, of the page store and of the contexts."""
-    return _Fold(journal, 0, 0).run() + pages.verify(journal) + _verify_contexts(journal)
+    with journal.snapshot():
+        return _Fold(journal, 0, 0).run() + pages.verify(journal) + _verify_contexts(journal)
 
 
 class _Fold:

@@ -16,6 +16,7 @@ is a JournalError and the journal is dead: what is on disk after a failed fsync 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import sys
 import threading
@@ -198,15 +199,29 @@ class Journal:
 
     # readers
 
-    def scan(self, query: str, *parameters: Any) -> Iterator[Row]:
-        """Rows of a named query, one after the other, on this thread's own connection. Read it to its end."""
+    def _reader(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
-            connection = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=10, check_same_thread=False)
+            uri = f"{self.path.absolute().as_uri()}?mode=ro"
+            connection = sqlite3.connect(uri, uri=True, timeout=10, check_same_thread=False, isolation_level=None)
             self._local.connection = connection
             self._readers.append(connection)
+        return connection
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Everything that this thread reads within is of one moment, whatever is committed meanwhile."""
+        connection = self._reader()
+        connection.execute("BEGIN")
         try:
-            yield from connection.execute(self._queries[query], parameters)
+            yield
+        finally:
+            connection.execute("COMMIT")
+
+    def scan(self, query: str, *parameters: Any) -> Iterator[Row]:
+        """Rows of a named query, one after the other, on this thread's own connection. Read it to its end."""
+        try:
+            yield from self._reader().execute(self._queries[query], parameters)
         except sqlite3.Error as error:
             raise JournalError(f"{self.path}: {error}") from error
 

@@ -167,11 +167,16 @@ class Balance(msgspec.Struct):
 
 
 def verify(journal: Journal) -> list[str]:
-    """Every disagreement between entries, counters and holds; an empty list when all is well.
+    """Every disagreement between entries, counters and holds, as of one moment; an empty list when all is well.
 
     Counters are derived again from the entries; the home and the supply must sum to zero; each hold's entries must
     be those of its state; no account may have more than its limit outside overruns.
     """
+    with journal.snapshot():
+        return _verify(journal)
+
+
+def _verify(journal: Journal) -> list[str]:
     accounts = {row[0]: row[1:] for row in journal.rows("account_all")}
     derived, of_hold = _derive(journal, {account: row[0] for account, row in accounts.items()})
     faults = []

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -149,7 +149,7 @@ class Kernel:
         now_ms = self._clock.now_ms()
         for lane in self._lanes.values():
             while (pid := lane.choose(now_ms)) is not None:
-                self._start(pid, self._model_turn(pid, lane))
+                self._start(pid, partial(self._model_turn, pid, lane))
 
     async def _model_turn(self, pid: int, lane: Lane) -> None:
         """(chosen) -> record the intent -> act -> record the result."""
@@ -256,7 +256,7 @@ class Kernel:
 
     # who is at work
 
-    def _start(self, pid: int, turn: Coroutine[Any, Any, None]) -> None:
+    def _start(self, pid: int, turn: Callable[[], Awaitable[None]]) -> None:
         task = self._group.create_task(self._guard(pid, turn))
         self._turns.add(task)
         task.add_done_callback(self._turns.discard)
@@ -279,10 +279,10 @@ class Kernel:
         self._sides.add(task)
         task.add_done_callback(self._sides.discard)
 
-    async def _guard(self, pid: int, turn: Coroutine[Any, Any, None]) -> None:
+    async def _guard(self, pid: int, turn: Callable[[], Awaitable[None]]) -> None:
         """The end of a turn: whatever went wrong becomes the record of its process, and touches no other."""
         try:
-            await turn
+            await turn()
         except JournalError as error:
             if not isinstance(error, DiskFullError):
                 self._halt(error)
@@ -328,13 +328,13 @@ class Kernel:
         if self.halted.is_set():
             return
         if any(c.state is CallState.PENDING for c in p.calls):
-            self._start(p.pid, self._device_turn(p.pid))
+            self._start(p.pid, partial(self._device_turn, p.pid))
             return
         try:
             if p.engine not in self._lanes:
                 self._lanes[p.engine] = Lane(self._acts.engines.find(p.engine, p.model).slots)
         except ConfigError as error:
-            self._start(p.pid, self._fault(p.pid, f"{error} ({error.hint})" if error.hint else str(error)))
+            self._start(p.pid, partial(self._fault, p.pid, f"{error} ({error.hint})" if error.hint else str(error)))
         else:
             self._lanes[p.engine].add(p.pid, p.band)
 

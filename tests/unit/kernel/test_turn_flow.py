@@ -11,6 +11,7 @@ from tests.unit.kernel.world import World, by_turn, call, calls, says, turn_of
 
 import mains
 from mains.errors import EngineError, Spent
+from mains.kernel.desk import Desk
 from mains.kernel.ports import Finish, Reply, Request, ToolCall, Usage
 
 
@@ -300,11 +301,16 @@ async def test_receive_takes_messages_one_by_one_and_times_out(world: World) -> 
         await world.until_state(kernel, pid, "WAITING", "message")
         await kernel.send(pid, "hello")
         await world.until_state(kernel, pid, "WAITING", "message")
-        await world.until(partial(_asked, world, 2))
+        await world.until(partial(_at_turn, kernel, pid, 2))
         world.clock.advance(6_000)
         assert (await kernel.wait(pid, 10)).result == "done"
     texts = [m.text for m in world.asked[-1].messages if m.role == "tool"]
     assert texts == ["from a person: hello", "no message came in time"]
+
+
+async def _at_turn(kernel: Desk, pid: int, turns: int) -> bool:
+    outcome = await kernel.outcome(pid)
+    return outcome.turns == turns and outcome.state == "WAITING"
 
 
 async def _asked(world: World, times: int) -> bool:
@@ -341,7 +347,8 @@ async def test_exit_with_the_result_of_an_earlier_call_word_for_word(world: Worl
         """A poem."""
         return "roses\n\tare  red"
 
-    replies = calls(call("poem")), calls(call("exit", results_of="call_9_9")), calls(call("exit", results_of="call_1_1"))
+    exits = [calls(call("exit", results_of=of)) for of in ("call_9_9", "call_1_1")]
+    replies = calls(call("poem")), *exits
     async with world.open(by_turn(*replies), devices=[poem]) as kernel:
         outcome = await kernel.wait(await kernel.spawn(world.program("p", "tools: [poem, exit]")), 10)
     assert (outcome.exit_code, outcome.result, outcome.turns) == (0, "roses\n\tare  red", 3)

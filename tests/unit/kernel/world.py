@@ -1,4 +1,4 @@
-"""A kernel to test through its public doors: a real home in a folder, an engine that a function answers, no sleeping."""
+"""A kernel to test through its public doors: a real home in a folder, an engine that a function answers, no sleep."""
 
 from __future__ import annotations
 
