@@ -15,15 +15,19 @@ that the effect did not happen; raise `DeviceError` when nobody knows whether it
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
 
 from mains.errors import ConfigError, DeviceError
 from mains.kernel.ports import CallContext, Done, Failed, Schema, Tool
+
+_THREADS_MAX = 64  # as many as `device_calls_max` lets be in flight
 
 
 class FunctionDevice:
@@ -33,6 +37,8 @@ class FunctionDevice:
         self.name = function.__name__
         self._function = function
         self._arguments = _struct_of(function)
+        # Threads of its own: a function that hangs takes none from anybody else.
+        self._threads = ThreadPoolExecutor(_THREADS_MAX, f"device {self.name}")
         self._wants_context = "context" in inspect.signature(function).parameters
         self._tool = Tool("", inspect.getdoc(function) or self.name, _schema_of(self._arguments), read_only, idempotent)
 
@@ -57,21 +63,30 @@ class FunctionDevice:
             await asyncio.wait([work])
         finally:
             work.cancel()
+        if work.cancelled():
+            raise DeviceError(f"{self.name}: it broke off")
         fault = work.exception()
         if isinstance(fault, DeviceError):
             raise fault
         if fault is not None:
             return Failed(f"{type(fault).__name__}: {fault}")
         value = work.result()
+        if isinstance(value, Failed):
+            return value
         return Done(value if isinstance(value, str) else msgspec.json.encode(value).decode())
 
     async def _run(self, given: dict[str, Any]) -> Any:
-        if inspect.iscoroutinefunction(self._function):
-            return await self._function(**given)
-        return await asyncio.to_thread(self._function, **given)
+        try:
+            if inspect.iscoroutinefunction(self._function):
+                return await self._function(**given)
+            work = functools.partial(self._function, **given)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        except SystemExit as leave:  # a function must not end the kernel
+            return Failed(f"SystemExit: {leave}")
 
     async def close(self) -> None:
-        """Nothing to free."""
+        """Start nothing more; a function that still runs is left to its end."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 @typing.overload

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 View = Mapping[str, Any]
 Waited = tuple[bool, dict[str, Any]]
 _LOOK_S = 0.4
+_SETTLES = ("exited", "doubted", "faulted", "refused", "signalled")
 _CUT: View = {"kind": "cut"}
 _AT_WORK = ("RUNNING", "READY", "STOPPED", "WAITING", "NEW", "EXITED")
 
@@ -177,7 +178,7 @@ class Stream:
         try:
             while not settled and (notice := next(self._notices, _CUT)) is not _CUT:
                 self._hear(client, pid, notice)
-                if not notice or (notice["kind"] != "delta" and notice["pid"] in self._family):
+                if not notice or (notice["kind"] in _SETTLES and notice["pid"] in self._family):
                     settled, outcome = client.wait_once(pid, 0)
         except CutOffError as error:
             note(f"{error}; the process goes on")

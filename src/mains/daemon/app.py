@@ -33,6 +33,7 @@ from mains.kernel.ports import Outcome, Signal
 from mains.settings import Settings
 
 T = TypeVar("T")
+_LOOK_S = 0.1  # the shortest wait: time for one look
 
 
 class SpawnOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -142,7 +143,7 @@ class Orders:
     async def wait(self, request: Request) -> Response:
         """Settled, or how it stands when the time is over."""
         pid = pid_of(request)
-        span_s = min(_seconds(request, "timeout_s"), self._settings.request_timeout_s / 2)
+        span_s = min(max(_seconds(request, "timeout_s"), _LOOK_S), self._settings.request_timeout_s / 2)
         settling = asyncio.ensure_future(self._desk.wait(pid))
         ending = asyncio.ensure_future(self._closing.wait())
         try:

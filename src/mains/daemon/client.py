@@ -243,6 +243,7 @@ class Client:
         started = Start(self.home, self._settings)
         while (left_s := due_s - time.monotonic()) > 0:
             if _greets(self.home, left_s):
+                started.release()
                 return
             code = started.ended()
             if code == 0:  # it found another daemon, which may have ended since

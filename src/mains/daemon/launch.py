@@ -74,6 +74,10 @@ class Start:
         """Its exit code; None while it runs."""
         return self._process.poll()
 
+    def release(self) -> None:
+        """Let it be: nobody here waits for its end any more (Popen would warn that somebody should)."""
+        self._process.returncode = 0
+
     def complaint(self) -> DaemonError:
         """The last error in what it wrote to its log, as an error."""
         with self.log.open("rb") as log:

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from mains.errors import ConfigError, DeviceError, EngineError, Spent
+from mains.kernel.context import whole_text
 from mains.kernel.ports import CallContext, Device, Engines, Failed, Probe, Reply, Request, Tool
 from mains.kernel.process import Call, Process
+from mains.kernel.toolset import SYSCALLS
 from mains.settings import Settings
 
 
@@ -34,6 +36,8 @@ class Acts:
 
     def _offer(self, device: Device, tool: Tool) -> None:
         name = f"{device.name}.{tool.name}" if tool.name else device.name
+        if name in SYSCALLS:
+            raise ConfigError(f"a device cannot take the name of the syscall `{name}`", hint="give it another name")
         if name in self._by_tool:
             raise ConfigError(f"two devices offer the tool `{name}`", hint="give one device another name")
         self._by_tool[name] = (device, tool.name)
@@ -49,6 +53,10 @@ class Acts:
         except TimeoutError as error:
             text = f"engine {p.engine}: no reply within {limit_s:g} s (model_timeout_s)"
             raise EngineError(text, retryable=True, spent=Spent.UNKNOWN) from error
+        except asyncio.CancelledError as error:
+            if _cancelled_by_us():
+                raise
+            raise EngineError(f"engine {p.engine}: it broke off", retryable=True, spent=Spent.UNKNOWN) from error
         self._probe.at("model.after")
         return reply
 
@@ -67,10 +75,21 @@ class Acts:
                 self._probe.at("device.after")
         except TimeoutError as error:
             raise DeviceError(f"{call.tool}: no answer within {limit_s:g} s (device_timeout_s)") from error
-        return f"error: {answer.text}" if isinstance(answer, Failed) else answer.text
+        except asyncio.CancelledError as error:
+            if _cancelled_by_us():
+                raise
+            raise DeviceError(f"{call.tool}: it broke off") from error
+        text = whole_text(answer.text)
+        return f"error: {text}" if isinstance(answer, Failed) else text
 
     async def close(self) -> None:
         """Stop every engine and device."""
         await self.engines.close()
         for device in self.devices:
             await device.close()
+
+
+def _cancelled_by_us() -> bool:
+    """Whether this task was told to stop; else what it called was cancelled from within."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

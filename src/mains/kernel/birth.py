@@ -80,7 +80,7 @@ def ask_of(birth: Birth) -> str:
 
 def bear(tx: Tx, world: World, birth: Birth, parent: Process | None) -> Process:
     """Write a new process. Raises LimitError when there is no room for it."""
-    _check_live(tx, world)
+    check_live(tx, world)
     pid = _next_pid(tx)
     stored = tuple(_store_input(tx, bound) for bound in birth.inputs)
     tools, _ = toolset(birth.program, stored, birth.programs, world.tools)
@@ -143,9 +143,10 @@ def _next_pid(tx: Tx) -> int:
     return int(row[0]) + 1
 
 
-def _check_live(tx: Tx, world: World) -> None:
-    if tx.live >= world.settings.processes_max:
-        raise LimitError(f"{tx.live} processes are alive already (processes_max)")
+def check_live(tx: Tx, world: World, more: int = 1) -> None:
+    """Raises LimitError when the home may not have `more` live processes."""
+    if tx.live + more > world.settings.processes_max:
+        raise LimitError(f"{tx.live} processes are alive already, of {world.settings.processes_max} (processes_max)")
 
 
 def check_room(world: World, parent: Process, more: int) -> None:
@@ -182,6 +183,7 @@ def bear_child(
         item=item,
         spawned_by=call,
         engine_forced=parent.engine_forced,
+        paused=parent.paused,
     )
     return bear(tx, world, birth, parent)
 
@@ -191,7 +193,7 @@ def fork(tx: Tx, world: World, source: Process) -> Process:
 
     Pages are shared, never copied. The fork is a child of its source for the ledger: it brings no fresh limit.
     """
-    _check_live(tx, world)
+    check_live(tx, world)
     if source.depth + 1 > world.settings.depth_max:
         raise UsageError(f"process {source.pid} cannot be forked: depth {source.depth} is the limit (depth_max)")
     pid = _next_pid(tx)

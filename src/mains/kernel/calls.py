@@ -128,7 +128,8 @@ def awaited(tx: Tx, parent: Process, call_id: str, tool: str, arguments: dict[st
             return ""
         return "\n".join(_line_of(tx, child) for child in tx.processes("process_spawned", parent.pid, call_id))
     pids = arguments.get("pids")
-    children = [c for c in tx.processes("process_children", parent.pid) if pids is None or c.pid in pids]
+    spawned = [c for c in tx.processes("process_children", parent.pid) if c.spawned_by]  # forks are not waited for
+    children = [c for c in spawned if pids is None or c.pid in pids]
     if not late and any(c.state is not State.EXITED for c in children):
         return ""
     return msgspec.json.format(msgspec.json.encode([_told(tx, child) for child in children])).decode()

@@ -61,6 +61,11 @@ def tokens_of(message: Message) -> int:
     return total
 
 
+def whole_text(text: str) -> str:
+    """`text` with half characters (lone surrogates, which no UTF-8 can hold) replaced by U+FFFD."""
+    return text.encode("utf-8", "replace").decode() if not text.isascii() else text
+
+
 def cut(text: str, bytes_max: int) -> str:
     """`text`, or its beginning with a note of how much is missing."""
     data = text.encode()

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from mains.errors import JournalError, UsageError
 from mains.kernel import orders, pages, views
 from mains.kernel.birth import Birth, Route
+from mains.kernel.context import whole_text
 from mains.kernel.journal import Journal
 from mains.kernel.main import Kernel
 from mains.kernel.ports import EngineState, Notice, Outcome, ProcessView, Signal
@@ -44,6 +45,8 @@ class Desk:
         paused: bool = False,
     ) -> int:
         """Start a process; its pid (see `ports.Control`)."""
+        for what, text in (("key", key), ("engine", engine), *_texts(inputs or {})):
+            _check_text(what, text)
         if budget is not None and budget <= 0:
             raise UsageError(f"a budget is a number of tokens above zero, not {budget}")
         start = Path(cwd) if cwd else Path.cwd()
@@ -108,11 +111,14 @@ class Desk:
 
     async def send(self, pid: int, text: str, key: str = "") -> int:
         """Put a message into the mailbox of a process; the message's number."""
+        _check_text("message", text)
+        _check_text("key", key)
         world = self._kernel.world
         return await self._kernel.order(lambda tx: orders.send(tx, world, pid, "a person", text, key), "send")
 
     async def answer(self, pid: int, text: str) -> None:
         """Answer a question of `ask`, or decide a call in doubt."""
+        _check_text("answer", text)
         world = self._kernel.world
         await self._kernel.order(lambda tx: orders.answer(tx, world, pid, text), "answer")
 
@@ -174,3 +180,13 @@ class Desk:
     async def _read(reader: Callable[..., T], *arguments: Any) -> T:
         """Read off the event loop: a large table must not hold up the turns."""
         return await asyncio.to_thread(reader, *arguments)
+
+
+def _texts(inputs: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(f"input `{name}`", value) for name, value in inputs.items() if isinstance(value, str)]
+
+
+def _check_text(what: str, text: str) -> None:
+    """Raises UsageError for text that no UTF-8 can hold (half of a surrogate pair)."""
+    if whole_text(text) != text:
+        raise UsageError(f"the {what} is no Unicode text: it holds half a character")

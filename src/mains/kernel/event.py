@@ -174,18 +174,19 @@ def _changed(p: Process, event: AnyEvent) -> Process:
         case Replied():
             return _replied(p, event)
         case AskFailed():
+            _require(p, p.asking is not None and p.asking.hold == event.hold, event)
             return replace(
                 p, asking=None, retry_ms=event.retry_ms, detail=event.reason,
                 failures=p.failures + (not event.crashed), output_tokens=p.output_tokens + event.posted,
             )  # fmt: skip
         case Called():
-            return _calls_to(p, event.calls, CallState.IN_FLIGHT)
+            return _calls_to(p, event, event.calls, CallState.PENDING, CallState.IN_FLIGHT)
         case Returned():
             return _returned(p, event)
         case Doubted():
-            return _calls_to(p, event.calls, CallState.IN_DOUBT)
+            return _calls_to(p, event, event.calls, CallState.IN_FLIGHT, CallState.IN_DOUBT)
         case Answered():
-            return _calls_to(p, event.calls, CallState.PENDING)
+            return _calls_to(p, event, event.calls, CallState.IN_DOUBT, CallState.PENDING)
         case Signalled():
             return _signalled(p, event.signal)
         case Refused() if event.quota >= 0:
@@ -206,7 +207,13 @@ def _changed(p: Process, event: AnyEvent) -> Process:
             raise KernelPanic(f"process {p.pid}: {type(event).__name__} cannot happen to a live process")
 
 
+def _require(p: Process, holds: bool, event: AnyEvent) -> None:
+    if not holds:
+        raise KernelPanic(f"process {p.pid} is {p.state}: {type(event).__name__} cannot happen to it")
+
+
 def _asked(p: Process, event: Asked) -> Process:
+    _require(p, p.state is State.READY and not p.calls, event)
     added = len(event.pages)
     return replace(
         p,
@@ -224,6 +231,7 @@ def _asked(p: Process, event: Asked) -> Process:
 
 
 def _replied(p: Process, event: Replied) -> Process:
+    _require(p, p.asking is not None and p.asking.hold == event.hold, event)
     p = replace(
         p,
         asking=None,
@@ -244,7 +252,11 @@ def _replied(p: Process, event: Replied) -> Process:
     return _closed(p)
 
 
+_RETURNS = (CallState.IN_FLIGHT, CallState.WAITING, CallState.IN_DOUBT)
+
+
 def _returned(p: Process, event: Returned) -> Process:
+    _require(p, any(c.id == event.call and c.state in _RETURNS for c in p.calls), event)
     calls = tuple(
         replace(c, state=CallState.DONE, page=event.page, on="", due_ms=0) if c.id == event.call else c for c in p.calls
     )
@@ -259,9 +271,10 @@ def _closed(p: Process) -> Process:
     return replace(p, calls=(), reply="", length=p.length + len(p.calls))
 
 
-def _calls_to(p: Process, ids: tuple[str, ...], state: CallState) -> Process:
-    step = 1 if state is CallState.IN_FLIGHT else 0
-    calls = tuple(replace(c, state=state, attempt=c.attempt + step) if c.id in ids else c for c in p.calls)
+def _calls_to(p: Process, event: AnyEvent, ids: tuple[str, ...], before: CallState, after: CallState) -> Process:
+    _require(p, sum(c.id in ids and c.state is before for c in p.calls) == len(ids), event)
+    step = 1 if after is CallState.IN_FLIGHT else 0
+    calls = tuple(replace(c, state=after, attempt=c.attempt + step) if c.id in ids else c for c in p.calls)
     return replace(p, calls=calls)
 
 

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec import MsgspecError
 
 from mains.errors import DiskFullError, JournalError, KernelPanic, LimitError, MainsError
 from mains.kernel.ports import NoProbe, Notice, Probe
@@ -37,6 +38,12 @@ from mains.settings import Settings
 
 T = TypeVar("T")
 SCHEMA_VERSION = 1
+_OF_ONE_OPERATION = (
+    MainsError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, MsgspecError,
+    sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError,
+)  # fmt: skip
+"""What undoes only the operation that raised it: a refusal, or a value that nobody foresaw. A disk's error is neither,
+and a KernelPanic ends the writer."""
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -90,16 +97,16 @@ class Journal:
 
     # the callers' side
 
-    def commit(self, op: Callable[[Tx], T], name: str) -> asyncio.Future[T]:
+    def commit(self, op: Callable[[Tx], T], name: str, *, bounded: bool = False) -> asyncio.Future[T]:
         """Run `op` in the writer's transaction; the future has its value once that is durable.
 
-        `name` names the crash points around it. Raises what `op` raised, LimitError when too many wait,
-        DiskFullError, or JournalError.
+        `name` names the crash points around it. Raises what `op` raised, DiskFullError, JournalError, or (when
+        `bounded`, as orders from outside are; turns are bounded by slots) LimitError when too many wait.
         """
         future: asyncio.Future[T] = self._loop.create_future()
         if self._dead or self._closed:
             future.set_exception(JournalError(f"journal: halted: {self._dead or 'closed'}"))
-        elif len(self._waiting) >= self._settings.commits_queued_max:
+        elif bounded and len(self._waiting) >= self._settings.commits_queued_max:
             text = f"journal: {len(self._waiting)} commits wait already (commits_queued_max)"
             future.set_exception(LimitError(text))
         else:
@@ -167,7 +174,7 @@ class Journal:
         self._connection.execute("SAVEPOINT op")
         try:
             job.value = job.op(tx)
-        except MainsError as refusal:
+        except _OF_ONE_OPERATION as refusal:
             if isinstance(refusal, JournalError):
                 raise
             self._connection.execute("ROLLBACK TO op")

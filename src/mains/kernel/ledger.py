@@ -121,7 +121,7 @@ def take(
 def post(tx: Tx, accounts: tuple[int, ...], hold: int, used: int | None) -> int:
     """End a hold with what was used (None: unknown, so all of it); the tokens charged."""
     tokens = _end(tx, accounts, hold, "posted")
-    charged = tokens if used is None else used
+    charged = tokens if used is None else max(0, used)
     posted = min(charged, tokens)
     _entry(tx, hold, "posted", accounts[0], posted)
     if charged > tokens:

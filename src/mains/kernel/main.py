@@ -27,7 +27,6 @@ from mains.errors import (
     JournalError,
     KernelPanic,
     MainsError,
-    Spent,
 )
 from mains.kernel import audit, orders, recovery, timers, turns
 from mains.kernel.acts import Acts
@@ -153,13 +152,20 @@ class Kernel:
 
     async def _model_turn(self, pid: int, lane: Lane) -> None:
         """(chosen) -> record the intent -> act -> record the result."""
+        task = self._acting[pid] = _this_task()
         try:
             p = await self._recorded(lambda tx: turns.begin(tx, self.world, pid), "begin")
             if p is None or p.asking is None:
                 return
             frame = self._frames.of(p)
             record = await self._ask(p, frame, lane)
+        except asyncio.CancelledError:
+            if pid not in self._ending:
+                raise
+            task.uncancel()
+            record = partial(turns.interrupted, world=self.world, pid=pid), "failed"
         finally:
+            self._rest(pid, task)
             lane.release()
             self._pump()
         after = await self._recorded(*record)
@@ -174,20 +180,11 @@ class Kernel:
         def delta(text: str) -> None:
             self.watchers.tell(Notice(kind="delta", pid=p.pid, turn=turn, attempt=attempt, text=text))
 
-        task = self._acting[p.pid] = _this_task()
         try:
             reply = await self._acts.ask(p, frame.request(p), delta)
         except EngineError as error:
             failure, backoff_ms = error, self._backoff_ms(lane, p.failures, error)
             return lambda tx: turns.failed(tx, self.world, p.pid, hold, failure, backoff_ms), "failed"
-        except asyncio.CancelledError:
-            if p.pid not in self._ending:
-                raise
-            task.uncancel()
-            stopped = EngineError("interrupted", retryable=False, spent=Spent.UNKNOWN)
-            return lambda tx: turns.failed(tx, self.world, p.pid, hold, stopped, 0), "failed"
-        finally:
-            self._rest(p.pid, task)
         verdict = judge(reply, turn, frame.box, self.settings)
         return lambda tx: turns.replied(tx, self.world, p.pid, hold, verdict, reply.usage, frame.box), "replied"
 
@@ -365,7 +362,7 @@ class Kernel:
         """Commit an order from outside. Raises what it raises, and JournalError when the kernel has halted."""
         if self._failure is not None:
             raise self._failure
-        return await self.journal.commit(op, name)
+        return await self.journal.commit(op, name, bounded=True)
 
     async def signal(self, pid: int, sign: Signal) -> list[int]:
         """Send a signal to a process and all below it. TERM becomes KILL after `term_grace_s`."""

@@ -11,6 +11,8 @@ SELECT seq, at_ms, pid, kind, body, crc FROM event WHERE seq > ? ORDER BY seq
 SELECT crc FROM event WHERE seq = ?
 -- name: event_of
 SELECT seq, at_ms, pid, kind, body FROM event WHERE pid = ? AND seq > ? ORDER BY seq LIMIT ?
+-- name: event_after
+SELECT seq, at_ms, pid, kind, body FROM event WHERE seq > ? ORDER BY seq LIMIT ?
 
 -- name: process_get
 SELECT body FROM process WHERE pid = ?

@@ -21,7 +21,7 @@ from typing import Any
 
 import msgspec
 
-from mains.errors import MainsError, SyscallError
+from mains.errors import LimitError, MainsError, SyscallError
 from mains.kernel import birth, mailbox, pages
 from mains.kernel.birth import World
 from mains.kernel.calls import awaited, deliver, letter
@@ -74,9 +74,17 @@ class Invocation:
         timeout_s = self.arguments.get("timeout_s")
         return 0 if timeout_s is None else self.tx.now_ms + round(timeout_s * 1_000)
 
+    def check_room(self, more: int) -> None:
+        """Raises SyscallError when no `more` children may be started."""
+        birth.check_room(self.world, self.process, self.spawned + more)
+        try:
+            birth.check_live(self.tx, self.world, more)
+        except LimitError as error:
+            raise SyscallError(str(error)) from error
+
     def bear(self, program: Program, inputs: tuple[Bound, ...], item: str) -> Process:
         """Start a child for this call."""
-        birth.check_room(self.world, self.process, self.spawned + 1)
+        self.check_room(1)
         self.spawned += 1
         return birth.bear_child(self.tx, self.world, self.process, program, inputs, self.call, item)
 
@@ -98,7 +106,7 @@ def _spawn_each(i: Invocation) -> Answer:
         if isinstance(value, FileText):
             held, value = {value.name: value}, value.name
         births.append((label, bind_child(program, {slot: value}, i.world.settings, held)))
-    birth.check_room(i.world, i.process, i.spawned + len(births))
+    i.check_room(len(births))
     for label, bound in births:
         i.bear(program, bound, label)
     return Later("child") if births else Now("[]")
@@ -140,7 +148,7 @@ def _slot(program: Program, value: Any) -> str:
 
 def _wait(i: Invocation) -> Answer:
     pids = i.arguments.get("pids")
-    children = {child.pid for child in i.tx.processes("process_children", i.process.pid)}
+    children = {child.pid for child in i.tx.processes("process_children", i.process.pid) if child.spawned_by}
     if pids is not None and (strangers := sorted(set(pids) - children)):
         raise SyscallError(f"wait: {strangers[0]} is no child of process {i.process.pid}")
     if not children:
@@ -188,7 +196,7 @@ def _exit(i: Invocation) -> Answer:
     result, source = i.arguments.get("result", ""), i.arguments.get("results_of")
     if source is not None:
         result = _earlier(i, source)
-    return End(result, i.arguments.get("code", 0))
+    return End(result, int(i.arguments.get("code", 0)))
 
 
 def _earlier(i: Invocation, call: str) -> str:

@@ -95,3 +95,6 @@ _PLAIN: dict[str, Tool] = {
         ),
     )
 }
+
+SYSCALLS = frozenset({*_PLAIN, "spawn", "spawn_each"})
+"""The names that no device may take."""

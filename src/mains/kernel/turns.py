@@ -20,6 +20,7 @@ from mains.kernel.birth import World
 from mains.kernel.calls import (
     arguments_of,
     awaited,
+    deliver,
     end,
     find,
     finish,
@@ -34,7 +35,7 @@ from mains.kernel.ports import Message, Tool, Usage
 from mains.kernel.process import Asking, Call, CallState, Process, State
 from mains.kernel.syscalls import HANDLERS, End, Invocation, Later
 from mains.kernel.tx import Tx
-from mains.kernel.verdict import Planned, Toolbox, Verdict
+from mains.kernel.verdict import MISFIT, Planned, Toolbox, Verdict, output_fault
 
 _MAIL_PER_TURN = 32
 
@@ -76,7 +77,7 @@ def replied(
     if p is None:
         return None
     charged = ledger.post(tx, p.accounts, hold, usage.total if usage else None)
-    spent = usage or Usage(output_tokens=charged)
+    spent = _counted(usage) if usage else Usage(output_tokens=charged)
     turn = _Turn(tx, world, p, box)
     for index, planned in enumerate(verdict.calls):
         turn.make(index, planned)
@@ -98,7 +99,14 @@ def replied(
         if call.due_ms:
             timers.arm(tx, call.due_ms, pid, call.id)
     share_room(tx, p.accounts)
+    if p.mail and turn.ended is None:
+        p = deliver(tx, p, world.settings)  # a letter to itself, or one that came while it was asking
     return _after_reply(tx, world, p, verdict, turn.ended)
+
+
+def _counted(usage: Usage) -> Usage:
+    """What an engine reported, without numbers below zero."""
+    return Usage(max(0, usage.input_tokens), max(0, usage.cached_tokens), max(0, usage.output_tokens))
 
 
 def _after_reply(tx: Tx, world: World, p: Process, verdict: Verdict, ended: End | None) -> Process:
@@ -152,7 +160,9 @@ class _Turn:
 
     def make(self, index: int, planned: Planned) -> None:
         """Do one call, or leave it to a device or to time."""
-        if planned.error:
+        if self.ended is not None:
+            self._done(index, planned, "not made: the process has exited")
+        elif planned.error:
             self._done(index, planned, planned.error)
         elif planned.name in HANDLERS:
             self._syscall(index, planned)
@@ -170,8 +180,7 @@ class _Turn:
             self._done(index, planned, f"error: {error}")
             return
         if isinstance(answer, End):
-            self.ended = answer
-            self._done(index, planned, "ended")
+            self._end(index, planned, answer)
         elif isinstance(answer, Later):
             self.calls.append(
                 Call(planned.id, planned.name, index, CallState.WAITING, on=answer.on, due_ms=answer.due_ms)
@@ -179,6 +188,14 @@ class _Turn:
         else:
             self.messages += answer.messages
             self._done(index, planned, answer.text)
+
+    def _end(self, index: int, planned: Planned, answer: End) -> None:
+        """An exit with code 0 gives a result, which must fit the output's schema; another code says why in words."""
+        if answer.code == 0 and (fault := output_fault(answer.result, self._box)):
+            self._done(index, planned, f"error: {MISFIT}: {fault}")
+            return
+        self.ended = answer
+        self._done(index, planned, "ended")
 
     def _done(self, index: int, planned: Planned, text: str) -> None:
         message = result_message(planned.id, planned.name, text)
@@ -214,6 +231,14 @@ def failed(tx: Tx, world: World, pid: int, hold: int, error: EngineError, backof
     return finish(tx, p, world.settings)
 
 
+def interrupted(tx: Tx, world: World, pid: int) -> Process | None:
+    """A model call that we broke off ourselves (TERM). What it spent is not known."""
+    p = tx.process(pid)
+    if p is None or p.asking is None:
+        return None
+    return failed(tx, world, pid, p.asking.hold, EngineError("interrupted", retryable=False, spent=Spent.UNKNOWN), 0)
+
+
 def returned(tx: Tx, world: World, pid: int, call_id: str, text: str) -> Process | None:
     """Record a device call's result, and issue what is due after it."""
     p = tx.process(pid)
@@ -228,8 +253,9 @@ def doubted(tx: Tx, world: World, pid: int, call_ids: tuple[str, ...], why: str)
     p = tx.process(pid)
     if p is None or p.state is State.EXITED:
         return None
-    safe = tuple(c.id for c in p.calls if c.id in call_ids and c.repeatable)
-    rest = tuple(i for i in call_ids if i not in safe)
+    flying = [c for c in p.calls if c.id in call_ids and c.state is CallState.IN_FLIGHT]
+    safe = tuple(c.id for c in flying if c.repeatable)
+    rest = tuple(c.id for c in flying if not c.repeatable)
     policy = world.program(pages.get(tx, p.program)).on_doubt
     if safe:
         p = tx.happen(p, Doubted(calls=safe), Answered(calls=safe, by="repeatable"))

@@ -86,7 +86,7 @@ class Tx:
 
     def process(self, pid: int) -> Process | None:
         """The process as it stands in this transaction."""
-        row = self.one("process_get", pid)
+        row = self.one("process_get", pid) if 0 < pid < 1 << 63 else None
         return _process.decode(row[0]) if row else None
 
     def processes(self, query: str, *parameters: Any) -> list[Process]:

@@ -11,8 +11,11 @@ from typing import Any
 
 import msgspec
 
+from mains.kernel.context import whole_text
 from mains.kernel.ports import Finish, Message, Reply, Schema, Tool, ToolCall
 from mains.settings import Settings
+
+_NOT_JSON = (msgspec.DecodeError, RecursionError)  # the second: a thousand open brackets
 
 
 class Planned(msgspec.Struct, frozen=True):
@@ -22,6 +25,9 @@ class Planned(msgspec.Struct, frozen=True):
     name: str
     arguments: dict[str, Any] = {}
     error: str = ""
+
+
+MISFIT = "The result does not fit the output's JSON Schema"
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -69,6 +75,7 @@ class Toolbox:
 
 def judge(reply: Reply, turn: int, toolbox: Toolbox, settings: Settings) -> Verdict:
     """The verdict on the reply of turn `turn` (1 is the first)."""
+    reply = _readable(reply)
     calls = tuple(ToolCall(f"call_{turn}_{n}", c.name, _as_object(c.arguments)) for n, c in enumerate(reply.calls, 1))
     message = Message(role="assistant", text=reply.text, calls=calls)
     if calls:
@@ -80,19 +87,23 @@ def judge(reply: Reply, turn: int, toolbox: Toolbox, settings: Settings) -> Verd
         return Verdict(message, result=reply.text, code=1, detail="the model refused")
     if not reply.text.strip():
         return Verdict(message, mend="Your reply was empty. Give the result as text, or call a tool.")
-    if toolbox.output is not None and (fault := _output_fault(reply, toolbox)):
-        return Verdict(
-            message, mend=f"The result does not fit the output's JSON Schema: {fault}. Reply with JSON only."
-        )
+    if fault := output_fault(reply.text, toolbox):
+        return Verdict(message, mend=f"{MISFIT}: {fault}. Reply with JSON only.")
     detail = "the result was cut at the output cap" if reply.finish is Finish.LENGTH else ""
     return Verdict(message, result=reply.text.strip(), detail=detail)
+
+
+def _readable(reply: Reply) -> Reply:
+    """The reply without half characters: whatever an engine sends, it can be stored and sent back."""
+    made = tuple(ToolCall(c.id, whole_text(c.name), whole_text(c.arguments)) for c in reply.calls)
+    return Reply(whole_text(reply.text), made, reply.usage, reply.finish)
 
 
 def _as_object(arguments: str) -> str:
     """Arguments as they stay in the context: an engine must never be shown malformed JSON as a call of its own."""
     try:
         value = msgspec.json.decode(arguments or "{}")
-    except msgspec.DecodeError:
+    except _NOT_JSON:
         return "{}"
     return arguments or "{}" if isinstance(value, dict) else "{}"
 
@@ -105,7 +116,7 @@ def _plan(call: ToolCall, raw: ToolCall, n: int, toolbox: Toolbox, settings: Set
         return Planned(call.id, call.name, error=f"error: there is no tool `{call.name}` (tools: {known})")
     try:
         arguments = msgspec.json.decode(raw.arguments or "{}")
-    except msgspec.DecodeError as error:
+    except _NOT_JSON as error:
         return Planned(call.id, call.name, error=f"error: the arguments are not JSON: {error}")
     if not isinstance(arguments, dict):
         return Planned(call.id, call.name, error="error: the arguments must be a JSON object")
@@ -114,11 +125,13 @@ def _plan(call: ToolCall, raw: ToolCall, n: int, toolbox: Toolbox, settings: Set
     return Planned(call.id, call.name, arguments)
 
 
-def _output_fault(reply: Reply, toolbox: Toolbox) -> str:
-    assert toolbox.output is not None
+def output_fault(text: str, toolbox: Toolbox) -> str:
+    """What is wrong with a result under the output's schema; empty when nothing is, or there is no schema."""
+    if toolbox.output is None:
+        return ""
     try:
-        value = value_of(reply.text, toolbox.output)
-    except msgspec.DecodeError as error:
+        value = value_of(text, toolbox.output)
+    except _NOT_JSON as error:
         return f"it is not JSON ({error})"
     return toolbox.fault_of("", value)
 
@@ -126,12 +139,12 @@ def _output_fault(reply: Reply, toolbox: Toolbox) -> str:
 def value_of(text: str, output: Schema) -> Any:
     """The value that a result has under its schema. Where a string is wanted, bare text is one.
 
-    Raises msgspec.DecodeError for text that is no JSON where anything else is wanted.
+    Raises msgspec.DecodeError, or RecursionError, for text that is no JSON where anything else is wanted.
     """
     is_text = output.get("type") == "string"
     try:
         value = msgspec.json.decode(_bare_json(text))
-    except msgspec.DecodeError:
+    except _NOT_JSON:
         if is_text:
             return text.strip()
         raise

@@ -25,7 +25,9 @@ async def _bystander(world: World, kernel: Desk) -> None:
     assert (outcome.exit_code, outcome.result) == (0, "unharmed")
 
 
-def _or_bystander(answer: Callable[[Request], Reply | Awaitable[Reply]]) -> Callable[[Request], Reply | Awaitable[Reply]]:
+def _or_bystander(
+    answer: Callable[[Request], Reply | Awaitable[Reply]],
+) -> Callable[[Request], Reply | Awaitable[Reply]]:
     return lambda r: says("unharmed") if r.messages[0].text == "Bystander." else answer(r)
 
 
@@ -146,9 +148,7 @@ async def test_exit_with_a_code_may_say_why_in_words(world: World) -> None:
 
 
 async def test_a_letter_to_oneself_is_delivered(world: World) -> None:
-    made = Reply(
-        "", (call("receive"), ToolCall("x", "send", '{"to": 1, "text": "note to self"}')), Usage(1, 0, 1)
-    )
+    made = Reply("", (call("receive"), ToolCall("x", "send", '{"to": 1, "text": "note to self"}')), Usage(1, 0, 1))
     async with world.open(by_turn(made, says("ok"))) as kernel:
         pid = await kernel.spawn(world.program("p", "tools: [receive, send]"))
         assert (await kernel.wait(pid, 10)).result == "ok"
@@ -391,7 +391,9 @@ async def test_a_result_that_is_no_json_leaves_the_call_in_doubt_and_nobody_else
 async def test_an_unknown_engine_stops_its_process_and_says_so(world: World) -> None:
     async with world.open(by_turn(says("ok"))) as kernel:
         pid = await kernel.spawn(world.program("p"), paused=True)
-    async with mains.open(world.folder / "home", engines=[mains.ScriptedEngine.of(by_turn(says("x")), name="new")]) as k:
+    async with mains.open(
+        world.folder / "home", engines=[mains.ScriptedEngine.of(by_turn(says("x")), name="new")]
+    ) as k:
         await k.signal(pid, Signal.CONT)
         outcome = await k.wait(pid, 10)
         assert outcome.state == "STOPPED"
