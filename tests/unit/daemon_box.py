@@ -6,6 +6,8 @@ The daemon and the commands are real processes. Its socket lies in a folder of i
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import io
 import json
 import os
 import shutil
@@ -13,9 +15,12 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 
+import mains.cli.verbs  # noqa: F401 - all verbs, before the first is typed
+from mains.cli.app import run_command
 from mains.daemon.client import Client
 from mains.errors import DaemonError
 from mains.home import Home
@@ -43,7 +48,7 @@ replies:
 
 PROGRAMS = {
     "say.md": "---\nname: say\ndescription: Says it.\n---\nSay it.\n",
-    "tools.md": "---\nname: tools\ndescription: Uses tools.\ntools: [exit, ask, files.read, web.fetch]\n---\nUse them.\n",
+    "tools.md": "---\nname: tools\ndescription: Uses tools.\ntools: [exit, ask, files.read, web.fetch]\n---\nUse.\n",
     "number.md": (
         "---\nname: number\ndescription: Gives a number.\n"
         "output: {type: object, properties: {n: {type: integer}}, required: [n]}\n---\nGive a number.\n"
@@ -58,8 +63,12 @@ class Box:
     def __init__(self, folder: Path, *, settings: str = "") -> None:
         self.folder = folder
         self.runtime = Path(tempfile.mkdtemp(prefix="mains-"))
-        os.environ["XDG_RUNTIME_DIR"] = str(self.runtime)
         self.home = Home(folder / "home")
+        self._before = dict(os.environ)
+        path = os.pathsep.join(filter(None, [str(SRC), os.environ.get("PYTHONPATH", "")]))
+        os.environ |= {"XDG_RUNTIME_DIR": str(self.runtime), "MAINS_HOME": str(self.home.path), "PYTHONPATH": path}
+        os.environ |= {"COLUMNS": "80", "NO_COLOR": "1"}
+        os.environ.pop("DASHSCOPE_API_KEY", None)
         self.home.prepare()
         toml = '[engines.test]\nkind = "scripted"\npath = "replies.yaml"\n'
         self.home.config.write_text(f'default_engine = "test"\n[settings]\n{settings}\n{toml}')
@@ -67,33 +76,33 @@ class Box:
         for name, text in PROGRAMS.items():
             (folder / name).write_text(text)
 
-    @property
-    def environment(self) -> dict[str, str]:
-        """As a terminal would have it, without one's colours."""
-        path = os.pathsep.join(filter(None, [str(SRC), os.environ.get("PYTHONPATH", "")]))
-        return {**os.environ, "PYTHONPATH": path, "MAINS_HOME": str(self.home.path), "COLUMNS": "80", "NO_COLOR": "1"}
-
     def client(self, *, start: bool = True) -> Client:
         """A client of this home's daemon."""
         return Client(self.home, self.home.settings(), start=start)
 
     def start(self, *words: str) -> subprocess.Popen[str]:
-        """A command that runs."""
+        """A command that runs, in a process of its own."""
         return subprocess.Popen(
             [sys.executable, "-m", "mains.cli", *words],
             cwd=self.folder,
-            env=self.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
 
-    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """A command that has ended."""
+    def real(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """A command that has ended, in a process of its own."""
         with self.start(*words) as running:
             out, err = running.communicate(timeout=COMMAND_S)
         return subprocess.CompletedProcess(words, running.returncode, out, err)
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """A command that has ended, in this process: quicker."""
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), contextlib.chdir(self.folder):
+            code = run_command(words)
+        return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
 
     def json(self, *words: str) -> Any:
         """What a command prints with --json; it must succeed."""
@@ -107,9 +116,6 @@ class Box:
 
     def wait_until_free(self, timeout_s: float = 20) -> None:
         """Wait until no daemon holds the home: ask for its lock, as a kernel would."""
-        import fcntl
-        import threading
-
         with self.home.lock_file.open() as file:
             taken = threading.Thread(target=fcntl.flock, args=(file, fcntl.LOCK_SH), daemon=True)
             taken.start()
@@ -127,4 +133,5 @@ class Box:
             except (DaemonError, AssertionError):
                 os.kill(pid, signal.SIGKILL)
         shutil.rmtree(self.runtime, ignore_errors=True)
-        os.environ.pop("XDG_RUNTIME_DIR", None)
+        os.environ.clear()
+        os.environ |= self._before

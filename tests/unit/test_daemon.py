@@ -215,7 +215,7 @@ def test_down_ends_a_wait_and_keeps_the_process(box: Box) -> None:
     pid = box.spawn("forever")
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(box.client().wait, pid)
-        while not box.client().ps()[0]["state"] == "RUNNING":
+        while box.client().ps()[0]["state"] != "RUNNING":
             box.client().hello()
         assert box.client().down()
         with pytest.raises(DaemonError, match="told to end"):

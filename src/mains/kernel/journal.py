@@ -55,9 +55,10 @@ class Batch(msgspec.Struct, frozen=True):
 
 
 class _Job:
-    __slots__ = ("error", "future", "name", "op", "value")
+    __slots__ = ("bounded", "error", "future", "name", "op", "value")
 
-    def __init__(self, op: Callable[[Tx], Any], name: str, future: asyncio.Future[Any]) -> None:
+    def __init__(self, op: Callable[[Tx], Any], name: str, future: asyncio.Future[Any], bounded: bool) -> None:
+        self.bounded = bounded
         self.op = op
         self.name = name
         self.future = future
@@ -85,6 +86,7 @@ class Journal:
         self._local = threading.local()
         self._readers: list[sqlite3.Connection] = []
         self._waiting: deque[_Job] = deque()
+        self._orders = 0  # of them (and of the batch under way), those from outside
         self._dead: BaseException | None = None
         self._closed = False
         self._connection = self._open()
@@ -106,11 +108,11 @@ class Journal:
         future: asyncio.Future[T] = self._loop.create_future()
         if self._dead or self._closed:
             future.set_exception(JournalError(f"journal: halted: {self._dead or 'closed'}"))
-        elif bounded and len(self._waiting) >= self._settings.commits_queued_max:
-            text = f"journal: {len(self._waiting)} commits wait already (commits_queued_max)"
-            future.set_exception(LimitError(text))
+        elif bounded and self._orders >= self._settings.commits_queued_max:
+            future.set_exception(LimitError(f"journal: {self._orders} orders wait already (commits_queued_max)"))
         else:
-            self._waiting.append(_Job(op, name, future))
+            self._orders += bounded
+            self._waiting.append(_Job(op, name, future, bounded))
             self._arrived.set()
         return future
 
@@ -119,6 +121,7 @@ class Journal:
         if tx.notices:
             self._on_commit(Batch(tx.changed, tx.notices, tx.armed_ms))
         for job in jobs:
+            self._orders -= job.bounded
             if job.future.done():
                 continue  # its caller was cancelled; the commit stands all the same
             if job.error is not None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sqlite3
 from importlib import resources
+from pathlib import Path
 
 import pytest
 
+import mains
 from mains.kernel.tx import load_queries
 
 READS_EVERYTHING = {
-    "account_all", "context_counts", "context_missing", "entry_all", "event_scan", "hold_all",
+    "account_all", "context_counts", "context_missing", "entry_all", "event_after", "event_scan", "hold_all",
     "page_scan", "process_all", "process_changed", "checkpoint_copy", "timer_next", "event_last", "pid_last",
     "process_live", "process_count_live", "process_count_quota",
 }  # fmt: skip
@@ -33,6 +35,5 @@ def test_a_query_is_valid_and_uses_an_index(database: sqlite3.Connection, name: 
 
 
 def test_every_query_has_a_user() -> None:
-    kernel = resources.files("mains.kernel")
-    code = "".join(f.read_text() for f in kernel.iterdir() if f.name.endswith(".py"))
+    code = "".join(f.read_text() for f in Path(mains.__file__).parent.rglob("*.py"))
     assert [name for name in load_queries() if f'"{name}"' not in code] == []
