@@ -55,6 +55,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     checkpoint_events: int = 50_000  # events between two checkpoints of the process table
     wal_pages: int = 4_000  # pages of the write-ahead log at which the writer checkpoints it
     disk_full_wait_s: float = 300.0  # how long a result waits for room before the kernel halts
+    page_cache_bytes: int = 16 * 1024 * 1024  # of the writer's own SQLite cache
     frame_cache_bytes: int = 64 * 1024 * 1024
 
     # daemon and clients

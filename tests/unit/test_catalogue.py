@@ -39,7 +39,7 @@ def mistake(entry: object, name: str = "e") -> str:
 
 def test_the_embedded_engine_is_always_there() -> None:
     (spec,) = engines().values()
-    assert (spec.name, spec.kind, spec.model, spec.slots) == ("llama", "llama", DEFAULT_MODEL, 2)
+    assert (spec.name, spec.kind, spec.model, spec.slots) == ("llama", "llama", DEFAULT_MODEL, 4)
     assert spec.context_tokens == 8_192
 
 

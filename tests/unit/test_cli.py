@@ -67,8 +67,14 @@ def test_a_quick_command_imports_nothing_heavy() -> None:
     assert done.stdout.strip() in ("[]", "['asyncio']", "['asyncio', 'sqlite3']"), done.stdout
 
 
+def test_an_error_through_the_real_command(box: Box) -> None:
+    done = box.real("show", "999")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[0] == "error: there is no process 999"
+
+
 def test_completion_knows_the_verbs(box: Box) -> None:
-    environment = {**box.environment, "_MAINS_COMPLETE": "complete_bash", "COMP_WORDS": "mains st", "COMP_CWORD": "1"}
+    environment = {**os.environ, "_MAINS_COMPLETE": "complete_bash", "COMP_WORDS": "mains st", "COMP_CWORD": "1"}
     done = subprocess.run(
         [sys.executable, "-m", "mains.cli"], env=environment, capture_output=True, text=True, check=False
     )
@@ -89,7 +95,7 @@ def test_completion_knows_the_verbs(box: Box) -> None:
         ("run say.md --output gone/x.md", "error: gone/x.md: its folder does not exist"),
         ("run say.md --detach --watch", "error: --detach does not wait"),
         ("run say.md --dettach", "error: no such option: --dettach"),
-        ("run bad.md", "error: .*bad.md:2: `name`"),
+        ("run bad.md", "error: .*bad.md:1: `description:` is missing"),
         ("show 999", "error: there is no process 999"),
         ("show x", "error: invalid value for 'PID'"),
         ("logs 999", "error: there is no process 999"),
@@ -122,7 +128,7 @@ def test_a_version_and_no_words(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_run_prints_the_result_alone(box: Box) -> None:
-    done = box.run("run", "say.md", "prompt=hello there")
+    done = box.real("run", "say.md", "prompt=hello there")
     assert (done.returncode, done.stdout) == (0, "hello there\n")
 
 
@@ -153,7 +159,7 @@ def test_a_result_by_schema_is_a_value(box: Box, tmp_path: Path) -> None:
 def test_detach_then_wait_over_a_killed_daemon(box: Box) -> None:
     pid = str(box.json("run", "say.md", "prompt=slow", "--detach")["pid"])
     os.kill(box.json("status")["pid"], signal.SIGKILL)
-    done = box.run("wait", pid)
+    done = box.real("wait", pid)
     assert (done.returncode, done.stdout) == (0, "one two three four\n")
     assert box.json("journal", "verify") == box.json("ledger", "verify") == {"ok": True, "faults": []}
 
@@ -167,7 +173,7 @@ def test_the_same_key_is_the_same_process(box: Box) -> None:
 
 
 def test_the_exit_code_of_a_process_is_passed_on(box: Box) -> None:
-    done = box.run("run", "tools.md", "prompt=code seven")
+    done = box.real("run", "tools.md", "prompt=code seven")
     assert done.returncode == 7
     assert done.stdout == "bad luck\n"
     assert "exited with code 7" in done.stderr
@@ -239,7 +245,7 @@ def test_a_live_table_on_a_terminal(box: Box) -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "mains.cli", "run", "say.md", "prompt=slow"],
         cwd=box.folder,
-        env={**box.environment, "TERM": "xterm"},
+        env={**os.environ, "TERM": "xterm"},
         stdout=subprocess.PIPE,
         stderr=follower,
         stdin=follower,
@@ -299,9 +305,8 @@ def test_signals_and_forks(box: Box) -> None:
     assert "nothing changed" in box.run("pause", pid).stdout
     assert box.run("resume", pid).stdout == f"process {pid} goes on\n"
     twin = box.json("fork", pid)["pid"]
-    assert (
-        box.run("send", str(twin), "hi", "--key", "a").stdout == box.run("send", str(twin), "hi", "--key", "a").stdout
-    )
+    message = box.json("send", str(twin), "hi", "--key", "a")
+    assert box.json("send", str(twin), "hi", "--key", "a") == message
     assert f"process {pid} is killed (and 1 below it)" in box.run("kill", pid, "--signal", "KILL").stdout
     assert box.run("send", str(twin), "hi").returncode == 2
 

@@ -245,8 +245,8 @@ def test_a_kernel_that_halts_by_itself_ends_the_daemon(box: Box) -> None:
     box.spawn("hello")
     resource.prlimit(up.pid, resource.RLIMIT_FSIZE, (0, 0))  # from now on every write of the journal fails
     with pytest.raises(MainsError):
-        for _ in range(3):
-            box.spawn("hello")
+        for _ in range(100):
+            box.client(start=False).spawn("say.md", {}, cwd=str(box.folder))
     with up:
         _, err = up.communicate(timeout=30)
     assert up.returncode == 1

@@ -127,10 +127,11 @@ class LiveTable(_Looks):
             return super().wait(client, pid)
 
     def show(self, views: Sequence[View]) -> None:
-        self._live.update(_live_table(views, max(4, self._console.height - 4)), refresh=True)
+        rows_max = max(4, self._console.height - 4)
+        self._live.update(_live_table(views, rows_max, self._console.width), refresh=True)
 
 
-def _live_table(views: Sequence[View], rows_max: int) -> RenderableType:
+def _live_table(views: Sequence[View], rows_max: int, width: int) -> RenderableType:
     """The processes, those at work first when there are more than fit; and the sum."""
     from rich.console import Group
     from rich.text import Text
@@ -145,7 +146,7 @@ def _live_table(views: Sequence[View], rows_max: int) -> RenderableType:
             str(view["pid"]),
             "  " * depth + shorten(name_of(view), max(8, 40 - 2 * depth)),
             view["state"],
-            shorten(view["reason"], 60),
+            view["reason"],
             f"{view['tokens']:,}",
         )
         for depth, view in ordered
@@ -154,7 +155,7 @@ def _live_table(views: Sequence[View], rows_max: int) -> RenderableType:
     total = sum(view["tokens"] for view in views)
     foot = Text(f"{ended} of {len(views)} ended, {total:,} tokens", style="dim")
     heads = ("PID", "PROGRAM", "STATE", "REASON", "TOKENS")
-    return Group(table(heads, rows, right=("PID", "TOKENS")), foot)
+    return Group(table(heads, rows, right=("PID", "TOKENS"), give="REASON", width=width), foot)
 
 
 class Stream:

@@ -27,7 +27,8 @@ def ps(
     if as_json:
         say_json(views)
     elif views:
-        console().print(ps_table(views))
+        printed = console()
+        printed.print(ps_table(views, printed.width))
     else:
         note("no processes" if every else "no process is alive (mains ps --all: those that have ended, too)")
 

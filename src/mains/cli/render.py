@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+_GAP = 2
+
 View = Mapping[str, Any]
 
 
@@ -109,27 +111,37 @@ def console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
 
 
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = ()) -> Table:
-    """A plain table; the columns named in `right` hold numbers. The last column gives way when space is short."""
+def table(
+    heads: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = (), give: str = "", width: int = 80
+) -> Table:
+    """A plain table; the columns in `right` hold numbers; the column `give` is cut when `width` is too small."""
     from rich.table import Table
     from rich.text import Text
 
-    shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    shown = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
+    cells = [[clean(cell) for cell in row] for row in rows]
+    if give in heads:
+        _give_way(heads, cells, heads.index(give), width)
     for head in heads:
-        shown.add_column(
-            head, justify="right" if head in right else "left", no_wrap=True, overflow="ellipsis",
-            min_width=len(head), ratio=1 if head == "REASON" else None,
-        )  # fmt: skip
-    for row in rows:
-        shown.add_row(*(Text(clean(cell)) for cell in row))
+        shown.add_column(head, justify="right" if head in right else "left", no_wrap=True, overflow="ellipsis")
+    for row in cells:
+        shown.add_row(*map(Text, row))
     return shown
+
+
+def _give_way(heads: Sequence[str], cells: list[list[str]], at: int, width: int) -> None:
+    """Shorten one column so that the others have what they need."""
+    widest = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
+    room = width - sum(widest) + widest[at] - _GAP * (len(heads) - 1)
+    for row in cells:
+        row[at] = shorten(row[at], max(room, len(heads[at])))
 
 
 PS_HEADS = ("PID", "PROGRAM", "STATE", "REASON", "TURNS", "TOKENS", "AGE")
 PS_RIGHT = ("PID", "TURNS", "TOKENS", "AGE")
 
 
-def ps_table(views: Sequence[View]) -> Table:
+def ps_table(views: Sequence[View], width: int) -> Table:
     """Processes as `ps` shows them, children below their parents."""
     now = datetime.now(UTC)
     rows = [
@@ -144,7 +156,7 @@ def ps_table(views: Sequence[View]) -> Table:
         )
         for depth, view in as_tree(views)
     ]
-    return table(PS_HEADS, rows, right=PS_RIGHT)
+    return table(PS_HEADS, rows, right=PS_RIGHT, give="REASON", width=width)
 
 
 def name_of(view: View) -> str:

@@ -77,7 +77,7 @@ class Preset(NamedTuple):
     json_schema: bool = True
 
 
-_SLOTS: dict[Kind, int] = {"llama": 2, "openai": 8, "scripted": 0}
+_SLOTS: dict[Kind, int] = {"llama": 4, "openai": 8, "scripted": 0}
 # SmolLM2 was trained on 8,192; nearly every endpoint takes 32,768.
 _CONTEXT_TOKENS: dict[Kind, int] = {"llama": 8_192, "openai": 32_768, "scripted": 0}
 

@@ -1,19 +1,21 @@
 """Grounding: one sentence that a small model cannot invent, as a grammar (GBNF) for its sampler. Pure.
 
     prefix_of(output)          the forced beginning: what `pattern: "^This document is about "` of the schema names
-    grammar(text, prefix)      the sentences that may be said of `text`; "" when it holds no prose
+    grammar(text, prefix)      the sentences that may be said of `text`
 
 A model of 135M parameters writes fluent English and makes half of it up. So it chooses and shortens instead of writing:
 it may go along one of the first sentences of the text, from its beginning or from what its subject *is*, to its end or
-to an earlier comma, and may join subject and predicate anew:
+to an earlier comma, and may join subject and predicate anew. Every choice between these is the model's:
 
     Typer is a library for building CLIs, with type hints.    -> Typer, a library for building CLIs.
                                                               -> a library for building CLIs, with type hints.
     Cargo downloads dependencies and compiles your project.   -> Cargo, which downloads dependencies and ...
     The committee met at seven.                               -> how the committee met at seven.
+    Add type annotations to your programs.                    -> how to add type annotations to your programs.
 
-Every choice between these is the model's. What is no prose is left out: parentheses, addresses, symbols, headings
-beside sentences. Only the grammar of English is built in; text in another script gives no grammar.
+What is no prose is left out: brackets, addresses, signs, headings, lines that lead to something (`Usage:`). A text
+without a usable sentence is told by its first words; where there are none (another script), the sentence is free.
+Only a little English is built in: function words, and common verbs to tell a clause from a phrase.
 """
 
 from __future__ import annotations
@@ -33,11 +35,20 @@ _SUBJECT_WORDS_MAX = 6
 _CHARS_MAX = 20_000  # of a text; only its beginning is used
 
 _BE = frozenset("is are was were".split())
+_VERBS = frozenset(
+    "add allow answer ask avoid begin bring build call change check choose come contain cost create cut define describe"
+    " do enable end explain find follow get give go handle have heat help hold implement include install keep know let"
+    " make mean mix move need offer open pour press print produce provide put read reduce require return run save say"
+    " see send set show start stop store support take tell try turn use want work write".split()
+)
 _FINITE = _BE | frozenset(
-    "has have had can could will would may might must should does do did met went came said made took gave got".split()
+    "has had can could will would may might must should does did met went came said made took gave got".split()
 )
 _PRONOUNS = frozenset("it they this these that those we you i he she there here what who which how".split())
+_RELATIVES = frozenset("that which who whom whose where to".split())  # the verb behind them is not the sentence's
 _ARTICLES = frozenset("a an the one".split())
+_BETWEEN = frozenset("also just once simply still".split())  # may stand before what the subject is
+_OPENERS = _ARTICLES | frozenset("all any each every another both some not no more most".split())
 _OPEN_ENDED = _FINITE | _ARTICLES | _PRONOUNS | frozenset(
     "of for to and or nor in on at with by from as into onto over under between through about than but if when where"
     " while so because not no also very more most all any such each every other another both its his her their our"
@@ -52,7 +63,10 @@ _NOTE = re.compile(r"\[cut: ")
 _ADDRESS = re.compile(r"https?://|www\.|\S@\S")
 _WORD = re.compile(r"(.*?)([.,;:!?]*)", re.DOTALL)
 _ODD = re.compile("[^ -\u024f\u2018\u2019\u2013]")  # beyond Latin letters and a few marks
+_FREE = '[^\\n.]{1,200} "."'
 _QUOTES = "\"'“”‘*_`~#<>|"
+_ASIDE = re.compile(r"\([^()]*\)|\[[^\[\]]*\]")
+_SIGNS = re.compile(r"[:=(){}\[\]\\/]{2}|[(){}\[\]=\\]|^:")
 _DASHES = frozenset(("-", "–", "—", "--"))
 
 
@@ -80,7 +94,8 @@ def prefix_of(output: Schema) -> str:
 
 def grammar(text: str, prefix: str) -> str:
     """GBNF of the sentences; the reply begins with `prefix`."""
-    sentences = [sentence for sentence in _sentences(text[:_CHARS_MAX]) if _is_prose(sentence)]
+    found = list(_sentences(text[:_CHARS_MAX]))
+    sentences = [sentence for sentence in found if _is_prose(sentence)]
     names = {word for word in re.findall(r"[\w+#.-]+", text.lower()) if text.lower().count(word) > 1}
     rules: list[str] = []
     starts: list[str] = []
@@ -89,7 +104,7 @@ def grammar(text: str, prefix: str) -> str:
         rules += paths.rules
         starts += paths.starts
     if not starts:
-        return ""
+        starts = [_quoted(" ".join(word.text for word in words) + ".") for words in found[:1]] or [_FREE]
     return "\n".join([f"root ::= {_quoted(prefix)} ({' | '.join(starts)})", *rules, ""])
 
 
@@ -102,27 +117,23 @@ def _quoted(text: str) -> str:
 
 def _sentences(text: str) -> Iterator[tuple[Word, ...]]:
     for block in _BREAKS.split(text):
-        flat = _BULLET.sub("", " ".join(block.split()))
+        flat = _ASIDE.sub(" | ", _BULLET.sub("", " ".join(block.split())))
         if _NOTE.match(flat):
             continue
         for sentence in _STOPS.split(flat):
-            if sentence and not _ADDRESS.search(sentence):
+            if sentence and not sentence.endswith(":") and not _ADDRESS.search(sentence):
                 yield tuple(_words(sentence))
 
 
 def _words(sentence: str) -> list[Word]:
     """The words, without what stands in brackets and without signs; the last one ends the sentence."""
     words: list[Word] = []
-    depth = 0
     for token in sentence.split():
-        depth += token.startswith(("(", "["))
         bare, marks = _split(token)
-        if depth or not bare:
-            if words:
-                words[-1] = Word(words[-1].text, _joint(words[-1].after, token, marks, depth))
-            depth -= bool(depth) and token.rstrip(".,;:!?").endswith((")", "]"))
-            continue
-        words.append(Word(bare, "," if marks == "," else "." if marks else ""))
+        if bare:
+            words.append(Word(bare, "," if marks == "," else "." if marks else ""))
+        elif words:
+            words[-1] = Word(words[-1].text, "," if token in _DASHES or marks == "," else ".")
     if words:
         words[-1] = Word(words[-1].text, ".")
     return words
@@ -133,15 +144,8 @@ def _split(token: str) -> tuple[str, str]:
     found = _WORD.fullmatch(token.strip(_QUOTES))
     assert found is not None
     bare = found[1].strip(_QUOTES)
-    good = any(char.isalnum() for char in bare) and not _ODD.search(bare) and len(bare) <= 40
+    good = any(char.isalnum() for char in bare) and not (_ODD.search(bare) or _SIGNS.search(bare)) and len(bare) <= 40
     return (bare if good else ""), found[2]
-
-
-def _joint(after: str, token: str, marks: str, depth: int) -> str:
-    """What follows a word once the bracket or sign behind it is left out."""
-    if token in _DASHES or marks == ",":
-        return ","
-    return "." if marks or not depth else after
 
 
 def _is_prose(sentence: tuple[Word, ...]) -> bool:
@@ -159,6 +163,7 @@ class _Paths:
         self._name = name
         self._words = words
         self._be = next((n for n in range(1, min(len(words), _SUBJECT_WORDS_MAX + 1)) if words[n].low in _BE), 0)
+        self._verb = self._be or _verb_of(words)
         self._known = known
         self._follow: dict[int, list[str]] = {}
         for at in reversed(range(len(words))):
@@ -168,8 +173,11 @@ class _Paths:
         self.rules: list[str] = []
         if 0 in self._follow:
             self._open()
-        if self._be and self._leads(self._be + 1):
-            self.starts.append(self._rule(self._be + 1))
+        said = self._be + 1
+        if self._be and len(words) > said and words[said].low in _BETWEEN:
+            said += 1
+        if self._be and self._leads(said):
+            self.starts.append(self._rule(said))
         self.rules += [f"{self._rule(at)} ::= {_quoted(words[at].text)} {_any(f)}" for at, f in self._follow.items()]
 
     def _rule(self, at: int) -> str:
@@ -195,7 +203,9 @@ class _Paths:
     def _ends(self, at: int) -> bool:
         if at == len(self._words) - 1:
             return True
-        begun = self._be + 1 if self._be and at > self._be else 0
+        begun = self._verb + 1 if at > self._verb else 0
+        if self._verb and not begun:
+            return False
         return bool(self._words[at].after) and at - begun >= END_AT_COMMA_WORDS - 1
 
     def _joins(self, at: int) -> bool:
@@ -209,15 +219,29 @@ class _Paths:
     def _open(self) -> None:
         """The ways to begin with the sentence's first word."""
         first, start = self._words[0], f"{self._name}start"
-        if first.low in _PRONOUNS:
-            return
-        forms = [first.low] if first.low in _OPEN_ENDED else [first.text]
+        whole = first.low in self._known or not first.text[0].islower()
+        if not whole or (first.low in _OPEN_ENDED and first.low not in _OPENERS) or "'" in first.text:
+            return  # a part of a sentence, or one whose subject stands elsewhere
+        order = first.low in _VERBS
+        forms = [first.low] if order or first.low in _OPENERS else [first.text]
         if first.text.istitle() and first.low not in self._known and first.low not in forms:
             forms.append(first.low)
-        opening = f"({' | '.join(map(_quoted, forms))}) {_any(self._follow[0])}"
-        self.rules.append(f"{start} ::= {opening}")
-        clause = not self._be and any(word.low in _FINITE for word in self._words[1:])
-        self.starts.append(f'"how " {start}' if clause else start)
+        self.rules.append(f"{start} ::= ({' | '.join(map(_quoted, forms))}) {_any(self._follow[0])}")
+        clause = self._verb and not self._be
+        lead = '"how to " ' if order else '"how " ' if clause else ""
+        self.starts.append(lead + start)
+        if clause and not order and any(map(self._joins, range(self._verb))):
+            self.starts.append(start)
+
+
+def _verb_of(words: tuple[Word, ...]) -> int:
+    """Where the verb of a sentence stands, if it has one that is known; else 0."""
+    for at, word in enumerate(words[1:], start=1):
+        if word.low in _RELATIVES:
+            return 0 if word.low != "to" else _verb_behind(words, at + 2)
+        if word.low in _FINITE or _is_verb(word.text):
+            return at
+    return 0
 
 
 def _any(alternatives: list[str]) -> str:

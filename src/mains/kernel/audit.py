@@ -1,16 +1,22 @@
 """The audit: does the journal hold what it should? Readers; they change nothing.
 
     replay(journal)    from the last checkpoint: checksums, and the process table as the fold of the events
-    verify(journal)    from the first event, and every page and context besides
+    verify(journal)    from the first event; contexts are folded too, and every page that an event names must be there
 
 Both give every fault as a sentence; an empty list when all is well.
 """
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Iterator
+
+import msgspec
+
 from mains.errors import JournalError, KernelPanic
 from mains.kernel import pages
-from mains.kernel.event import apply
+from mains.kernel.context import StoredInput
+from mains.kernel.event import AnyEvent, Asked, Exited, Replied, Returned, Sent, Spawned, apply
 from mains.kernel.journal import Journal
 from mains.kernel.process import Process
 from mains.kernel.tx import decode_event, decode_process, row_crc
@@ -27,7 +33,8 @@ def replay(journal: Journal) -> list[str]:
 def verify(journal: Journal) -> list[str]:
     """Faults of the whole journal, of the page store and of the contexts."""
     with journal.snapshot():
-        return _Fold(journal, 0, 0).run() + pages.verify(journal) + _verify_contexts(journal)
+        whole = _Whole(journal)
+        return whole.run() + whole.check_contexts() + pages.verify(journal)
 
 
 class _Fold:
@@ -38,6 +45,7 @@ class _Fold:
         self._start = start
         self._crc = crc
         self._table: dict[int, Process | None] = {}
+        self._last_seq: dict[int, int] = {}
         self._faults: list[str] = []
 
     def run(self) -> list[str]:
@@ -57,26 +65,120 @@ class _Fold:
     def _apply(self, seq: int, pid: int, body: bytes) -> None:
         if pid not in self._table:
             self._table[pid] = self._at_checkpoint(pid)
+        self._last_seq[pid] = seq
         try:
-            self._table[pid] = apply(self._table[pid], decode_event(body))
+            before, event = self._table[pid], decode_event(body)
+            self._table[pid] = apply(before, event)
+            self.folded(seq, before, event)
         except (JournalError, KernelPanic) as error:
             self._faults.append(f"event {seq}: {error}")
+
+    def folded(self, seq: int, before: Process | None, event: AnyEvent) -> None:
+        """An event was folded. The replay of a boot looks at nothing more."""
 
     def _at_checkpoint(self, pid: int) -> Process | None:
         rows = self._journal.rows("checkpoint_get", pid) if self._start else []
         return decode_process(rows[0][0]) if rows else None
 
     def _compare(self) -> None:
-        for p in self._journal.processes("process_changed", self._start):
-            if self._table.pop(p.pid, None) != p:
-                self._faults.append(f"process {p.pid}: the table does not agree with its events")
+        for pid, *columns, body in self._journal.scan("process_changed", self._start):
+            p = self._table.pop(pid, None)
+            if p is None or [*_columns(p), self._last_seq[pid]] != columns or _readable(body) != p:
+                self._faults.append(f"process {pid}: the table does not agree with its events")
         self._faults += [f"process {pid}: has events, but the table does not know them" for pid in self._table]
 
 
-def _verify_contexts(journal: Journal) -> list[str]:
-    counts = {pid: tuple(rest) for pid, *rest in journal.scan("context_counts")}
-    return [
-        f"process {p.pid}: its context has {counts.get(p.pid, (0,))[0]} pages, its record says {p.length}"
-        for p in journal.processes("process_all")
-        if counts.get(p.pid) != (p.length, 0, p.length - 1)
-    ]
+def _columns(p: Process) -> list[str | int]:
+    """What stands in columns of its own beside the record, for queries."""
+    return [p.parent, p.spawned_by, p.state.value, p.reason, p.quota]
+
+
+def _readable(body: bytes) -> Process | None:
+    try:
+        return decode_process(body)
+    except msgspec.DecodeError:
+        return None
+
+
+class _Whole(_Fold):
+    """The fold from the first event, with the contexts that it makes and the pages that it names."""
+
+    def __init__(self, journal: Journal) -> None:
+        super().__init__(journal, 0, 0)
+        self._contexts: dict[int, tuple[int, int]] = {}  # pid -> length, checksum of its pages' names
+        self._seen: set[str] = set()
+
+    def folded(self, seq: int, before: Process | None, event: AnyEvent) -> None:
+        pid = event.process.pid if isinstance(event, Spawned) else before.pid if before else 0
+        context = self._contexts.get(pid, (0, 0))
+        for page in _joined(before, event):
+            context = (context[0] + 1, zlib.crc32(page.encode(), context[1]))
+        self._contexts[pid] = context
+        for page in _named(event):
+            self._check_page(seq, page)
+        if isinstance(event, Spawned):
+            for page in self._nested(event.process):
+                self._check_page(seq, page)
+
+    def _check_page(self, seq: int, page: str) -> None:
+        if page and page not in self._seen:
+            self._seen.add(page)
+            if not self._journal.rows("page_known", page):
+                self._faults.append(f"event {seq}: names page {page}, which does not exist")
+
+    def _nested(self, p: Process) -> Iterator[str]:
+        """The pages that a process's tree of programs and its inputs name."""
+        try:
+            for row in self._journal.rows("page_get", p.tree):
+                yield from msgspec.json.decode(row[0], type=dict[str, str]).values()
+            for row in self._journal.rows("page_get", p.inputs):
+                for stored in msgspec.json.decode(row[0], type=list[StoredInput]):
+                    yield from (file.page for file in stored.files)
+        except msgspec.DecodeError:
+            return  # such a page is named among those with another hash
+
+    def check_contexts(self) -> list[str]:
+        """What the page tables hold, against what the events made them hold."""
+        found: dict[int, tuple[int, int]] = {}
+        faults = []
+        for pid, position, page in self._journal.scan("context_scan"):
+            length, crc = found.get(pid, (0, 0))
+            if position != length:
+                faults.append(f"process {pid}: position {length} of its context is missing")
+            found[pid] = (length + 1, zlib.crc32(page.encode(), crc))
+        differing = sorted(pid for pid in found | self._contexts if found.get(pid) != self._contexts.get(pid))
+        return faults + [f"process {pid}: its context is not what its events made" for pid in differing]
+
+
+def _joined(before: Process | None, event: AnyEvent) -> tuple[str, ...]:
+    """The pages that an event adds to its process's context."""
+    match event:
+        case Spawned():
+            return event.context
+        case Asked():
+            return event.pages
+        case Replied():
+            closed = all(call.page for call in event.calls)
+            return (event.page, *event.after, *((call.page for call in event.calls) if closed else ()))
+        case Returned() if before is not None:
+            results = [event.page if call.id == event.call else call.page for call in before.calls]
+            return tuple(results) if all(results) else ()
+        case _:
+            return ()
+
+
+def _named(event: AnyEvent) -> tuple[str, ...]:
+    """The pages that an event names."""
+    match event:
+        case Spawned(process=p):
+            return (p.program, p.tree, p.inputs, p.tools, *event.context)
+        case Asked():
+            return event.pages
+        case Replied():
+            return (event.page, *event.after, *(call.page for call in event.calls))
+        case Returned() | Sent():
+            return (event.page,)
+        case Exited():
+            return (event.result,)
+        case _:
+            return ()

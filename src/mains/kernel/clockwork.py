@@ -40,10 +40,14 @@ class Clockwork:
         self._until_ms = min([now_ms + NAP_MS_MAX, *dues_ms])
         looks = [
             asyncio.create_task(self._moved.wait()),
-            asyncio.create_task(self._clock.wait_ms(self._until_ms - now_ms)),
+            asyncio.create_task(self._wait_until(self._until_ms)),
         ]
         try:
             await asyncio.wait(looks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for look in looks:
                 look.cancel()
+
+    async def _wait_until(self, due_ms: int) -> None:
+        """The span is taken when the wait begins: the clock may have moved since the look."""
+        await self._clock.wait_ms(due_ms - self._clock.now_ms())

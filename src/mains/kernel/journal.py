@@ -270,7 +270,7 @@ class Journal:
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA fullfsync = ON")
             connection.execute(f"PRAGMA wal_autocheckpoint = {self._settings.wal_pages}")
-            connection.execute("PRAGMA cache_size = -65536")
+            connection.execute(f"PRAGMA cache_size = -{self._settings.page_cache_bytes // 1024}")
             if version == 0:
                 schema = resources.files("mains.kernel").joinpath("schema.sql").read_text(encoding="utf-8")
                 connection.executescript(f"BEGIN;{schema};PRAGMA user_version = {SCHEMA_VERSION};COMMIT;")
@@ -284,7 +284,7 @@ class Journal:
         self._arrived.set()
         await asyncio.wait([self._writer])
         self._fsync.shutdown()
-        self._connection.close()
         for reader in self._readers:
             reader.close()
         self._readers.clear()
+        self._connection.close()  # the last one: SQLite moves the write-ahead log into the database

@@ -170,7 +170,8 @@ def verify(journal: Journal) -> list[str]:
     """Every disagreement between entries, counters and holds, as of one moment; an empty list when all is well.
 
     Counters are derived again from the entries; the home and the supply must sum to zero; each hold's entries must
-    be those of its state; no account may have more than its limit outside overruns.
+    be those of its state; no account may have more than its limit outside overruns; each process has its account, with
+    its budget as the limit, below its parent's.
     """
     with journal.snapshot():
         return _verify(journal)
@@ -178,8 +179,11 @@ def verify(journal: Journal) -> list[str]:
 
 def _verify(journal: Journal) -> list[str]:
     accounts = {row[0]: row[1:] for row in journal.rows("account_all")}
-    derived, of_hold = _derive(journal, {account: row[0] for account, row in accounts.items()})
-    faults = []
+    parents = {account: row[0] for account, row in accounts.items()}
+    faults = _verify_tree(journal, accounts)
+    if faults:
+        return faults  # what rolls up where is not known
+    derived, of_hold = _derive(journal, parents)
     for account, (_, tokens_max, held, posted, overrun) in accounts.items():
         want = derived[account]
         if (held, posted, overrun) != (want.held, want.posted, want.overrun):
@@ -198,16 +202,37 @@ def _verify(journal: Journal) -> list[str]:
     return faults + _verify_holds(journal, of_hold)
 
 
-def _derive(journal: Journal, parents: dict[int, int]) -> tuple[dict[int, Balance], dict[int, dict[str, int]]]:
+def _verify_tree(journal: Journal, accounts: dict[int, Row]) -> list[str]:
+    """Each process has the account that it was born with, and nobody else has one."""
+    born: dict[int, Row] = {HOME: (HOME, None), SUPPLY: (SUPPLY, None)}
+    for p in journal.processes("process_all"):
+        born[p.pid] = (p.accounts[1], p.budget)
+    return [
+        f"account {account}: parent and limit are {accounts.get(account, ('missing',))[:2]}, not {born.get(account)}"
+        for account in sorted(born.keys() | accounts.keys())
+        if account not in accounts or accounts[account][:2] != born.get(account)
+    ]
+
+
+class _Entries(msgspec.Struct):
+    """What the entries of one hold say: tokens by kind, and whom they are between."""
+
+    tokens: dict[str, int] = {}
+    sides: set[int] = set()
+
+
+def _derive(journal: Journal, parents: dict[int, int]) -> tuple[dict[int, Balance], dict[int, _Entries]]:
     derived: dict[int, Balance] = defaultdict(Balance)
-    of_hold: dict[int, dict[str, int]] = defaultdict(dict)
+    of_hold: dict[int, _Entries] = defaultdict(_Entries)
     for hold, kind, debit, credit, tokens in journal.scan("entry_all"):
+        unit = {"held": "held", "released": "held", "posted": "posted", "overrun": "overrun"}.get(kind, "")
         for side, sign in ((debit, 1), (credit, -1)):
-            for account in _upward(side, parents):
+            for account in _upward(side, parents) if unit else ():
                 balance = derived[account]
-                unit = "held" if kind in ("held", "released") else kind
                 setattr(balance, unit, getattr(balance, unit) + sign * tokens)
-        of_hold[hold][kind] = of_hold[hold].get(kind, 0) + tokens
+        entries = of_hold[hold]
+        entries.tokens[kind] = entries.tokens.get(kind, 0) + tokens
+        entries.sides |= {debit, credit}
     return derived, of_hold
 
 
@@ -218,15 +243,18 @@ def _upward(account: int, parents: dict[int, int]) -> list[int]:
     return chain
 
 
-def _verify_holds(journal: Journal, of_hold: dict[int, dict[str, int]]) -> list[str]:
+def _verify_holds(journal: Journal, of_hold: dict[int, _Entries]) -> list[str]:
     faults = []
-    in_flight = {p.asking.hold for p in journal.processes("process_live") if p.asking}
+    in_flight = {p.asking.hold: p.pid for p in journal.processes("process_live") if p.asking}
     for hold, account, tokens, state in journal.scan("hold_all"):
-        entries = of_hold.pop(hold, {})
+        found = of_hold.pop(hold, _Entries())
+        entries = found.tokens
         ended = state in ("posted", "voided")
         whole = entries.get("held") == tokens and entries.get("released") == (tokens if ended else None)
-        if not whole or ("posted" in entries) != (state == "posted") or entries.get("posted", 0) > tokens:
+        fits = whole and ("posted" in entries) == (state == "posted") and entries.get("posted", 0) <= tokens
+        if not fits or found.sides != {account, SUPPLY} or entries.keys() - {"held", "released", "posted", "overrun"}:
             faults.append(f"hold {hold} of account {account}: state {state} does not fit its entries {entries}")
-        if not ended and hold not in in_flight:
+        if not ended and in_flight.pop(hold, None) != account:
             faults.append(f"hold {hold} of account {account}: dispatched, but no model call of it is in flight")
-    return faults + [f"hold {hold}: entries {entries} without a hold" for hold, entries in of_hold.items()]
+    faults += [f"process {pid}: its model call has no open hold {hold}" for hold, pid in in_flight.items()]
+    return faults + [f"hold {hold}: entries {found.tokens} without a hold" for hold, found in of_hold.items()]

@@ -45,6 +45,7 @@ from mains.settings import Settings
 
 T = TypeVar("T")
 _DISK_PAUSE_MS = 1_000
+_AT_REST = (State.WAITING, State.STOPPED, State.EXITED)  # these keep nothing in memory
 
 
 class Kernel:
@@ -303,8 +304,9 @@ class Kernel:
                 self._queue(p)
             elif p.engine in self._lanes:
                 self._lanes[p.engine].discard(p.pid)
-            if p.state is State.EXITED:
+            if p.state in _AT_REST:
                 self._frames.drop(p.pid)
+            if p.state is State.EXITED:
                 self._interrupt(p.pid)
             elif p.ending and p.asking:
                 self._ending.add(p.pid)

@@ -49,7 +49,7 @@ SELECT pid FROM below ORDER BY pid
 -- name: process_quota_next
 SELECT pid FROM process WHERE quota = ? AND quota >= 0 ORDER BY pid LIMIT 1
 -- name: process_changed
-SELECT body FROM process WHERE seq > ?
+SELECT pid, parent, spawned_by, state, reason, quota, seq, body FROM process WHERE seq > ?
 
 -- name: key_get
 SELECT pid, ask FROM process_key WHERE key = ?
@@ -70,6 +70,8 @@ INSERT INTO counter (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET
 INSERT INTO page (hash, kind, bytes) VALUES (?, ?, ?) ON CONFLICT (hash) DO NOTHING
 -- name: page_get
 SELECT bytes FROM page WHERE hash = ?
+-- name: page_known
+SELECT 1 FROM page WHERE hash = ?
 -- name: page_scan
 SELECT hash, bytes FROM page
 -- name: context_insert
@@ -84,8 +86,8 @@ SELECT context.page, page.kind, length(page.bytes) FROM context LEFT JOIN page O
 WHERE context.pid = ? ORDER BY context.position
 -- name: context_missing
 SELECT context.pid, context.position FROM context LEFT JOIN page ON page.hash = context.page WHERE page.hash IS NULL
--- name: context_counts
-SELECT pid, count(*), min(position), max(position) FROM context GROUP BY pid
+-- name: context_scan
+SELECT pid, position, page FROM context ORDER BY pid, position
 
 -- name: message_insert
 INSERT INTO message (pid, sender, page, key) VALUES (?, ?, ?, ?)

@@ -362,7 +362,7 @@ async def test_a_short_queue_of_commits_refuses_people_but_never_a_turn(world: W
     answer = by_turn(reply, reply, says("ok"))
     async with world.open(answer, devices=[look], slots=30, commits_queued_max=2) as kernel:
         path = world.program("p", "tools: [look]")
-        pids = []
+        pids: list[int] = []
         while len(pids) < 20:
             started = await asyncio.gather(*[kernel.spawn(path) for _ in range(5)], return_exceptions=True)
             pids += [each for each in started if isinstance(each, int)]
