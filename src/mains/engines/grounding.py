@@ -45,7 +45,7 @@ _FINITE = _BE | frozenset(
     "has had can could will would may might must should does did met went came said made took gave got".split()
 )
 _PRONOUNS = frozenset("it they this these that those we you i he she there here what who which how".split())
-_RELATIVES = frozenset("that which who whom whose where to".split())  # the verb behind them is not the sentence's
+_RELATIVES = frozenset("that which who whom whose where".split())  # the verb behind them is not the sentence's
 _ARTICLES = frozenset("a an the one".split())
 _BETWEEN = frozenset("also just once simply still".split())  # may stand before what the subject is
 _OPENERS = _ARTICLES | frozenset("all any each every another both some not no more most".split())
@@ -194,8 +194,8 @@ class _Paths:
             follow.append(f"{_quoted(', ' if word.after == ',' else ' ')} {self._rule(at + 1)}")
         if word.may_end and self._ends(at):
             follow.append('"."')
-        if at + 1 in self._follow and self._joins(at):
-            follow.append(f'", which " {self._rule(at + 1)}')
+        if self._be and at == self._be - 1 and self._be in self._follow:
+            follow.append(f'", which " {self._rule(self._be)}')
         if self._be and at == self._be - 1 and self._leads(self._be + 1):
             follow.append(f'", " {self._rule(self._be + 1)}')
         return follow
@@ -207,14 +207,6 @@ class _Paths:
         if self._verb and not begun:
             return False
         return bool(self._words[at].after) and at - begun >= END_AT_COMMA_WORDS - 1
-
-    def _joins(self, at: int) -> bool:
-        """Whether `, which` may stand between this word, the end of the subject, and its verb."""
-        if self._be:
-            return at == self._be - 1
-        verb = self._words[at + 1].text
-        named = at == 0 and self._words[0].low in self._known and self._words[0].may_end
-        return named and not self._words[0].after and verb.islower() and verb.endswith("s") and verb.isalpha()
 
     def _open(self) -> None:
         """The ways to begin with the sentence's first word."""
@@ -228,20 +220,37 @@ class _Paths:
             forms.append(first.low)
         self.rules.append(f"{start} ::= ({' | '.join(map(_quoted, forms))}) {_any(self._follow[0])}")
         clause = self._verb and not self._be
-        lead = '"how to " ' if order else '"how " ' if clause else ""
-        self.starts.append(lead + start)
-        if clause and not order and any(map(self._joins, range(self._verb))):
-            self.starts.append(start)
+        self.starts.append(f'"how to " {start}' if order else f'"how " {start}' if clause else start)
+        if self._is_named_actor():
+            self.starts.append(f'{_quoted(first.text)} ", which " {self._rule(1)}')
+
+    def _is_named_actor(self) -> bool:
+        """Whether the sentence is a name that the text uses again, and then what it does."""
+        if self._be or 1 not in self._follow:
+            return False
+        first, verb = self._words[0], self._words[1].text
+        named = first.low in self._known and first.may_end and not first.after
+        return named and (self._verb == 1 or (verb.islower() and verb.isalpha() and verb.endswith("s")))
 
 
 def _verb_of(words: tuple[Word, ...]) -> int:
     """Where the verb of a sentence stands, if it has one that is known; else 0."""
-    for at, word in enumerate(words[1:], start=1):
+    for at in range(1, len(words)):
+        before, word = words[at - 1].low, words[at]
         if word.low in _RELATIVES:
-            return 0 if word.low != "to" else _verb_behind(words, at + 2)
-        if word.low in _FINITE or _is_verb(word.text):
+            return 0
+        if before == "to" or not word.text.islower():
+            continue
+        if word.low in _FINITE or (before not in _OPEN_ENDED and _is_verb(word.low, plural=before.endswith("s"))):
             return at
     return 0
+
+
+def _is_verb(word: str, *, plural: bool) -> bool:
+    """Whether it is a common verb, in the form that goes with its subject."""
+    if plural:
+        return word in _VERBS
+    return word.removesuffix("s") in _VERBS - {word} or word.removesuffix("es") in _VERBS - {word}
 
 
 def _any(alternatives: list[str]) -> str:
