@@ -37,7 +37,7 @@ _CHARS_MAX = 20_000  # of a text; only its beginning is used
 _BE = frozenset("is are was were".split())
 _VERBS = frozenset(
     "add allow answer ask avoid begin bring build call change check choose come contain cost create cut define describe"
-    " do enable end explain find follow get give go handle have heat help hold implement include install keep know let"
+    " do enable end explain fail find follow get give go handle happen have heat help hold implement include install keep know let lose"
     " make mean mix move need offer open pour press print produce provide put read reduce require return run save say"
     " see send set show start stop store support take tell try turn use want work write".split()
 )
@@ -54,9 +54,10 @@ _OPEN_ENDED = _FINITE | _ARTICLES | _PRONOUNS | frozenset(
     " while so because not no also very more most all any such each every other another both its his her their our"
     " your my some be been being via per".split()
 )
-_NO_OPENERS = frozenset("see read click note please copyright".split())
+_NO_OPENERS = frozenset("see read note please copyright dear yours".split())
+_POSSESSIVES = ("'s", "’s", "s'", "s’")
 
-_BREAKS = re.compile(r"\n\s*\n|\n(?=\s*(?:[-*+•]|\d{1,3}[.)]) )")
+_BREAKS = re.compile(r"\n\s*\n|\n(?=\s*(?:[-*+•]|\d{1,3}[.)]) |[A-Z][\w -]{0,24}: )")
 _STOPS = re.compile(r"(?<=[.!?])\s+(?=[\"'(]?[A-Z0-9À-Þ])|(?<=[a-z)]):\s+|;\s+|\s+$")
 _BULLET = re.compile(r"^(?:[-*+•]|\d{1,3}[.)])\s+")
 _NOTE = re.compile(r"\[cut: ")
@@ -83,7 +84,7 @@ class Word(NamedTuple):
     @property
     def may_end(self) -> bool:
         """Whether a sentence may end with this word."""
-        return self.low not in _OPEN_ENDED
+        return self.low not in _OPEN_ENDED and not self.low.endswith(_POSSESSIVES)
 
 
 def prefix_of(output: Schema) -> str:
@@ -176,12 +177,16 @@ class _Paths:
         said = self._be + 1
         if self._be and len(words) > said and words[said].low in _BETWEEN:
             said += 1
-        if self._be and self._leads(said):
+        if self._be and self._leads(said) and self._is_subject(words[self._be - 1]):
             self.starts.append(self._rule(said))
         self.rules += [f"{self._rule(at)} ::= {_quoted(words[at].text)} {_any(f)}" for at, f in self._follow.items()]
 
     def _rule(self, at: int) -> str:
         return f"{self._name}w{at}"
+
+    def _is_subject(self, word: Word) -> bool:
+        """Whether the text comes back to this: then what it *is* may stand alone."""
+        return word.low in self._known or word.low in _PRONOUNS
 
     def _leads(self, at: int) -> bool:
         """Whether the word begins a noun phrase from which the end can be reached."""
@@ -216,8 +221,9 @@ class _Paths:
             return  # a part of a sentence, or one whose subject stands elsewhere
         order = first.low in _VERBS
         forms = [first.low] if order or first.low in _OPENERS else [first.text]
-        if first.text.istitle() and first.low not in self._known and first.low not in forms:
-            forms.append(first.low)
+        if first.text.istitle() and first.text.isalpha() and first.low not in {*self._known, *forms}:
+            plural = first.low.endswith("s") and self._verb != 1
+            forms = [first.low] if plural else [*forms, first.low]  # a name or not: the model knows
         self.rules.append(f"{start} ::= ({' | '.join(map(_quoted, forms))}) {_any(self._follow[0])}")
         clause = self._verb and not self._be
         self.starts.append(f'"how to " {start}' if order else f'"how " {start}' if clause else start)
@@ -230,7 +236,7 @@ class _Paths:
             return False
         first, verb = self._words[0], self._words[1].text
         named = first.low in self._known and first.may_end and not first.after
-        return named and (self._verb == 1 or (verb.islower() and verb.isalpha() and verb.endswith("s")))
+        return named and (self._verb == 1 or (not self._verb and verb.islower() and verb.isalpha() and verb.endswith("s")))
 
 
 def _verb_of(words: tuple[Word, ...]) -> int:

@@ -187,7 +187,7 @@ class Journal:
 
     def _undo(self, jobs: list[_Job], error: BaseException, mark: Mark) -> None:
         """Nobody in the batch is acknowledged. Only a full disk lets the journal live on."""
-        full = isinstance(error, sqlite3.OperationalError) and error.sqlite_errorname == "SQLITE_FULL"
+        full = getattr(error, "sqlite_errorname", "") == "SQLITE_FULL"
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
         self._tx.back(mark)

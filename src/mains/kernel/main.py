@@ -96,7 +96,7 @@ class Kernel:
                 raise JournalError(f"{self._path}: {faults[0]} ({len(faults)} faults)", hint=hint)
             await self.journal.commit(recovery.boot, "boot")
             await self._recover()
-            self._side(self._run_timers())
+            self._side(self._run_timers)
             booted = True
         finally:
             if not booted:
@@ -272,10 +272,17 @@ class Kernel:
             del self._acting[pid]
         self._ending.discard(pid)
 
-    def _side(self, work: Coroutine[Any, Any, None]) -> None:
-        task = self._group.create_task(work)
+    def _side(self, work: Callable[[], Awaitable[None]]) -> None:
+        task = self._group.create_task(self._kept(work))
         self._sides.add(task)
         task.add_done_callback(self._sides.discard)
+
+    async def _kept(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Side work: when the journal fails under it, the kernel halts in order."""
+        try:
+            await work()
+        except JournalError as error:
+            self._halt(error)
 
     async def _guard(self, pid: int, turn: Callable[[], Awaitable[None]]) -> None:
         """The end of a turn: whatever went wrong becomes the record of its process, and touches no other."""
@@ -291,7 +298,7 @@ class Kernel:
 
     async def _fault(self, pid: int, detail: str) -> None:
         try:
-            await self.journal.commit(lambda tx: turns.faulted(tx, self.world, pid, detail), "fault")
+            await self._recorded(lambda tx: turns.faulted(tx, self.world, pid, detail), "fault")
         except JournalError as failure:
             self._halt(failure)
 
@@ -364,14 +371,20 @@ class Kernel:
         """Commit an order from outside. Raises what it raises, and JournalError when the kernel has halted."""
         if self._failure is not None:
             raise self._failure
-        return await self.journal.commit(op, name, bounded=True)
+        try:
+            return await self.journal.commit(op, name, bounded=True)
+        except DiskFullError:
+            raise  # the journal goes on
+        except JournalError as error:
+            self._halt(error)
+            raise
 
     async def signal(self, pid: int, sign: Signal) -> list[int]:
         """Send a signal to a process and all below it. TERM becomes KILL after `term_grace_s`."""
         changed = await self.order(lambda tx: orders.signal(tx, self.world, pid, sign), "signal")
         if sign is Signal.TERM:
             for each in changed:
-                self._side(self._grace(each))
+                self._side(partial(self._grace, each))
         return changed
 
     async def _grace(self, pid: int) -> None:

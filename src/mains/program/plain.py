@@ -67,13 +67,13 @@ def _without_code(lines: list[str]) -> Iterator[str]:
     indented).
     """
     fence, indent_cut, in_list, blank = "", False, False, True
-    for line in lines:
+    for line, above in zip(lines, ["", *lines], strict=False):
         if fence:
             ends = line.strip()
             fence = "" if ends.startswith(fence) and not ends.strip(fence[0]) else fence
             continue
         found = _FENCE.match(line)
-        if found and "`" not in line[found.end() :]:
+        if found and "`" not in line[found.end() :] and not _is_underline(line, above):
             fence = found[1]
             continue
         empty, indented = not line.strip(), line.startswith((" ", "\t"))
@@ -87,6 +87,11 @@ def _without_code(lines: list[str]) -> Iterator[str]:
             in_list = bool(_LIST_ITEM.match(line)) or (in_list and indented)
         blank = empty
         yield line
+
+
+def _is_underline(line: str, above: str) -> bool:
+    """Whether the tildes below a heading of reStructuredText, which are as long as it is."""
+    return bool(above.strip()) and not line.strip().strip("~") and len(line.rstrip()) >= len(above.rstrip())
 
 
 def _without_tables(lines: list[str]) -> list[str]:

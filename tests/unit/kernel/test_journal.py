@@ -65,7 +65,8 @@ def big(tx: Tx) -> str:
 
 def born(pid: int) -> Callable[[Tx], Process]:
     process = Process(
-        pid=pid, name="p", program="", tree="", inputs="", tools="", accounts=(pid, 0), output_tokens_max=9, created_ms=1
+        pid=pid, name="p", program="", tree="", inputs="", tools="", accounts=(pid, 0), output_tokens_max=9,
+        created_ms=1,
     )  # fmt: skip
     return lambda tx: tx.happen(None, Spawned(process=process, context=()))
 
@@ -126,7 +127,7 @@ async def test_a_refusal_undoes_itself_and_none_of_its_neighbours(tmp_path: Path
         assert audit.replay(box.journal) == []
 
 
-async def test_a_full_disk_is_told_to_the_whole_batch_and_the_journal_goes_on_when_there_is_room(tmp_path: Path) -> None:
+async def test_a_full_disk_is_told_to_the_whole_batch_and_the_journal_goes_on(tmp_path: Path) -> None:
     async with opened(tmp_path / "db") as box:
         commit = box.journal.commit
         await commit(born(1), "born")
@@ -134,7 +135,7 @@ async def test_a_full_disk_is_told_to_the_whole_batch_and_the_journal_goes_on_wh
         done = await asyncio.gather(
             commit(note("lost"), "a"), commit(big, "b"), commit(born(2), "c"), return_exceptions=True
         )
-        assert [type(error) for error in done] == [DiskFullError] * 3
+        assert [type(each) for each in done] == [DiskFullError] * 3
         assert len(box.batches) == 1, "an undone batch was told"
         assert box.notes() == []
         assert box.journal._tx.live == 1
@@ -179,7 +180,7 @@ async def test_a_replay_starts_at_the_checkpoint(tmp_path: Path) -> None:
             await box.journal.commit(born(pid), "born")
         assert box.journal.checkpoint_seq() == 20
     with sqlite3.connect(tmp_path / "db") as connection:
-        connection.execute("UPDATE event SET body = '{}' WHERE seq = 5")
+        connection.execute("UPDATE event SET body = ? WHERE seq = 5", (b"{}",))
     connection.close()
     async with opened(tmp_path / "db") as box:
         assert audit.replay(box.journal) == [], "a boot looks at what came after the checkpoint only"
@@ -194,7 +195,9 @@ class Broken:
 
     def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
         if sql == "COMMIT":
-            raise sqlite3.OperationalError("disk I/O error")
+            broken = sqlite3.OperationalError("disk I/O error")
+            broken.sqlite_errorname = "SQLITE_IOERR"
+            raise broken
         return self._connection.execute(sql, *parameters)
 
     def __getattr__(self, name: str) -> Any:
@@ -208,7 +211,7 @@ async def test_a_broken_disk_ends_the_journal_and_nobody_is_told_a_lie(tmp_path:
         whole = box.journal._connection
         box.journal._connection = Broken(whole)  # type: ignore[assignment]
         done = await asyncio.gather(commit(note("x"), "a"), commit(note("y"), "b"), return_exceptions=True)
-        assert [type(error) for error in done] == [JournalError] * 2
+        assert [type(each) for each in done] == [JournalError] * 2
         box.journal._connection = whole
         with pytest.raises(JournalError, match="halted"):
             await commit(note("z"), "c")
@@ -225,7 +228,7 @@ async def test_a_bug_of_ours_wakes_everybody_who_waits(tmp_path: Path) -> None:
         before = commit(note("before"), "a")
         waiting = [commit(bug, "b"), *[commit(note(str(n)), "n") for n in range(5)]]
         done = await asyncio.wait_for(asyncio.gather(before, *waiting, return_exceptions=True), 10)
-        assert all(isinstance(error, JournalError) for error in done[1:])
+        assert all(isinstance(each, JournalError) for each in done[1:])
         with pytest.raises(JournalError):
             await asyncio.wait_for(commit(note("late"), "c"), 10)
         assert isinstance(box.journal._writer.exception(), KernelPanic)
@@ -374,31 +377,27 @@ async def test_a_disk_that_stays_full_halts_the_kernel_and_a_boot_goes_on(world:
 
 
 async def test_an_order_that_meets_a_broken_disk_halts_the_kernel(world: World) -> None:
-    with pytest.raises(JournalError):
-        async with world.open(by_turn(says("ok"))) as kernel:
-            await kernel.spawn(world.program("p"), paused=True)
-            whole = kernel.journal._connection
-            kernel.journal._connection = Broken(whole)  # type: ignore[assignment]
-            try:
-                await asyncio.wait_for(kernel.spawn(world.program("p")), 10)
-            finally:
-                kernel.journal._connection = whole
-                await asyncio.wait_for(kernel.halted.wait(), 10)
-                assert kernel.failure is not None
+    async with world.open(by_turn(says("ok"))) as kernel:
+        await kernel.spawn(world.program("p"), paused=True)
+        whole = kernel.journal._connection
+        kernel.journal._connection = Broken(whole)  # type: ignore[assignment]
+        with pytest.raises(JournalError, match="disk I/O"):
+            await asyncio.wait_for(kernel.spawn(world.program("p")), 10)
+        kernel.journal._connection = whole
+        await asyncio.wait_for(kernel.halted.wait(), 10)
+        assert kernel.failure is not None
 
 
 async def test_a_timer_that_meets_a_broken_disk_halts_the_kernel_in_order(world: World) -> None:
-    with pytest.raises(JournalError):
-        async with world.open(by_turn(calls(call("sleep", seconds=5)))) as kernel:
-            pid = await kernel.spawn(world.program("p", "tools: [sleep]"))
-            await world.until_state(kernel, pid, "WAITING", "timer")
-            whole = kernel.journal._connection
-            kernel.journal._connection = Broken(whole)  # type: ignore[assignment]
-            for _ in range(200):
-                await asyncio.sleep(0)
-            world.clock.advance(20_000)
-            try:
-                await asyncio.wait_for(kernel.halted.wait(), 10)
-            finally:
-                kernel.journal._connection = whole
+    async with world.open(by_turn(calls(call("sleep", seconds=5)))) as kernel:
+        pid = await kernel.spawn(world.program("p", "tools: [sleep]"))
+        await world.until_state(kernel, pid, "WAITING", "timer")
+        whole = kernel.journal._connection
+        kernel.journal._connection = Broken(whole)  # type: ignore[assignment]
+        for _ in range(200):
+            await asyncio.sleep(0)
+        world.clock.advance(20_000)
+        await asyncio.wait_for(kernel.halted.wait(), 10)
+        kernel.journal._connection = whole
+        with pytest.raises(JournalError):
             await asyncio.wait_for(kernel.wait(pid), 10)

@@ -1,4 +1,4 @@
-"""The ledger against a simple model: accounts in a tree, holds in any order, usage of any size, refusals of both kinds."""
+"""The ledger against a simple model: accounts in a tree, holds in any order, usage of any size, both refusals."""
 
 from __future__ import annotations
 
