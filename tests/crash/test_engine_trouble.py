@@ -23,7 +23,8 @@ TROUBLES = (
     "unknown",
 )
 _GOOD = [
-    {"choices": [{"index": 0, "delta": {"content": "well"}, "finish_reason": "stop"}]},
+    {"choices": [{"index": 0, "delta": {"content": "well"}}]},
+    {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
     {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 1}},
 ]
 
