@@ -1,7 +1,7 @@
 """Grounding: one sentence that a small model cannot invent, as a grammar (GBNF) for its sampler. Pure.
 
     prefix_of(output)          the forced beginning: what `pattern: "^This document is about "` of the schema names
-    grammar(text, prefix)      the sentences that may be said of `text`
+    grammar(texts, prefix)     the sentences that may be said of a text
 
 A model of 135M parameters writes fluent English and makes half of it up. So it chooses and shortens instead of writing:
 it may go along one of the first sentences of the text, from its beginning or from what its subject *is*, to its end or
@@ -22,9 +22,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from mains.engines import english
 from mains.kernel.ports import Schema
 
 SENTENCES_MAX = 4  # what a text is about stands at its beginning; further down small models get lost
@@ -32,30 +33,9 @@ SENTENCE_WORDS_MIN = 4  # fewer is a heading
 WORDS_MAX = 60  # of one sentence
 END_AT_COMMA_WORDS = 4  # from the start of what is said to the first comma at which it may end
 _SUBJECT_WORDS_MAX = 6
-_CHARS_MAX = 20_000  # of a text; only its beginning is used
+_CHARS_MAX = 8_000  # of a text; only its beginning is used
 
-_BE = frozenset("is are was were".split())
-_VERBS = frozenset(
-    "add allow answer ask avoid begin bring build call change check choose come contain cost create cut define describe"
-    " do enable end explain fail find follow get give go handle happen have heat help hold implement include install keep know let lose"
-    " make mean mix move need offer open pour press print produce provide put read reduce require return run save say"
-    " see send set show start stop store support take tell try turn use want work write".split()
-)
-_FINITE = _BE | frozenset(
-    "has had can could will would may might must should does did met went came said made took gave got".split()
-)
-_PRONOUNS = frozenset("it they this these that those we you i he she there here what who which how".split())
-_RELATIVES = frozenset("that which who whom whose where".split())  # the verb behind them is not the sentence's
-_ARTICLES = frozenset("a an the one".split())
-_BETWEEN = frozenset("also just once simply still".split())  # may stand before what the subject is
-_OPENERS = _ARTICLES | frozenset("all any each every another both some not no more most".split())
-_OPEN_ENDED = _FINITE | _ARTICLES | _PRONOUNS | frozenset(
-    "of for to and or nor in on at with by from as into onto over under between through about than but if when where"
-    " while so because not no also very more most all any such each every other another both its his her their our"
-    " your my some be been being via per".split()
-)
-_NO_OPENERS = frozenset("see read note please copyright dear yours".split())
-_POSSESSIVES = ("'s", "’s", "s'", "s’")
+_POSSESSIVES = ("'s", "\u2019s", "s'", "s\u2019")
 
 _BREAKS = re.compile(r"\n\s*\n|\n(?=\s*(?:[-*+•]|\d{1,3}[.)]) |[A-Z][\w -]{0,24}: )")
 _STOPS = re.compile(r"(?<=[.!?])\s+(?=[\"'(]?[A-Z0-9À-Þ])|(?<=[a-z)]):\s+|;\s+|\s+$")
@@ -65,10 +45,10 @@ _ADDRESS = re.compile(r"https?://|www\.|\S@\S")
 _WORD = re.compile(r"(.*?)([.,;:!?]*)", re.DOTALL)
 _ODD = re.compile("[^ -\u024f\u2018\u2019\u2013]")  # beyond Latin letters and a few marks
 _FREE = '[^\\n.]{1,200} "."'
-_QUOTES = "\"'“”‘*_`~#<>|"
+_QUOTES = "\"'\u201c\u201d\u2018*_`~#<>|"
 _ASIDE = re.compile(r"\([^()]*\)|\[[^\[\]]*\]")
 _SIGNS = re.compile(r"[:=(){}\[\]\\/]{2}|[(){}\[\]=\\]|^:")
-_DASHES = frozenset(("-", "–", "—", "--"))
+_DASHES = frozenset(("-", "--", "\u2013", "\u2014"))
 
 
 class Word(NamedTuple):
@@ -84,29 +64,45 @@ class Word(NamedTuple):
     @property
     def may_end(self) -> bool:
         """Whether a sentence may end with this word."""
-        return self.low not in _OPEN_ENDED and not self.low.endswith(_POSSESSIVES)
+        return self.low not in english.OPEN_ENDED and not self.low.endswith(_POSSESSIVES)
 
 
 def prefix_of(output: Schema) -> str:
     """The literal text that `pattern` puts at the beginning; empty when it names none."""
-    found = re.fullmatch(r"\^([\w ,'’:-]+)", str(output.get("pattern", "")))
+    found = re.fullmatch(r"\^([\w ,':-]+)", str(output.get("pattern", "")))
     return found[1] if found else ""
 
 
-def grammar(text: str, prefix: str) -> str:
-    """GBNF of the sentences; the reply begins with `prefix`."""
-    found = list(_sentences(text[:_CHARS_MAX]))
-    sentences = [sentence for sentence in found if _is_prose(sentence)]
-    names = {word for word in re.findall(r"[\w+#.-]+", text.lower()) if text.lower().count(word) > 1}
+def grammar(texts: Sequence[str], prefix: str) -> str:
+    """GBNF of the sentences; the reply begins with `prefix`. The first of the texts that has any is used."""
+    for text in texts:
+        starts, rules = _paths(text[:_CHARS_MAX])
+        if starts:
+            return "\n".join([f"root ::= {_quoted(prefix)} {_any(starts)}", *rules, ""])
+    return f"root ::= {_quoted(prefix)} {_first_words(texts)}\n"
+
+
+def _paths(text: str) -> tuple[list[str], list[str]]:
+    """How what is said of a text may begin, and the rules of how it goes on."""
+    low = text.lower()
+    known = {word for word in set(re.findall(r"[\w+#.-]+", low)) if low.count(word) > 1}
+    sentences = [sentence for sentence in _sentences(text) if _is_prose(sentence)]
     rules: list[str] = []
     starts: list[str] = []
     for number, sentence in enumerate(sentences[:SENTENCES_MAX]):
-        paths = _Paths(f"s{number}", sentence[:WORDS_MAX], names)
+        paths = _Paths(f"s{number}", sentence[:WORDS_MAX], known)
         rules += paths.rules
         starts += paths.starts
-    if not starts:
-        starts = [_quoted(" ".join(word.text for word in words) + ".") for words in found[:1]] or [_FREE]
-    return "\n".join([f"root ::= {_quoted(prefix)} ({' | '.join(starts)})", *rules, ""])
+    return starts, rules
+
+
+def _first_words(texts: Sequence[str]) -> str:
+    """For texts without a usable sentence: their first words, which may be a heading."""
+    for text in texts:
+        for words in _sentences(text[:_CHARS_MAX]):
+            if words:
+                return _quoted(" ".join(word.text for word in words[:WORDS_MAX]) + ".")
+    return _FREE
 
 
 def _quoted(text: str) -> str:
@@ -151,7 +147,7 @@ def _split(token: str) -> tuple[str, str]:
 
 def _is_prose(sentence: tuple[Word, ...]) -> bool:
     enough = len(sentence) >= SENTENCE_WORDS_MIN
-    return enough and sentence[0].low not in _NO_OPENERS and any(word.text.islower() for word in sentence[1:])
+    return enough and sentence[0].low not in english.NO_OPENERS and any(word.text.islower() for word in sentence[1:])
 
 
 # -------------------------------------------------------------------------------------------------------- paths
@@ -163,7 +159,7 @@ class _Paths:
     def __init__(self, name: str, words: tuple[Word, ...], known: set[str]) -> None:
         self._name = name
         self._words = words
-        self._be = next((n for n in range(1, min(len(words), _SUBJECT_WORDS_MAX + 1)) if words[n].low in _BE), 0)
+        self._be = next((n for n in range(1, min(len(words), _SUBJECT_WORDS_MAX + 1)) if words[n].low in english.BE), 0)
         self._verb = self._be or _verb_of(words)
         self._known = known
         self._follow: dict[int, list[str]] = {}
@@ -175,7 +171,7 @@ class _Paths:
         if 0 in self._follow:
             self._open()
         said = self._be + 1
-        if self._be and len(words) > said and words[said].low in _BETWEEN:
+        if self._be and len(words) > said and words[said].low in english.BETWEEN:
             said += 1
         if self._be and self._leads(said) and self._is_subject(words[self._be - 1]):
             self.starts.append(self._rule(said))
@@ -186,11 +182,11 @@ class _Paths:
 
     def _is_subject(self, word: Word) -> bool:
         """Whether the text comes back to this: then what it *is* may stand alone."""
-        return word.low in self._known or word.low in _PRONOUNS
+        return word.low in self._known or word.low in english.PRONOUNS
 
     def _leads(self, at: int) -> bool:
         """Whether the word begins a noun phrase from which the end can be reached."""
-        return at in self._follow and self._words[at].low in _ARTICLES
+        return at in self._follow and self._words[at].low in english.ARTICLES
 
     def _after(self, at: int) -> list[str]:
         """What may follow the word: the next one, an end, or its predicate joined anew."""
@@ -217,10 +213,10 @@ class _Paths:
         """The ways to begin with the sentence's first word."""
         first, start = self._words[0], f"{self._name}start"
         whole = first.low in self._known or not first.text[0].islower()
-        if not whole or (first.low in _OPEN_ENDED and first.low not in _OPENERS) or "'" in first.text:
+        if not whole or (first.low in english.OPEN_ENDED and first.low not in english.OPENERS) or "'" in first.text:
             return  # a part of a sentence, or one whose subject stands elsewhere
-        order = first.low in _VERBS
-        forms = [first.low] if order or first.low in _OPENERS else [first.text]
+        order = first.low in english.VERBS
+        forms = [first.low] if order or first.low in english.OPENERS else [first.text]
         if first.text.istitle() and first.text.isalpha() and first.low not in {*self._known, *forms}:
             plural = first.low.endswith("s") and self._verb != 1
             forms = [first.low] if plural else [*forms, first.low]  # a name or not: the model knows
@@ -236,18 +232,21 @@ class _Paths:
             return False
         first, verb = self._words[0], self._words[1].text
         named = first.low in self._known and first.may_end and not first.after
-        return named and (self._verb == 1 or (not self._verb and verb.islower() and verb.isalpha() and verb.endswith("s")))
+        looks_so = not self._verb and verb.islower() and verb.isalpha() and verb.endswith("s")
+        return named and (self._verb == 1 or looks_so)
 
 
 def _verb_of(words: tuple[Word, ...]) -> int:
     """Where the verb of a sentence stands, if it has one that is known; else 0."""
     for at in range(1, len(words)):
         before, word = words[at - 1].low, words[at]
-        if word.low in _RELATIVES:
+        if word.low in english.RELATIVES:
             return 0
         if before == "to" or not word.text.islower():
             continue
-        if word.low in _FINITE or (before not in _OPEN_ENDED and _is_verb(word.low, plural=before.endswith("s"))):
+        if word.low in english.FINITE or (
+            before not in english.OPEN_ENDED and _is_verb(word.low, plural=before.endswith("s"))
+        ):
             return at
     return 0
 
@@ -255,8 +254,8 @@ def _verb_of(words: tuple[Word, ...]) -> int:
 def _is_verb(word: str, *, plural: bool) -> bool:
     """Whether it is a common verb, in the form that goes with its subject."""
     if plural:
-        return word in _VERBS
-    return word.removesuffix("s") in _VERBS - {word} or word.removesuffix("es") in _VERBS - {word}
+        return word in english.VERBS
+    return word.removesuffix("s") in english.VERBS - {word} or word.removesuffix("es") in english.VERBS - {word}
 
 
 def _any(alternatives: list[str]) -> str:

@@ -90,7 +90,9 @@ def plan(request: Request) -> Plan:
         return Plan(messages, _sampling(request, _PROSE | _FRESH))
     if output.get("type") == "string" and output.get("format") == "sentence":
         prefix = grounding.prefix_of(output)
-        grammar = grounding.grammar("\n".join(m.text for m in request.messages if m.role != "system"), prefix)
+        told = "\n\n".join(m.text for m in request.messages if m.role != "system")
+        prose = "\n\n".join(m.text for m in request.messages if m.role == "system")
+        grammar = grounding.grammar((told, prose), prefix)
         return Plan(messages, _sampling(request, _EXACT | _FRESH), {"grammar": grammar}, prefix=prefix)
     told = f"Reply with JSON that fits this JSON Schema: {msgspec.json.encode(output).decode()}"
     return Plan(_alternating((*messages, Message("user", told))), _sampling(request, _EXACT), _json(loosen(output)))

@@ -17,6 +17,7 @@ from mains.kernel.ports import Schema
 
 DEPTH_MAX = 8
 NODES_MAX = 600  # parts of one schema
+PROPERTIES_MAX = 64  # of one object
 ENUM_MAX = 1_000  # as many files as a folder input may have
 REPEAT_MAX = 256  # a bound on items or characters multiplies the grammar: a larger one is left out
 REFERENCES_MAX = 3  # within each other: deeper is recursion
@@ -69,6 +70,8 @@ class _Loosening:
 
     def _object(self, schema: Mapping[str, Any], depth: int, references: int) -> Schema:
         properties = schema.get("properties")
+        if isinstance(properties, Mapping) and len(properties) > PROPERTIES_MAX:
+            return {"type": "object"}
         if not isinstance(properties, Mapping) or not properties:
             closed = schema.get("additionalProperties") is False
             return {"type": "object", "properties": {}, "additionalProperties": False} if closed else {"type": "object"}

@@ -153,17 +153,19 @@ def _told(tx: Tx, child: Process) -> dict[str, Any]:
 
 
 def share_room(tx: Tx, accounts: tuple[int, ...]) -> None:
-    """Wake the first process that waits for room of one of these accounts, when there is room for it now.
+    """Wake the first process that waits for room of each of these accounts, when there is room for it now.
 
-    One whose limit is spent meanwhile is woken too: it must learn that there is nothing to wait for.
+    One whose limit is spent meanwhile is woken too: it must learn that there is nothing to wait for. So is one that
+    another limit holds up by now: it must wait there. One that is paused takes no room: the next is looked at.
     """
     if not tx.quota_waiters:
         return
     for account in accounts:
-        row = tx.one("process_quota_next", account)
-        waiter = tx.process(row[0]) if row else None
-        if waiter is None:
-            continue
-        refused = ledger.refusal(ledger.limits(tx, waiter.accounts), waiter.wanted)
-        if refused is None or refused.hopeless:
-            tx.happen(waiter, Woken())
+        while row := tx.one("process_quota_next", account):
+            waiter = tx.process(row[0])
+            assert waiter is not None
+            refused = ledger.refusal(ledger.limits(tx, waiter.accounts), waiter.wanted)
+            if refused and not refused.hopeless and refused.limit.account == account:
+                break
+            if tx.happen(waiter, Woken()).state is State.READY:
+                break

@@ -58,8 +58,7 @@ def begin(tx: Tx, world: World, pid: int) -> Process | None:
     if isinstance(hold, ledger.Refusal):
         quota = -1 if hold.hopeless else hold.limit.account
         tx.happen(p, Refused(quota=quota, wanted=hold.wanted, detail=hold.text))
-        if hold.hopeless:
-            share_room(tx, p.accounts)  # it waits no more: the next in line may fit
+        share_room(tx, p.accounts)  # it waits no more, or elsewhere: the next in line may fit
         return None
     asking = Asking(hold.id, hold.tokens, hold.output_tokens_max, p.engine, p.attempts + 1)
     if mail:
@@ -278,6 +277,7 @@ def faulted(tx: Tx, world: World, pid: int, detail: str) -> Process | None:
     if p.asking:
         posted = ledger.post(tx, p.accounts, p.asking.hold, None)
         p = tx.happen(p, AskFailed(hold=p.asking.hold, posted=posted, reason=detail))
+        share_room(tx, p.accounts)
     flying = tuple(c.id for c in p.calls if c.state is CallState.IN_FLIGHT)
     if flying:
         p = tx.happen(p, Doubted(calls=flying))

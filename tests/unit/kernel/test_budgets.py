@@ -57,6 +57,8 @@ async def test_children_spend_their_parents_budget_together(world: World) -> Non
     async with world.open(answer) as kernel:
         pid = await kernel.spawn(world.program("p", "tools: [spawn(child), wait]\nmax_tokens: 100"), budget=2_500)
         outcome = await kernel.wait(pid, 20)
+        for each in await kernel.ps():  # the parent may be stuck before the last child is
+            await kernel.wait(each.pid, 20)
         account = (await kernel.show(pid))["accounts"][0]
         ended = [p for p in await kernel.ps(every=True) if p.state == "EXITED"]
     assert outcome.state in ("WAITING", "STOPPED")
