@@ -146,7 +146,9 @@ SCHEMAS = st.recursive(
     ),
     max_leaves=4,
 )
-PARAMETERS = st.dictionaries(st.text(min_size=1, max_size=6), SCHEMAS, max_size=3).map(lambda found: closed(**found))
+PARAMETERS = st.dictionaries(st.text(min_size=1, max_size=6), SCHEMAS, max_size=3).map(
+    lambda found: closed(**dict[str, Any](found))
+)
 TOOLS = st.lists(
     st.builds(Tool, st.text(min_size=1, max_size=12), st.text(max_size=30), PARAMETERS),
     min_size=1, max_size=4, unique_by=lambda tool: tool.name,

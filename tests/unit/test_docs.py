@@ -48,7 +48,7 @@ def fail_with_missing(page: str, what: str, missing: list[str]) -> None:
 
 
 def public_settings() -> list[str]:
-    fields: tuple[str, ...] = load("mains.settings", "Settings").__struct_fields__
+    fields: tuple[str, ...] = getattr(load("mains.settings", "Settings"), "__struct_fields__", ())
     return [name for name in fields if not name.startswith("_")]
 
 

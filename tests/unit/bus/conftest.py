@@ -1,0 +1,7 @@
+"""The world of the kernel's tests, for devices too."""
+
+from __future__ import annotations
+
+from tests.unit.kernel.conftest import world
+
+__all__ = ["world"]
