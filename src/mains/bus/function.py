@@ -15,6 +15,8 @@ that the effect did not happen; raise `DeviceError` when nobody knows whether it
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import copy
 import functools
 import inspect
 import typing
@@ -37,9 +39,10 @@ class FunctionDevice:
         self.name = function.__name__
         self._function = function
         self._arguments = _struct_of(function)
-        # Threads of its own: a function that hangs takes none from anybody else.
-        self._threads = ThreadPoolExecutor(_THREADS_MAX, f"device {self.name}")
+        self._threads: ThreadPoolExecutor | None = None  # its own: one that hangs takes none from anybody else
         self._wants_context = "context" in inspect.signature(function).parameters
+        if not self.name.isidentifier():
+            raise ConfigError(f"device `{self.name}`: a function with a name is needed, for grants to name it")
         self._tool = Tool("", inspect.getdoc(function) or self.name, _schema_of(self._arguments), read_only, idempotent)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -71,7 +74,7 @@ class FunctionDevice:
         if fault is not None:
             return Failed(f"{type(fault).__name__}: {fault}")
         value = work.result()
-        if isinstance(value, Failed):
+        if isinstance(value, Done | Failed):
             return value
         return Done(value if isinstance(value, str) else msgspec.json.encode(value).decode())
 
@@ -79,14 +82,17 @@ class FunctionDevice:
         try:
             if inspect.iscoroutinefunction(self._function):
                 return await self._function(**given)
-            work = functools.partial(self._function, **given)
+            self._threads = self._threads or ThreadPoolExecutor(_THREADS_MAX, f"device {self.name}")
+            work = functools.partial(contextvars.copy_context().run, self._function, **given)
             return await asyncio.get_running_loop().run_in_executor(self._threads, work)
         except SystemExit as leave:  # a function must not end the kernel
             return Failed(f"SystemExit: {leave}")
 
     async def close(self) -> None:
-        """Start nothing more; a function that still runs is left to its end."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        """Start nothing more (until the next kernel calls); a function that still runs is left to its end."""
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+            self._threads = None
 
 
 @typing.overload
@@ -108,15 +114,30 @@ def _struct_of(function: Callable[..., Any]) -> type[msgspec.Struct]:
     for name, parameter in inspect.signature(function).parameters.items():
         if name == "context":
             continue
-        if name not in hints or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            raise ConfigError(f"device `{function.__name__}`: the parameter `{name}` needs a type and a fixed place")
-        default = () if parameter.default is parameter.empty else (parameter.default,)
-        fields.append((name, hints[name], *default))
+        if name not in hints or parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            raise ConfigError(
+                f"device `{function.__name__}`: the parameter `{name}` needs a type, and to be given by name"
+            )
+        fields.append((name, hints[name], *_default_of(parameter)))
     return msgspec.defstruct(f"{function.__name__}_arguments", fields, forbid_unknown_fields=True, kw_only=True)
 
 
+def _default_of(parameter: inspect.Parameter) -> tuple[Any, ...]:
+    """The default as msgspec wants it: what can change is made anew for each call."""
+    value = parameter.default
+    if value is parameter.empty:
+        return ()
+    if isinstance(value, list | dict | set | bytearray):
+        return (msgspec.field(default_factory=functools.partial(copy.deepcopy, value)),)
+    return (value,)
+
+
 def _schema_of(struct: type[msgspec.Struct]) -> Schema:
-    schema = msgspec.json.schema(struct)
+    try:
+        schema = msgspec.json.schema(struct)
+    except TypeError as error:
+        name = struct.__name__.removesuffix("_arguments")
+        raise ConfigError(f"device `{name}`: a parameter's type has no JSON: {str(error).splitlines()[-1]}") from error
     definitions: Schema = schema["$defs"]
     own: Schema = definitions.pop(struct.__name__)
     own.pop("title", None)

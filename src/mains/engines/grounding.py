@@ -13,8 +13,8 @@ to an earlier comma, and may join subject and predicate anew. Every choice betwe
     The committee met at seven.                               -> how the committee met at seven.
     Add type annotations to your programs.                    -> how to add type annotations to your programs.
 
-What is no prose is left out: brackets, addresses, signs, headings, lines that lead to something (`Usage:`). A text
-without a usable sentence is told by its first words; where there are none (another script), the sentence is free.
+What is no prose is left out: brackets, addresses, signs, headings, questions, lines that lead to something (`Usage:`).
+A text without a usable sentence is told by its first words; where it has none (another script), the sentence is free.
 Only a little English is built in: function words, and common verbs to tell a clause from a phrase.
 """
 
@@ -118,7 +118,7 @@ def _sentences(text: str) -> Iterator[tuple[Word, ...]]:
         if _NOTE.match(flat):
             continue
         for sentence in _STOPS.split(flat):
-            if sentence and not sentence.endswith(":") and not _ADDRESS.search(sentence):
+            if sentence and not sentence.endswith((":", "?")) and not _ADDRESS.search(sentence):
                 yield tuple(_words(sentence))
 
 

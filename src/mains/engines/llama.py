@@ -31,7 +31,7 @@ from mains.engines.bounded_log import BoundedLog
 from mains.engines.catalogue import EngineSpec
 from mains.engines.llama_body import Plan, estimate, plan
 from mains.engines.llama_child import ChildConfig
-from mains.engines.llama_server import LlamaServer, Server
+from mains.engines.llama_server import HEALTH_TIMEOUT_S, LlamaServer, Server
 from mains.engines.room import Room
 from mains.engines.stream import DONE, Assembly, BadAnswerError, EventLines, ServerError, shown
 from mains.errors import ConfigError, EngineError, Spent
@@ -63,7 +63,13 @@ class LlamaEngine:
     """See the module's header. What the child says goes to `log_path`."""
 
     def __init__(
-        self, spec: EngineSpec, log_path: Path, settings: Settings, *, monotonic: Callable[[], float] = time.monotonic
+        self,
+        spec: EngineSpec,
+        log_path: Path,
+        settings: Settings,
+        *,
+        health_timeout_s: float = HEALTH_TIMEOUT_S,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = spec.name
         self.slots = spec.slots or SLOTS
@@ -72,7 +78,14 @@ class LlamaEngine:
         self._timeout_s = settings.model_timeout_s
         self._monotonic = monotonic
         log = BoundedLog(log_path, settings.log_bytes_max)
-        self._server = LlamaServer(spec.name, self._config, log, idle_timeout_s=spec.idle_timeout_s)
+        self._server = LlamaServer(
+            spec.name,
+            self._config,
+            log,
+            idle_timeout_s=spec.idle_timeout_s,
+            health_timeout_s=health_timeout_s,
+            monotonic=monotonic,
+        )
         self._room: Room | None = None
         self._session: aiohttp.ClientSession | None = None
         self._busy = 0

@@ -91,7 +91,7 @@ class Journal:
         self._closed = False
         self._connection = self._open()
         self._tx = Tx(self._connection, self._queries)
-        self._checkpointed = (self._tx.one("counter_get", "checkpoint_seq") or (0,))[0]
+        self._checkpointed: int = (self._tx.one("counter_get", "checkpoint_seq") or (0,))[0]
         self._loop = asyncio.get_running_loop()
         self._fsync = ThreadPoolExecutor(1, "mains-commit")
         self._arrived = asyncio.Event()
@@ -147,9 +147,10 @@ class Journal:
         mark = tx.mark()
         ended = False
         try:
-            self._run(tx, jobs)
+            checkpointed = self._run(tx, jobs)
             self._point("commit.before", jobs)
             await self._loop.run_in_executor(self._fsync, self._connection.execute, "COMMIT")
+            self._checkpointed = checkpointed
             self._point("commit.after", jobs)
             ended = True
         except (sqlite3.Error, JournalError) as error:
@@ -161,16 +162,18 @@ class Journal:
                 jobs += self._waiting
             self._acknowledge(jobs)
 
-    def _run(self, tx: Tx, jobs: list[_Job]) -> None:
+    def _run(self, tx: Tx, jobs: list[_Job]) -> int:
+        """Run the operations of a batch; the event of the last checkpoint, once all this is committed."""
         if self._dead:
             raise JournalError(f"journal: halted: {self._dead}")
         self._connection.execute("BEGIN IMMEDIATE")
         for job in jobs:
             self._savepoint(tx, job)
-        if tx.seq - self._checkpointed >= self._settings.checkpoint_events:
-            tx.run("checkpoint_copy", self._checkpointed)  # what changed since the last one
-            tx.run("counter_put", "checkpoint_seq", tx.seq)
-            self._checkpointed = tx.seq
+        if tx.seq - self._checkpointed < self._settings.checkpoint_events:
+            return self._checkpointed
+        tx.run("checkpoint_copy", self._checkpointed)  # what changed since the last one
+        tx.run("counter_put", "checkpoint_seq", tx.seq)
+        return tx.seq
 
     def _savepoint(self, tx: Tx, job: _Job) -> None:
         mark = tx.mark()
@@ -191,7 +194,6 @@ class Journal:
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
         self._tx.back(mark)
-        self._checkpointed = min(self._checkpointed, self._tx.seq)
         if full:
             told: BaseException = DiskFullError(
                 f"{self.path.parent}: the disk is full; nothing was written", hint="make room: work goes on by itself"

@@ -19,15 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from mains.errors import (
-    ConfigError,
-    DeviceError,
-    DiskFullError,
-    EngineError,
-    JournalError,
-    KernelPanic,
-    MainsError,
-)
+from mains.errors import ConfigError, DeviceError, DiskFullError, EngineError, JournalError, KernelPanic, MainsError
 from mains.kernel import audit, orders, recovery, timers, turns
 from mains.kernel.acts import Acts
 from mains.kernel.birth import Route, World

@@ -58,6 +58,8 @@ def send(tx: Tx, world: World, pid: int, sender: str, text: str, key: str) -> in
 def answer(tx: Tx, world: World, pid: int, text: str) -> None:
     """Decide a call in doubt (retry, skip, done=JSON), or else answer the oldest open question of `ask`."""
     p = present(tx, pid)
+    if len(text.encode()) > world.settings.message_bytes_max:
+        raise UsageError(f"the answer is larger than {world.settings.message_bytes_max} bytes (message_bytes_max)")
     for call in p.calls:
         if call.state is CallState.IN_DOUBT:
             _decide(tx, world, p, call.id, text)

@@ -159,8 +159,8 @@ class _Turn:
 
     def make(self, index: int, planned: Planned) -> None:
         """Do one call, or leave it to a device or to time."""
-        if self.ended is not None:
-            self._done(index, planned, "not made: the process has exited")
+        if self.ended is not None or self.process.ending:
+            self._done(index, planned, "not made: the process has exited, or was told to")
         elif planned.error:
             self._done(index, planned, planned.error)
         elif planned.name in HANDLERS:

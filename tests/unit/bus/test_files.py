@@ -157,9 +157,9 @@ async def test_a_folder_swapped_for_a_link_at_any_step_leads_nowhere(
                 swap()
             return descriptor
 
-        monkeypatch.setattr(files.os, "open", opening)
+        monkeypatch.setattr(os, "open", opening)
         answer = await place.call(tool, path="sub/secret.txt", **more)
-        monkeypatch.setattr(files.os, "open", real)
+        monkeypatch.setattr(os, "open", real)
         assert SECRET not in answer.text
         assert place.is_untouched()
         assert isinstance(answer, Failed if when == "before" else Done)
@@ -181,7 +181,7 @@ async def test_a_file_swapped_for_a_link_before_it_is_opened_is_not_followed(
             note.symlink_to(place.outside / "secret.txt")
         return real(path, *rest, **named)
 
-    monkeypatch.setattr(files.os, "open", opening)
+    monkeypatch.setattr(os, "open", opening)
     for tool, more in (("read", {}), ("append", {"text": "x"})):
         (place.workspace / "note").unlink(missing_ok=True)
         (place.workspace / "note").write_text("inside")
@@ -260,7 +260,7 @@ async def test_a_write_that_breaks_leaves_the_old_file_and_no_scraps(
             raise OSError(28, "No space left on device")
 
         with monkeypatch.context() as patch:
-            patch.setattr(files.os, step, breaks)
+            patch.setattr(os, step, breaks)
             assert "No space" in await place.failed("write", path="note", text="new")
         assert await place.done("read", path="note") == "old"
         assert [path.name for path in place.workspace.iterdir()] == ["note"]
@@ -275,7 +275,7 @@ async def test_a_reader_sees_the_old_file_or_the_new_one(place: Place, monkeypat
         seen.append((place.workspace / "note").read_text())
         real(descriptor)
 
-    monkeypatch.setattr(files.os, "fsync", looking)
+    monkeypatch.setattr(os, "fsync", looking)
     await place.done("write", path="note", text="new" * 1_000)
     assert seen == ["old" * 1_000]
     assert (place.workspace / "note").read_text() == "new" * 1_000
@@ -293,13 +293,13 @@ async def test_a_file_that_goes_while_it_is_listed_spoils_nothing(
         (place.workspace / "b").unlink()
         return entries
 
-    monkeypatch.setattr(files.os, "scandir", scanning)
+    monkeypatch.setattr(os, "scandir", scanning)
     assert await place.done("list") == "a  0 bytes\nc  0 bytes"
 
 
 async def test_nothing_stays_open(place: Place) -> None:
     def count() -> int:
-        return len(os.listdir("/proc/self/fd"))
+        return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
     await place.call("list")
     before = count()

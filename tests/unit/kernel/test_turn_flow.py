@@ -427,7 +427,7 @@ async def test_an_engine_never_gets_more_calls_than_it_has_slots(world: World) -
         nonlocal inside, most
         inside += 1
         most = max(most, inside)
-        for _ in range(200):
+        for _ in range(20_000):
             if most >= 3:
                 break
             await asyncio.sleep(0)

@@ -13,7 +13,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from mains.kernel.ports import CallContext, Done, Failed, Schema, Tool
 
@@ -100,30 +100,44 @@ def _file_parts(arguments: Mapping[str, Any]) -> tuple[list[str], str]:
     return parts[:-1], parts[-1]
 
 
+@contextlib.contextmanager
+def _regular(at: int, name: str, flags: int, path: str) -> Iterator[BinaryIO]:
+    """A plain file in the folder `at`, opened without following a link or waiting for anybody."""
+    descriptor = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600, dir_fd=at)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise _Refused(f"{path}: not a file")
+        with os.fdopen(descriptor, "ab" if flags & os.O_APPEND else "rb", closefd=False) as file:
+            yield file
+    finally:
+        os.close(descriptor)
+
+
 def _list(workspace: Path, arguments: Mapping[str, Any]) -> str:
     parts = _parts(arguments.get("path", ""))
     if not parts and not workspace.exists():
         return "(empty)"
     with _folder(workspace, parts, make=False) as at:
         entries = sorted(os.scandir(at), key=lambda entry: entry.name)
-        lines = [_line(entry) for entry in entries[:_LIST_ENTRIES_MAX]]
+        lines = [line for entry in entries[:_LIST_ENTRIES_MAX] if (line := _line(entry))]
     if len(entries) > _LIST_ENTRIES_MAX:
         lines.append(f"... and {len(entries) - _LIST_ENTRIES_MAX} more")
     return "\n".join(lines) or "(empty)"
 
 
 def _line(entry: os.DirEntry[str]) -> str:
-    info = entry.stat(follow_symlinks=False)
+    """A line of a list; empty for what has gone meanwhile."""
+    try:
+        info = entry.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return ""
     kind = "/" if stat.S_ISDIR(info.st_mode) else "@ (a link: not followed)" if stat.S_ISLNK(info.st_mode) else ""
     return f"{entry.name}{kind}" if kind else f"{entry.name}  {info.st_size} bytes"
 
 
 def _read(workspace: Path, arguments: Mapping[str, Any]) -> str:
     folder, name = _file_parts(arguments)
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
-    with _folder(workspace, folder, make=False) as at, os.fdopen(os.open(name, flags, dir_fd=at), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise _Refused(f"{arguments['path']}: not a file")
+    with _folder(workspace, folder, make=False) as at, _regular(at, name, os.O_RDONLY, arguments["path"]) as file:
         data = file.read(_FILE_BYTES_MAX + 1)
     if len(data) > _FILE_BYTES_MAX:
         raise _Refused(f"{arguments['path']}: larger than {_FILE_BYTES_MAX} bytes")
@@ -138,7 +152,7 @@ def _write(workspace: Path, arguments: Mapping[str, Any]) -> str:
     data = _bounded(arguments)
     with _folder(workspace, folder, make=True) as at:
         _refuse_special(at, name, arguments["path"])
-        beside = f".{name}.{os.urandom(4).hex()}"
+        beside = f".{os.urandom(8).hex()}.part"
         try:
             with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=at), "wb") as file:
                 file.write(data)
@@ -155,8 +169,8 @@ def _write(workspace: Path, arguments: Mapping[str, Any]) -> str:
 def _append(workspace: Path, arguments: Mapping[str, Any]) -> str:
     folder, name = _file_parts(arguments)
     data = _bounded(arguments)
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
-    with _folder(workspace, folder, make=True) as at, os.fdopen(os.open(name, flags, 0o600, dir_fd=at), "ab") as file:
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+    with _folder(workspace, folder, make=True) as at, _regular(at, name, flags, arguments["path"]) as file:
         if os.fstat(file.fileno()).st_size + len(data) > _FILE_BYTES_MAX:
             raise _Refused(f"{arguments['path']}: would be larger than {_FILE_BYTES_MAX} bytes")
         file.write(data)
