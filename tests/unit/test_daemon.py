@@ -279,6 +279,7 @@ def test_a_stale_socket_is_replaced(tmp_path: Path) -> None:
         pass
     with listen_unix(folder / "x.sock") as listener, socket.socket(socket.AF_UNIX) as caller:
         caller.connect(listener.getsockname())
+        assert caller.getpeername() == str(folder / "x.sock")
 
 
 def test_a_token_that_others_can_read_is_refused(tmp_path: Path) -> None:

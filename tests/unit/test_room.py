@@ -72,4 +72,7 @@ def test_a_log_is_bounded_and_keeps_its_older_half(tmp_path: Path) -> None:
 
 def test_a_log_that_cannot_be_written_hurts_nobody(tmp_path: Path) -> None:
     (tmp_path / "logs").write_text("a file")
-    BoundedLog(tmp_path / "logs" / "llama.log", 100).write(b"lost")
+    log = BoundedLog(tmp_path / "logs" / "llama.log", 100)
+    log.write(b"lost")
+    assert log.last == "lost"
+    assert (tmp_path / "logs").read_text() == "a file"

@@ -45,11 +45,13 @@ def engine_ls(home: HomeOption = None, as_json: JsonOption = False) -> None:
         )
         for row in rows
     ]
-    console().print(table(("NAME", "KIND", "MODEL", "SLOTS", "HEALTH", "TOKENS/S", "KEY"), shown, right=("TOKENS/S",)))
+    heads = ("NAME", "KIND", "MODEL", "SLOTS", "HEALTH", "TOKENS/S", "KEY")
+    out = console()
+    out.print(table(heads, shown, right=("TOKENS/S",), give="MODEL", width=out.width))
 
 
 def _key_text(row: dict[str, Any]) -> str:
-    return f"{row['key_env']}{'' if row['key_set'] else ' (not set)'}" if row["key_env"] else ""
+    return f"{'' if row['key_set'] else 'no '}{row['key_env']}" if row["key_env"] else ""
 
 
 def _engines(home: Home) -> Iterator[dict[str, Any]]:
