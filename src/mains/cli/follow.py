@@ -41,20 +41,24 @@ class Display(Protocol):
 
 
 def follow(client: Client, pid: int, display: Display) -> Waited:
-    """Wait for a process that this command started."""
-    try:
-        return display.wait(client, pid)
-    except KeyboardInterrupt:
-        note(f"process {pid} is told to end (TERM); Ctrl-C again leaves it")
+    """Wait for a process that this command started. Ctrl-C ends it; a second one, whenever it comes, leaves it."""
     try:
         try:
-            client.signal(pid, "TERM")
-        except UsageError as error:  # it has ended meanwhile
-            note(str(error))
-        return display.wait(client, pid)
+            return display.wait(client, pid)
+        except KeyboardInterrupt:
+            note(f"process {pid} is told to end (TERM); Ctrl-C again leaves it")
+            return _end(client, pid, display)
     except KeyboardInterrupt:
         note(f"left; mains show {pid} tells how process {pid} ended, mains kill {pid} --signal KILL ends it now")
         raise typer.Exit(INTERRUPTED) from None
+
+
+def _end(client: Client, pid: int, display: Display) -> Waited:
+    try:
+        client.signal(pid, "TERM")
+    except UsageError as error:  # it has ended meanwhile
+        note(str(error))
+    return display.wait(client, pid)
 
 
 class Nothing:
