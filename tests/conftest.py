@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+
 import pytest
+
+FORGOTTEN = (
+    "never retrieved",
+    "was destroyed but it is pending",
+)  # what asyncio says of a future or task nobody awaited
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -16,3 +24,26 @@ def pytest_configure(config: pytest.Config) -> None:
     """The defaults that depend on each other."""
     if not config.option.kills:
         config.option.kills = 50 if config.option.torture else 8
+
+
+class Forgotten(logging.Handler):
+    """What asyncio says, when garbage is collected, about errors that nobody looked at."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Remember it, unless it is of another kind."""
+        if any(words in (said := record.getMessage()) for words in FORGOTTEN):
+            self.said.append(said)
+
+
+@pytest.fixture(autouse=True)
+def nothing_forgotten() -> Iterator[None]:
+    """An error that nobody looked at fails the test in which it is found (perhaps left by the one before)."""
+    handler = Forgotten()
+    logging.getLogger("asyncio").addHandler(handler)
+    yield
+    logging.getLogger("asyncio").removeHandler(handler)
+    assert not handler.said

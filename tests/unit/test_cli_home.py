@@ -25,7 +25,8 @@ def test_down_and_status_start_nothing(box: Box) -> None:
     assert (done.returncode, json.loads(done.stdout)["pid"]) == (1, None)
     box.spawn("forever")
     shown = box.json("status")
-    assert (shown["processes"], shown["busy"]) == ({"RUNNING": 1}, True)
+    assert (list(shown["processes"].values()), shown["busy"]) == ([1], True)
+    assert set(shown["processes"]) <= {"READY", "RUNNING"}  # its first turn has perhaps not begun yet
     assert box.run("status").returncode == 0
     assert box.json("down")["pid"] == shown["pid"]
     assert not box.home.held()
