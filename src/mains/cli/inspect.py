@@ -43,7 +43,7 @@ def show(pid: PidArgument, home: HomeOption = None, as_json: JsonOption = False)
     if as_json:
         say_json(shown)
         return
-    for title, lines in _sections(shown):
+    for title, lines in sections(shown):
         found = list(lines)
         if found:
             say(title)
@@ -51,7 +51,8 @@ def show(pid: PidArgument, home: HomeOption = None, as_json: JsonOption = False)
                 say(f"  {clean(line)}")
 
 
-def _sections(shown: Mapping[str, Any]) -> Iterator[tuple[str, Iterator[str]]]:
+def sections(shown: Mapping[str, Any]) -> Iterator[tuple[str, Iterator[str]]]:
+    """Everything about a process as titles and lines (an empty section is left out by whoever prints it)."""
     yield f"process {shown['pid']}", _about(shown)
     yield "inputs", (f"{name}: {shorten(text_of(value), 200)}" for name, value in shown["inputs"].items())
     yield "tokens", _tokens(shown)

@@ -4,7 +4,7 @@
     POST processes {program, inputs, ...}        GET  processes[?all=1]
     GET  processes/PID[/below|/outcome|/wait|/history|/log|/watch]
     POST processes/PID/messages {text, key}, /answer {text}, /signal {signal}, /fork
-    GET  watch, journal/verify, journal/export, ledger/verify
+    GET  watch, survey[?all=1&after_seq=N], journal/verify, journal/export, ledger/verify
 
 A wait answers within half of `request_timeout_s`, settled or not: the client asks again. Bodies have at most
 `request_bytes_max` bytes. While the daemon ends, whatever arrives is refused and nothing of it is done.
@@ -26,7 +26,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mains.daemon import wire
-from mains.daemon.reports import Reports, View
+from mains.daemon.reports import Reports, View, number_of
 from mains.errors import DaemonError, LimitError, MainsError, UsageError
 from mains.kernel.desk import Desk
 from mains.kernel.ports import Outcome, Signal
@@ -160,7 +160,7 @@ class Orders:
         return respond(Settled(False, await self._desk.outcome(pid)))
 
     async def history(self, request: Request) -> Response:
-        return respond(await self._desk.history(pid_of(request), _number(request, "after_seq")))
+        return respond(await self._desk.history(pid_of(request), number_of(request, "after_seq")))
 
     async def send(self, request: Request) -> Response:
         letter = await self._body(request, Letter)
@@ -185,13 +185,6 @@ class Orders:
 def pid_of(request: Request) -> int:
     """The pid in the path; one that no journal can hold names no process."""
     return min(int(request.path_params["pid"]), 2**63 - 1)
-
-
-def _number(request: Request, name: str) -> int:
-    text = request.query_params.get(name, "0")
-    if not text.isdecimal() or len(text) > 18:
-        raise UsageError(f"`{name}` must be a whole number, not {text[:40]!r}")
-    return int(text)
 
 
 def _seconds(request: Request, name: str) -> float:
@@ -232,6 +225,7 @@ def build(orders: Orders, reports: Reports, settings: Settings, end: Callable[[b
         _post(f"{at}/signal", orders.signal),
         _post(f"{at}/fork", orders.fork),
         _get("/v1/watch", reports.watch),
+        _get("/v1/survey", reports.survey),
         _get("/v1/journal/verify", reports.verify_journal),
         _get("/v1/journal/export", reports.export),
         _get("/v1/ledger/verify", reports.verify_ledger),

@@ -103,6 +103,11 @@ class Client:
         found: list[Object] = self._ask("processes", all=int(every))
         return found
 
+    def survey(self, *, every: bool = False, after_seq: int = 0) -> Object:
+        """What `mains top` shows; with `after_seq`, when something has happened after that event (or in a second)."""
+        found: Object = self._ask("survey", all=int(every), after_seq=after_seq)
+        return found
+
     def below(self, pid: int) -> list[Object]:
         """A process and all below it."""
         found: list[Object] = self._ask(f"processes/{pid}/below")

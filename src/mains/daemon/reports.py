@@ -16,17 +16,20 @@ from starlette.responses import Response
 
 from mains import __version__
 from mains.daemon import diary
-from mains.daemon.stream import Quiet, after_work
+from mains.daemon.stream import Quiet, after_work, cancel
+from mains.daemon.survey import Survey, last_seq, survey
 from mains.errors import UsageError
 from mains.home import Home
 from mains.kernel import audit, ledger
 from mains.kernel.desk import Desk
 from mains.kernel.journal import Journal
 from mains.kernel.ports import Notice
+from mains.settings import Settings
 
 View = Callable[[Request], Awaitable[Response]]
 
 _ROWS = 1_000  # read at once, for an export or a diary
+_SURVEY_S = 1.0  # the longest wait for something to happen
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,8 +44,9 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 class Reports:
     """What can be read of a daemon, other than its processes."""
 
-    def __init__(self, desk: Desk, place: Place, quiet: Quiet) -> None:
+    def __init__(self, desk: Desk, place: Place, quiet: Quiet, settings: Settings) -> None:
         self._desk = desk
+        self._settings = settings
         self._place = place
         self._quiet = quiet
         self._begun_s = time.monotonic()
@@ -74,6 +78,31 @@ class Reports:
     async def engines(self, _: Request) -> Response:
         return _json(self._desk.engines())
 
+    async def survey(self, request: Request) -> Response:
+        """What `mains top` shows: at once, or, with `after_seq`, when anything has happened after that event, or when
+        the time is over (a second)."""
+        after = number_of(request, "after_seq")
+        if after:
+            await self._change(after)
+        every = request.query_params.get("all") == "1"
+        most, engines = self._settings.survey_processes_max, self._desk.engines()
+
+        def read() -> Survey:
+            return survey(self._desk.journal, engines, every=every, most=most)
+
+        return _json(await asyncio.to_thread(read))
+
+    async def _change(self, after: int) -> None:
+        async with _begun(self._desk.watch()) as notices:
+            if await asyncio.to_thread(last_seq, self._desk.journal) > after:  # looked at after the watch has begun
+                return
+            coming = asyncio.ensure_future(_comes_more(notices, after))
+            closing = asyncio.ensure_future(self._quiet.closing.wait())
+            try:
+                await asyncio.wait({coming, closing}, timeout=_SURVEY_S, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                await cancel(coming, closing)
+
     async def watch(self, request: Request) -> Response:
         """What happens from now on; the first line says that the watch has begun."""
         pid = request.path_params.get("pid")
@@ -90,12 +119,10 @@ class Reports:
     async def log(self, request: Request) -> Response:
         """The diary of a process; with `follow=1` until it has ended."""
         pid = int(request.path_params["pid"])
-        after = request.query_params.get("after_seq", "0")
-        if not after.isdecimal() or len(after) > 18:
-            raise UsageError(f"`after_seq` must be a whole number, not {after[:40]!r}")
+        after = number_of(request, "after_seq")
         await self._desk.outcome(pid)
         follow = request.query_params.get("follow") == "1"
-        return self._quiet.respond(self._diary(pid, int(after), follow))
+        return self._quiet.respond(self._diary(pid, after, follow))
 
     async def _diary(self, pid: int, after: int, follow: bool) -> AsyncGenerator[Any, None]:
         async with _begun(self._desk.watch(pid)) as notices:
@@ -160,6 +187,14 @@ async def _comes_more(notices: AsyncIterator[Notice], after: int) -> bool:
         if notice.seq > after:
             return True
     return False
+
+
+def number_of(request: Request, name: str) -> int:
+    """A whole number in the query; 0 when it is not given. Raises UsageError."""
+    text = request.query_params.get(name, "0")
+    if not text.isdecimal() or len(text) > 18:
+        raise UsageError(f"`{name}` must be a whole number, not {text[:40]!r}")
+    return int(text)
 
 
 def _json(value: Any) -> Response:

@@ -126,7 +126,9 @@ class _Daemon:
 
         quiet = Quiet(self._settings.request_timeout_s / 3, self._closing)
         orders = Orders(desk, self._settings, self._closing)
-        tally = Tally(build(orders, Reports(desk, self._place, quiet), self._settings, end), self._closing)
+        tally = Tally(
+            build(orders, Reports(desk, self._place, quiet, self._settings), self._settings, end), self._closing
+        )
         return tally
 
     def _server(self, app: ASGIApp) -> _Server:

@@ -54,7 +54,7 @@ class Quiet:
             except MainsError as error:
                 yield _encode(wire.pack(error)) + b"\n"
             finally:
-                await _cancel(ended, coming)
+                await cancel(ended, coming)
 
 
 def _encoded(item: Any) -> bytes:
@@ -62,7 +62,7 @@ def _encoded(item: Any) -> bytes:
     return b"".join(_encode(each) + b"\n" for each in (item if isinstance(item, list) else [item]))
 
 
-async def _cancel(*futures: asyncio.Future[Any] | None) -> None:
+async def cancel(*futures: asyncio.Future[Any] | None) -> None:
     """Cancel and wait, so that a generator is at rest before it is closed."""
     at_rest = [future for future in futures if future is not None]
     for future in at_rest:

@@ -30,6 +30,12 @@ SELECT body FROM process WHERE state <> 'EXITED' ORDER BY pid
 SELECT body FROM process WHERE state = ? AND state <> 'EXITED' ORDER BY pid
 -- name: process_pids_in
 SELECT pid FROM process WHERE state = ? AND state <> 'EXITED' ORDER BY pid
+-- name: process_newest_in
+SELECT body FROM process WHERE state = ? AND state <> 'EXITED' ORDER BY pid DESC LIMIT ?
+-- name: process_above
+SELECT body FROM process WHERE pid > ? ORDER BY pid LIMIT ?
+-- name: process_states
+SELECT state, count(*) FROM process WHERE state <> 'EXITED' GROUP BY state ORDER BY state
 -- name: process_count_live
 SELECT count(*) FROM process WHERE state <> 'EXITED'
 -- name: process_count_quota
