@@ -272,9 +272,13 @@ class TopScreen:
             for title, told in sections(client.show(view["pid"])):
                 found = [f"  {clean(line)}" for line in told]
                 lines += [title, *found] if found else []
-            self._in_loop(partial(self._read, lines[:_DETAIL_LINES_MAX], "details"))
+            self._in_loop(partial(self._read_details, lines[:_DETAIL_LINES_MAX]))
 
         self._order(give)
+
+    def _read_details(self, lines: list[str]) -> None:
+        if self._mode == "table":  # the person has not gone elsewhere meanwhile
+            self._read(lines, "details")
 
     def _read(self, lines: list[str], mode: str) -> None:
         self._details, self._scroll, self._mode = lines, 0, mode
