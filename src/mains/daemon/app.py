@@ -2,7 +2,7 @@
 
     GET  hello, status, engines                  POST down {only_idle}
     POST processes {program, inputs, ...}        GET  processes[?all=1]
-    GET  processes/PID[/below|/outcome|/wait|/history|/log|/watch]
+    GET  processes/PID[/below|/outcome|/wait|/history|/log|/watch|/attach]
     POST processes/PID/messages {text, key}, /answer {text}, /signal {signal}, /fork
     GET  watch, survey[?all=1&after_seq=N], journal/verify, journal/export, ledger/verify
 
@@ -221,6 +221,7 @@ def build(orders: Orders, reports: Reports, settings: Settings, end: Callable[[b
         _get(f"{at}/history", orders.history),
         _get(f"{at}/log", reports.log),
         _get(f"{at}/watch", reports.watch),
+        _get(f"{at}/attach", reports.attach),
         _post(f"{at}/messages", orders.send),
         _post(f"{at}/answer", orders.answer),
         _post(f"{at}/signal", orders.signal),

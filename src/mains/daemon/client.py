@@ -145,7 +145,7 @@ class Client:
         self._order(f"processes/{pid}/answer", {"text": text})
 
     def signal(self, pid: int, signal: str) -> list[int]:
-        """Send TERM, KILL, STOP or CONT; the pids that it changed."""
+        """Send INT, TERM, KILL, STOP or CONT; the pids that it changed."""
         changed: list[int] = self._order(f"processes/{pid}/signal", {"signal": signal})["pids"]
         return changed
 
@@ -162,6 +162,10 @@ class Client:
     def log(self, pid: int, *, after_seq: int = 0, follow: bool = False) -> Iterator[Object]:
         """The diary of a process, an entry at a time; an empty object when all is quiet."""
         return self._lines(f"processes/{pid}/log", after_seq=after_seq, follow=int(follow))
+
+    def attach(self, pid: int, *, after_seq: int = 0, back: int = 0) -> Iterator[Object]:
+        """The transcript of a process (`daemon/transcript.py`); an empty object when all is quiet."""
+        return self._lines(f"processes/{pid}/attach", after_seq=after_seq, back=back)
 
     def export(self) -> Iterator[Object]:
         """Every event of the journal."""

@@ -7,7 +7,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, cast
 
 import msgspec
@@ -18,6 +18,7 @@ from mains import __version__
 from mains.daemon import diary
 from mains.daemon.stream import Quiet, after_work, cancel
 from mains.daemon.survey import Survey, last_seq, survey
+from mains.daemon.transcript import transcript
 from mains.errors import UsageError
 from mains.home import Home
 from mains.kernel import audit, ledger
@@ -29,6 +30,7 @@ from mains.settings import Settings
 View = Callable[[Request], Awaitable[Response]]
 
 _ROWS = 1_000  # read at once, for an export or a diary
+_BACK_MAX = 1_000  # messages of a context that an attached terminal gets at most
 _SURVEY_S = 1.0  # the longest wait for something to happen
 
 
@@ -137,6 +139,21 @@ class Reports:
                     continue
                 if ended or not follow or not await _comes_more(notices, after):
                     return
+
+    async def attach(self, request: Request) -> Response:
+        """The transcript of a process: its last `back` messages or what came after `after_seq`, and what happens."""
+        pid = int(request.path_params["pid"])
+        after, back = number_of(request, "after_seq"), min(number_of(request, "back"), _BACK_MAX)
+        await self._desk.outcome(pid)
+        return self._quiet.respond(self._attached(pid, after, back))
+
+    async def _attached(self, pid: int, after: int, back: int) -> AsyncGenerator[Any, None]:
+        async with (
+            _begun(self._desk.watch(pid)) as notices,
+            aclosing(transcript(self._desk.journal, notices, pid, after, back)) as parts,
+        ):
+            async for part in parts:
+                yield part
 
     async def verify_journal(self, _: Request) -> Response:
         journal = self._desk.journal

@@ -93,7 +93,7 @@ def show(journal: Journal, p: Process) -> dict[str, Any]:
         "usage": {"input_tokens": p.input_tokens, "cached_tokens": p.cached_tokens, "output_tokens": p.output_tokens},
         "inputs": {i.name: [f.name for f in i.files] or msgspec.json.decode(i.value) for i in inputs},
         "tools": [tool["name"] for tool in msgspec.json.decode(pages.read(journal, p.tools))],
-        "open_calls": _open_calls(journal, p),
+        "open_calls": open_calls(journal, p),
         "unread": p.mail,
         "children": [c.pid for c in journal.processes("process_children", p.pid)],
         "accounts": limits,
@@ -105,7 +105,8 @@ def show(journal: Journal, p: Process) -> dict[str, Any]:
     }
 
 
-def _open_calls(journal: Journal, p: Process) -> list[dict[str, Any]]:
+def open_calls(journal: Journal, p: Process) -> list[dict[str, Any]]:
+    """The calls of a turn that have no result yet."""
     if not p.calls:
         return []
     reply = msgspec.json.decode(pages.read(journal, p.reply), type=Message)
