@@ -55,7 +55,7 @@ def sections(shown: Mapping[str, Any]) -> Iterator[tuple[str, Iterator[str]]]:
     """Everything about a process as titles and lines (an empty section is left out by whoever prints it)."""
     yield f"process {shown['pid']}", _about(shown)
     yield "inputs", (f"{name}: {shorten(text_of(value), 200)}" for name, value in shown["inputs"].items())
-    yield "tokens", _tokens(shown)
+    yield "tokens", token_lines(shown)
     yield (
         "open calls",
         (
@@ -80,7 +80,8 @@ def _about(shown: Mapping[str, Any]) -> Iterator[str]:
     yield f"turns: {shown['turns']}, unread messages: {shown['unread']}"
 
 
-def _tokens(shown: Mapping[str, Any]) -> Iterator[str]:
+def token_lines(shown: Mapping[str, Any]) -> Iterator[str]:
+    """What a process used, and what its limits leave."""
     usage = shown["usage"]
     yield f"in {usage['input_tokens']:,} (cached {usage['cached_tokens']:,}), out {usage['output_tokens']:,}"
     for account in shown["accounts"]:

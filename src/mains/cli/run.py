@@ -46,7 +46,7 @@ def run(
     from mains.cli.follow import display_of, follow
 
     given = parse_inputs(inputs or ())
-    tokens = _tokens(budget)
+    tokens = parse_budget(budget)
     if detach and (output or watch):
         raise UsageError("--detach does not wait: --output and --watch have no effect with it")
     if output is not None:
@@ -82,12 +82,13 @@ def parse_inputs(given: Sequence[str]) -> dict[str, str]:
     return inputs
 
 
-def _tokens(budget: str) -> int | None:
+def parse_budget(budget: str) -> int | None:
+    """`--budget` in tokens; None when it is not given. Raises UsageError."""
     if not budget:
         return None
     from mains.program.fields import parse_tokens
 
     try:
-        return parse_tokens(budget)
+        return parseparse_budget(budget)
     except UsageError as error:
         raise UsageError(f"--budget: {error}") from error

@@ -23,7 +23,6 @@ Line = tuple[str, str]
 PLAIN, DIM, HEARD, BAD = "", "dim", "bold", "ansired"
 _ARGUMENTS_MAX = 60
 _TAIL_MAX = 4_000
-_NOT_KEPT = "(the text above was not kept"
 
 
 class Scroll:
@@ -58,7 +57,7 @@ class Scroll:
         text = part.get("text", "")
         match part["kind"]:
             case "standing":
-                self.standing = part
+                yield from self._stand(part)
             case "delta":
                 yield from self._stream((part["turn"], part["attempt"]), text, part.get("holed", False))
             case "said":
@@ -67,6 +66,8 @@ class Scroll:
                 yield from self._heard(text)
             case "sent":
                 yield from self._sent(text, part.get("name", ""))
+            case "result" if part["name"] == "ask" and not text.startswith("interrupted:"):
+                yield from self._heard(text)
             case "result" if text.startswith(("error:", "interrupted:", "skipped:")):
                 yield DIM, f"  {part['name']}: {shorten(text, 200)}"
             case "mend":
@@ -82,6 +83,16 @@ class Scroll:
                 yield from self._break()
                 if text.strip() and text.strip() != self._last.strip():
                     yield from _lines(PLAIN, text)
+
+    def _stand(self, standing: Part) -> Iterator[Line]:
+        """Questions and doubts are told when they are new."""
+        before, self.standing = self.standing, standing
+        if standing["asks"] != before.get("asks", []):
+            for question in standing["asks"]:
+                yield from _lines(HEARD, f"? {question}")
+        if standing["doubts"] != before.get("doubts", []):
+            for call in standing["doubts"]:
+                yield BAD, f"may or may not have happened: {shorten(call, 300)}"
 
     # what streams
 
@@ -120,17 +131,17 @@ class Scroll:
             yield DIM, f"· {clean(call['name'])} {_told(call['arguments'])}".rstrip()
 
     def _failed(self, why: str, again: bool) -> Iterator[Line]:
-        told = f"{shorten(why, 300)}; asked again" if again else shorten(why, 300)
-        if self._shown:
-            yield from self._unkept(told)
-        elif again:
-            yield DIM, f"· {told}"
+        """Why it is not asked again follows in a part of its own."""
+        yield from self._unkept(f"{shorten(why, 300)}; asked again" if again else "")
         self._forget()
 
     def _unkept(self, why: str) -> Iterator[Line]:
+        """Mark the text that streamed, if any was shown; and say why, in any case."""
         if self._shown:
             yield from self._break()
-            yield DIM, f"{_NOT_KEPT}: {why})" if why else f"{_NOT_KEPT})"
+            yield DIM, f"(the text above was not kept{f': {why}' if why else ''})"
+        elif why:
+            yield DIM, f"· {why}"
         self._forget()
 
     # what others say

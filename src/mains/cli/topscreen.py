@@ -1,15 +1,14 @@
-"""The screen of `mains top`: draws a board, reads keys, and asks the daemon from two threads of its own.
+"""The screen of `mains top`: draws a board, reads keys, and leaves the daemon to two threads.
 
 One thread looks: the daemon answers when anything has happened, or after a second; then comes a pause that grows with
-the number of processes, so that ten thousand cost a tenth of a core and not a whole one. The other gives orders, one
-after the other. The screen itself never waits for either. A daemon that goes away is told and looked
+the number of processes, so that ten thousand cost a tenth of a core and not a whole one. The other
+gives orders (`clerk.py`). The screen itself never waits for either. A daemon that goes away is told and looked
 for again; it is not started: somebody may have ended it on purpose.
 """
 
 from __future__ import annotations
 
 import contextlib
-import queue
 import threading
 import time
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from prompt_toolkit.keys import Keys
 from prompt_toolkit.layout import FormattedTextControl, Layout, Window
 
 from mains.cli.board import Board, Line, View, fitted
+from mains.cli.clerk import Clerk, Order
 from mains.cli.inspect import sections
 from mains.cli.options import settings_of
 from mains.cli.render import clean
@@ -33,9 +33,9 @@ from mains.home import Home
 _SHORTEST_S = 0.2  # between two looks
 _PAUSE_S = 130e-6  # for each process: ten times what it costs to look at one (`daemon/survey.py`)
 _AGAIN_S = 1.0  # when no daemon answers
-_ORDERS_MAX = 100
 _DETAIL_LINES_MAX = 2_000
 _FILTER_MAX = 100
+_LEAVE_S = 5.0  # for orders that were given last
 _FAR = 1_000_000_000
 _KEYS = "q quit  ? help  arrows select  Enter details  p pause  x kill  s sort  / filter  a all"
 _HELP = """
@@ -68,8 +68,8 @@ class TopScreen:
         self._told = ""
         self._lost = ""
         self._victim: View | None = None
-        self._orders: queue.Queue[Callable[[Client], None]] = queue.Queue(_ORDERS_MAX)
         self._look_now = threading.Event()
+        self._clerk = Clerk(self._client(), self._fail, self._look_now.set)
         control = FormattedTextControl(self._text, show_cursor=False)
         self._app: Application[None] = Application(
             Layout(Window(control, wrap_lines=False)), key_bindings=self._bindings(), full_screen=True
@@ -79,12 +79,12 @@ class TopScreen:
     def run(self) -> None:
         """Show it until the person leaves."""
         self._app.run(pre_run=self._begin)
+        self._clerk.close(_LEAVE_S)
 
     def _begin(self) -> None:
-        for work in (self._look, self._give_orders):
-            threading.Thread(target=work, daemon=True).start()
+        threading.Thread(target=self._look, daemon=True).start()
 
-    # the threads
+    # the thread that looks
 
     def _client(self) -> Client:
         return Client(self._home, settings_of(self._home), start=False)
@@ -113,16 +113,6 @@ class TopScreen:
     def _miss(self, why: str) -> None:
         self._lost = why
 
-    def _give_orders(self) -> None:
-        client = self._client()
-        while True:
-            order = self._orders.get()
-            try:
-                order(client)
-            except MainsError as error:
-                self._in_loop(partial(self._tell, clean(str(error))))
-            self._look_now.set()
-
     def _in_loop(self, change: Callable[[], None]) -> None:
         """Make a change where the screen is drawn, and draw it."""
 
@@ -137,10 +127,11 @@ class TopScreen:
     def _tell(self, text: str) -> None:
         self._told = text
 
-    def _order(self, order: Callable[[Client], None]) -> None:
-        try:
-            self._orders.put_nowait(order)
-        except queue.Full:
+    def _fail(self, error: MainsError) -> None:
+        self._in_loop(partial(self._tell, clean(str(error))))
+
+    def _order(self, order: Order) -> None:
+        if not self._clerk.give(order):
             self._told = "the daemon is slow: too many orders wait"
 
     # the keys

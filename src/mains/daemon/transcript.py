@@ -63,6 +63,7 @@ class Standing(msgspec.Struct, frozen=True):
     budget: int | None
     asks: tuple[str, ...]
     doubts: tuple[str, ...]
+    seq: int = 0  # as of this event
     kind: str = "standing"
 
 
@@ -136,7 +137,7 @@ class _Reading:
         standing = _standing(self._journal, p)
         if standing != self._standing:
             self._standing = standing
-            yield standing
+            yield msgspec.structs.replace(standing, seq=self.seq)
 
     def is_under_way(self, delta: Notice) -> bool:
         """Whether this text belongs to the model call that is in flight, as far as was read."""
