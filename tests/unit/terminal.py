@@ -20,24 +20,32 @@ import subprocess
 import sys
 import termios
 import time
+from collections.abc import Callable
 from typing import Self
 
 import pyte
 from tests.unit.daemon_box import COMMAND_S, Box
 
 
+class _Screen(pyte.HistoryScreen):  # type: ignore[misc] # pyte has no types
+    """A screen that says where its cursor is when it is asked."""
+
+    write_process_input: Callable[[str], None]
+
+
 class Terminal:
     """See the module's header."""
 
     def __init__(self, box: Box, *words: str, rows: int = 24, columns: int = 80) -> None:
-        self._screen = pyte.HistoryScreen(columns, rows, history=10_000, ratio=0.5)
+        self._screen = _Screen(columns, rows, history=10_000, ratio=0.5)
+        self._screen.write_process_input = self.type
         self._stream = pyte.ByteStream(self._screen)
         self.leader, follower = pty.openpty()
         self.resize(rows, columns)
         self.running = subprocess.Popen(
             [sys.executable, "-m", "mains.cli", *words],
             cwd=box.folder,
-            env={**os.environ, "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"},
+            env={**os.environ, "TERM": "xterm"},
             stdin=follower,
             stdout=follower,
             stderr=follower,

@@ -89,6 +89,6 @@ def parse_budget(budget: str) -> int | None:
     from mains.program.fields import parse_tokens
 
     try:
-        return parseparse_budget(budget)
+        return parse_tokens(budget)
     except UsageError as error:
         raise UsageError(f"--budget: {error}") from error

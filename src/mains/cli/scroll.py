@@ -147,6 +147,7 @@ class Scroll:
     # what others say
 
     def _heard(self, text: str) -> Iterator[Line]:
+        yield PLAIN, ""
         first, *more = clean(text, lines=True).split("\n")
         yield HEARD, f"> {first}"
         for line in more:

@@ -2,9 +2,9 @@
 
     TalkScreen(home, settings, pid).run()  -> exit code
 
-The line that is typed stays at the bottom; whole lines are printed above it and scroll away like any output. One thread
-listens (a lost daemon is started again, and the transcript goes on after the last event that was heard), the clerk gives
-orders. A message has a key, so that it is sent again when its answer was lost, and still arrives once.
+The line that is typed stays at the bottom; whole lines are printed above it and scroll away like any output. One
+thread listens (a lost daemon is started again, and the transcript goes on after the last event that was heard), the
+clerk gives orders. A message has a key, so that it is sent again when its answer was lost, and still arrives once.
 """
 
 from __future__ import annotations
@@ -20,13 +20,12 @@ from functools import partial
 from typing import Any
 
 from prompt_toolkit import PromptSession
-from prompt_toolkit.application import run_in_terminal
 from prompt_toolkit.formatted_text import StyleAndTextTuples, to_formatted_text
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.renderer import print_formatted_text
 from prompt_toolkit.styles import default_ui_style
 
-from mains.cli.board import cells_of
+from mains.cli.board import cells_of, fitted
 from mains.cli.clerk import Clerk, Order
 from mains.cli.ending import exit_code
 from mains.cli.render import clean
@@ -70,7 +69,6 @@ class TalkScreen:
             prompt_continuation="  ",
             key_bindings=self._bindings(),
             history=open_history(home.path / "history", settings.history_bytes_max),
-            bottom_toolbar=self._status,
             erase_when_done=True,
             enable_suspend=True,
         )
@@ -87,7 +85,7 @@ class TalkScreen:
             self._unprinted.append(
                 (DIM, f"process {pid} goes on; mains attach {pid} comes back, mains kill {pid} ends it")
             )
-        self._write([*self._unprinted])
+        self._write()
         return code
 
     def _begin(self) -> None:
@@ -104,7 +102,7 @@ class TalkScreen:
                 for part in client.attach(self._pid, after_seq=seq, back=0 if seq else _BACK):
                     if part:
                         seq = max(seq, part.get("seq", 0))
-                        ended = part["kind"] == "exited"
+                        ended = ended or part["kind"] == "exited"
                         self._room.acquire()
                         self._in_loop(partial(self._take, part))
             except CutOffError:
@@ -140,8 +138,8 @@ class TalkScreen:
 
     def _end(self, exited: Mapping[str, Any]) -> None:
         code, why = exited.get("code", 0), exited.get("name", "")
-        told = f"with code {code}{f': {why}' if why else ''}" if code else "in order"
-        self._say(DIM, clean(f"process {self._pid} has ended {told}"))
+        told = f" with code {code}{f': {why}' if why else ''}" if code and not self._ending else ""
+        self._say(DIM, clean(f"process {self._pid} has ended{told}"))
         self._code = 0 if self._ending else exit_code(True, {"exit_code": code})
         self._exit(self._code)
 
@@ -165,13 +163,17 @@ class TalkScreen:
             await self._news.wait()
             self._news.clear()
             await asyncio.sleep(_GATHER_S)
-            lines = [*self._unprinted]
-            self._unprinted.clear()
-            if lines:
-                await run_in_terminal(partial(self._write, lines))
+            if self._app.is_done:
+                return  # what is left is printed when the prompt is gone (`run`)
+            if self._unprinted:
+                self._app.renderer.erase()
+                self._write()
             self._app.invalidate()
 
-    def _write(self, lines: list[Line]) -> None:
+    def _write(self) -> None:
+        """Print what was not printed yet. The terminal stays as it is: what is typed meanwhile is not echoed."""
+        lines = [*self._unprinted]
+        self._unprinted.clear()
         text = to_formatted_text([(style, f"{line}\n") for style, line in lines])
         print_formatted_text(self._app.output, text, default_ui_style())
 
@@ -182,13 +184,12 @@ class TalkScreen:
             for row in wrapped(self._scroll.live, size.columns, max(1, size.rows - 6)):
                 text.append(("", f"{row}\n"))
         standing = self._scroll.standing
+        text.append(("dim", f"{fitted(self._status(), size.columns).rstrip()}\n"))
         mark = "decide> " if standing.get("doubts") else "answer> " if standing.get("asks") else "> "
         return [*text, ("bold", mark)]
 
-    def _status(self) -> StyleAndTextTuples:
-        return [("noreverse dim", self._status_text()[: self._app.output.get_size().columns])]
-
-    def _status_text(self) -> str:
+    def _status(self) -> str:
+        """What it does, and what the person can do about it."""
         standing = self._scroll.standing
         if not standing:
             return "asking the daemon ..."
@@ -314,7 +315,8 @@ def _ignore(_: object) -> None:
 def wrapped(text: str, width: int, rows_max: int) -> list[str]:
     """The end of a text as rows of a terminal, at most `rows_max`."""
     rows: list[str] = []
-    for line in text[-width * rows_max :].split("\n"):
+    for line in text.split("\n")[-rows_max:]:
+        line = line[max(0, len(line) // width - 2 * rows_max) * width :]  # from where a row begins
         row, size = "", 0
         for char in line:
             if size + cells_of(char) > width:

@@ -127,7 +127,7 @@ class _Reading:
             self.behind = len(rows) == _ROWS
             if not self.behind:
                 parts += self._stand(views.present(self._journal, self._pid))
-        return parts
+        return sorted(parts, key=_is_end)
 
     def _stand(self, p: Process) -> Iterator[Standing]:
         if self._process is None and p.asking:
@@ -148,6 +148,11 @@ class _Reading:
     def is_holed(self, delta: Notice) -> bool:
         """Whether text that came before this one, in its model call, may have been missed."""
         return (delta.turn, delta.attempt) == self._holed
+
+
+def _is_end(part: Part | Standing) -> bool:
+    """The end comes last."""
+    return part.kind == "exited"
 
 
 def _past(journal: Journal, p: Process, back: int) -> Iterator[Part]:
