@@ -20,17 +20,19 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable
 from typing import Self
 
 import pyte
 from tests.unit.daemon_box import COMMAND_S, Box
 
 
-class _Screen(pyte.HistoryScreen):  # type: ignore[misc] # pyte has no types
+class _Screen(pyte.HistoryScreen):
     """A screen that says where its cursor is when it is asked."""
 
-    write_process_input: Callable[[str], None]
+    leader = -1
+
+    def write_process_input(self, data: str) -> None:
+        os.write(self.leader, data.encode())
 
 
 class Terminal:
@@ -38,9 +40,9 @@ class Terminal:
 
     def __init__(self, box: Box, *words: str, rows: int = 24, columns: int = 80) -> None:
         self._screen = _Screen(columns, rows, history=10_000, ratio=0.5)
-        self._screen.write_process_input = self.type
         self._stream = pyte.ByteStream(self._screen)
         self.leader, follower = pty.openpty()
+        self._screen.leader = self.leader
         self.resize(rows, columns)
         self.running = subprocess.Popen(
             [sys.executable, "-m", "mains.cli", *words],
