@@ -123,16 +123,27 @@ def test_a_conversation_from_its_beginning_to_its_end(box: Box) -> None:
 def test_messages_of_several_lines(box: Box) -> None:
     with Terminal(box, "chat", "talker.md") as terminal:
         pid = pid_of(terminal)
-        for typed in ("a\x1b\rb\r", "c\\\rd\r", '"""\re\rf"""\r', "\x1b[200~g\nh\x1b[201~\r"):
+        for typed, shown in (
+            ("a\x1b\rb\r", "> a\n  b\na\nb\n"),
+            ("c\\\rd\r", "> c\n  d\nc\nd\n"),
+            ('"""\re\rf"""\r', "> e\n  f\ne\nf\n"),
+            ("\x1b[200~g\nh\x1b[201~\r", "> g\n  h\ng\nh\n"),
+        ):
             terminal.type(typed)
-            terminal.see("Ctrl-D leaves; /help; .*tokens")
-        terminal.see("> g\n  h\ng\nh\n")
+            terminal.see(shown)
         said = [text for role, text in context(box, pid) if role == "user"]
         assert said == ["a\nb", "c\nd", "e\nf", "g\nh"]
         terminal.type("\x1b[A\x1b[A\x1b[A\x1b[A\x1b[A\r")  # up through g, h, and on to the block before
         terminal.see(r"(?s)> e\n  f\ne\nf\n.*> e\n  f\ne\nf\n")
+        terminal.type("\x12c")  # Ctrl-R: Enter ends the search, and sends nothing
+        terminal.see("> c\n +d\nI-search backward: c")
+        terminal.type("\r")
+        terminal.see("I-search", gone=True)
+        terminal.type("\x03")
+        terminal.see("(?m)^>$")
         terminal.type("\x04")
         assert terminal.end() == 0
+        assert len(context(box, pid)) == 10
     assert (box.home.path / "history").stat().st_mode & 0o777 == 0o600
 
 

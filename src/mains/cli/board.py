@@ -159,7 +159,7 @@ class Board:
         survey = self._survey or {}
         counts = ", ".join(f"{survey['states'][state]:,} {state}" for state in _STATES if state in survey["states"])
         alive = sum(survey["states"].values())
-        told = f"{alive:,} processes: {counts}" if alive else "no process is alive"
+        told = f"{alive:,} process{'es' if alive > 1 else ''}: {counts}" if alive else "no process is alive"
         if self.every or shown != alive:
             told += f"; {shown:,} listed"
         speed = f"{survey['tokens']:,} tokens, {self.total_speed():,.0f} a second"

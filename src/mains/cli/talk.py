@@ -37,9 +37,9 @@ def chat(
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Talk with a program; what it knows and where it stands is kept when you leave.
+    """Talk with a program.
 
-    When standard input is no terminal, all of it is one message: the reply is printed, and the process has ended.
+    The process waits for the next message, also when you have left. When standard input is no terminal, all of it is one message: the reply is printed, and the process has ended.
     """
     given = parse_inputs(inputs or ())
     options: dict[str, Any] = {
@@ -58,7 +58,9 @@ def chat(
 
 @app.command(epilog="Example: mains attach 3")
 def attach(pid: PidArgument, home: HomeOption = None, as_json: JsonOption = False) -> None:
-    """Come back to a conversation, or look at any process and write to it.
+    """Come back to a conversation.
+
+    Or look at any process, and write to it.
 
     What was said last is shown first. With --json: a line of JSON for each thing that happens, until it has ended.
     """

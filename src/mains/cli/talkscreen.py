@@ -20,6 +20,8 @@ from functools import partial
 from typing import Any
 
 from prompt_toolkit import PromptSession
+from prompt_toolkit.enums import DEFAULT_BUFFER
+from prompt_toolkit.filters import has_focus
 from prompt_toolkit.formatted_text import StyleAndTextTuples, to_formatted_text
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.renderer import print_formatted_text
@@ -218,25 +220,26 @@ class TalkScreen:
 
     def _bindings(self) -> KeyBindings:
         bindings = KeyBindings()
+        typing = has_focus(DEFAULT_BUFFER)  # and not in the search through the history
 
-        @bindings.add("escape", "enter")
+        @bindings.add("escape", "enter", filter=typing)
         def _(event: KeyPressEvent) -> None:
             event.current_buffer.insert_text("\n")
 
-        @bindings.add("enter", eager=True)
+        @bindings.add("enter", eager=True, filter=typing)
         def _(event: KeyPressEvent) -> None:
             self._enter(event)
 
-        @bindings.add("c-c")
+        @bindings.add("c-c", filter=typing)
         def _(event: KeyPressEvent) -> None:
             if self._is_busy() and self._scroll.standing["conversation"]:
-                self._order(lambda client: self._interrupt(client))
+                self._order(lambda client: _ignore(client.signal(self._pid, "INT")))
             elif event.current_buffer.text:
                 event.current_buffer.reset()
             else:
                 self._say(DIM, "Ctrl-D leaves, and the process goes on; /end ends it")
 
-        @bindings.add("c-d")
+        @bindings.add("c-d", filter=typing)
         def _(event: KeyPressEvent) -> None:
             if event.current_buffer.text:
                 event.current_buffer.delete()
@@ -244,9 +247,6 @@ class TalkScreen:
                 self._exit(0)
 
         return bindings
-
-    def _interrupt(self, client: Client) -> None:
-        client.signal(self._pid, "INT")
 
     def _enter(self, event: KeyPressEvent) -> None:
         buffer = event.current_buffer
@@ -315,7 +315,7 @@ def _ignore(_: object) -> None:
 def wrapped(text: str, width: int, rows_max: int) -> list[str]:
     """The end of a text as rows of a terminal, at most `rows_max`."""
     rows: list[str] = []
-    for line in text.split("\n")[-rows_max:]:
+    for line in text.expandtabs(4).split("\n")[-rows_max:]:
         line = line[max(0, len(line) // width - 2 * rows_max) * width :]  # from where a row begins
         row, size = "", 0
         for char in line:

@@ -19,7 +19,7 @@ def top(
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Watch all processes, and steer them with the keyboard.
+    """Watch and steer all processes, live.
 
     On a terminal: a live table; ? shows its keys, q ends it. Elsewhere, or with --json: how things stand, once.
     """

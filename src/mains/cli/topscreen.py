@@ -27,7 +27,7 @@ from mains.cli.inspect import sections
 from mains.cli.options import settings_of
 from mains.cli.render import clean
 from mains.daemon.client import Client
-from mains.errors import DaemonError, MainsError
+from mains.errors import MainsError
 from mains.home import Home
 
 _SHORTEST_S = 0.2  # between two looks
@@ -96,7 +96,7 @@ class TopScreen:
                 every, seq = self._board.every, 0  # at once
             try:
                 survey = client.survey(every=every, after_seq=seq)
-            except DaemonError as error:
+            except MainsError as error:
                 self._in_loop(partial(self._miss, str(error)))
                 pause_s = _AGAIN_S
             else:
