@@ -39,7 +39,8 @@ def chat(
 ) -> None:
     """Talk with a program.
 
-    The process waits for the next message, also when you have left. When standard input is no terminal, all of it is one message: the reply is printed, and the process has ended.
+    The process waits for the next message, also when you have left. When standard input is no terminal, all of it is
+    one message: the reply is printed, and the process has ended.
     """
     given = parse_inputs(inputs or ())
     options: dict[str, Any] = {
