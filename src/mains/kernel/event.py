@@ -124,6 +124,19 @@ class Sent(Event, tag="sent", frozen=True):
     sender: str
 
 
+class Slotted(Event, tag="slot", frozen=True):
+    """A slot of a schedule has come: the process `run` was started for it, or (0) it was skipped for a `reason`.
+
+    `count` slots, from `slot_ms` on, were skipped together. The next one is at `next_ms`.
+    """
+
+    slot_ms: int
+    next_ms: int
+    run: int = 0
+    reason: str = ""
+    count: int = 1
+
+
 class Rested(Event, tag="rested", frozen=True):
     """The turn of a conversation is over: it waits for the next message. `detail`: why, when that is no answer."""
 
@@ -146,7 +159,7 @@ class Noted(Event, tag="noted", frozen=True):
 
 AnyEvent = (
     Spawned | Asked | Replied | AskFailed | Called | Returned | Doubted | Answered
-    | Signalled | Refused | Faulted | Woken | Sent | Rested | Exited | Noted
+    | Signalled | Refused | Faulted | Woken | Sent | Slotted | Rested | Exited | Noted
 )  # fmt: skip
 
 
@@ -205,6 +218,9 @@ def _changed(p: Process, event: AnyEvent) -> Process:
             return replace(p, retry_ms=0, quota=-1, detail="")
         case Sent():
             return replace(p, mail=p.mail + 1, idle=False, detail="" if p.idle else p.detail)
+        case Slotted():
+            _require(p, p.schedule is not None and 0 < event.slot_ms == p.slot_ms, event)
+            return replace(p, slot_ms=event.next_ms, run=event.run or p.run, detail=event.reason)
         case Rested():
             return _rested(p, event)
         case Exited():

@@ -284,12 +284,14 @@ class Control(Protocol):
         cwd: str = "",
         paused: bool = False,
         conversation: bool = False,
+        now: bool = False,
     ) -> int:
         """Start a process; its pid. Nothing is started when anything is wrong.
 
         `inputs`: name -> text as typed, or a value. `key`: the same key with the same program and inputs gives the
         existing process. `budget` is in tokens. `conversation`: an answer does not end it; it waits for the next
-        message, and for the first one when no `prompt` is given. `engine` overrules the program's model, for its
+        message, and for the first one when no `prompt` is given. A program with a schedule becomes a schedule, which
+        starts runs of it, unless `now`: then it runs once, at once. `engine` overrules the program's model, for its
         children too. Relative paths start from `cwd` (empty: this process's own folder).
         """
         ...

@@ -18,6 +18,8 @@ import enum
 
 import msgspec
 
+from mains.program import Schedule
+
 
 class State(enum.StrEnum):
     """Where a process stands."""
@@ -102,6 +104,7 @@ class Process(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     model: str = ""
     engine_forced: bool = False  # by whoever ran it: its children run there too
     reads_mail: bool = False  # it was granted `receive`: messages come when it asks, not by themselves
+    schedule: Schedule | None = None  # it starts a run at each slot, and does nothing else
     conversation: bool = False  # it does not end with an answer: it waits for the next message
     workspace: str = ""
     depth: int = 0
@@ -133,6 +136,8 @@ class Process(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     wanted: int = 0  # tokens that its next hold needs at least
     mail: int = 0  # unread messages
     children: int = 0
+    slot_ms: int = 0  # the next slot of its schedule
+    run: int = 0  # the process that it started last
     idle: bool = False  # a conversation whose turn is over
     idle_turn: int = 0  # the turn after which it was idle last
 
@@ -164,6 +169,8 @@ def rest(process: Process) -> tuple[State, str]:
         return State.STOPPED, "in doubt"
     if process.fault:
         return State.STOPPED, process.fault
+    if process.schedule is not None:
+        return State.WAITING, "timer"
     if process.quota >= 0:
         return State.WAITING, "quota"
     if any(c.state is CallState.PENDING for c in calls):

@@ -15,7 +15,7 @@ from __future__ import annotations
 import msgspec
 
 from mains.errors import EngineError, Spent, SyscallError
-from mains.kernel import ledger, mailbox, pages, timers
+from mains.kernel import ledger, mailbox, pages, schedules, timers
 from mains.kernel.birth import World
 from mains.kernel.calls import (
     INTERRUPTED,
@@ -303,6 +303,9 @@ def fire(tx: Tx, world: World) -> int:
     for pid, call_id in due:
         p = tx.process(pid)
         if p is None or p.state is State.EXITED:
+            continue
+        if call_id == timers.SLOT:
+            schedules.due(tx, world, p)
             continue
         if call_id == timers.RETRY:
             if p.retry_ms and p.retry_ms <= tx.now_ms:
