@@ -96,6 +96,7 @@ def write_programs(folder: Path) -> None:
 
 
 async def _until(kernel: Desk, states: dict[int, tuple[str, str]]) -> None:
+    found: dict[int, tuple[str, str]] = {}
     for _ in range(100_000):
         found = {p.pid: (p.state, p.reason) for p in await kernel.ps(every=True)}
         if all(found[pid][0] == state and found[pid][1].startswith(why) for pid, (state, why) in states.items()):
@@ -156,7 +157,10 @@ def main(folder: Path) -> None:
             asyncio.run(life(folder))
         os.waitpid(child, 0)
     sqlite3.connect(folder / "home" / "mains.db").execute("PRAGMA wal_checkpoint(TRUNCATE)").connection.close()
-    with (folder / "home" / "mains.db").open("rb") as whole, gzip.open(Path(__file__).with_name("v1.db.gz"), "wb") as to:
+    with (
+        (folder / "home" / "mains.db").open("rb") as whole,
+        gzip.open(Path(__file__).with_name("v1.db.gz"), "wb") as to,
+    ):
         shutil.copyfileobj(whole, to)
 
 

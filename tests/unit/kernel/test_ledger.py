@@ -142,7 +142,7 @@ class LedgerMachine(RuleBasedStateMachine):
         if not rows:
             return
         for account, known in self.model.accounts.items():
-            assert rows[account][1:] == (known.limit, known.held, known.posted, known.overrun)
+            assert rows[account][1:] == (known.limit, known.held, known.posted, known.overrun, 0, 0)
         home = self.model.accounts[HOME]
         assert rows[SUPPLY][1:] == (None, -home.held, -home.posted, -home.overrun)
         entries = self.journal.rows("entry_all")
