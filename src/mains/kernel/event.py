@@ -163,6 +163,24 @@ AnyEvent = (
 )  # fmt: skip
 
 
+def named(event: AnyEvent) -> list[str]:
+    """The pages that an event names: they are kept as long as the event is."""
+    match event:
+        case Spawned(process=p):
+            pages = [p.program, p.tree, p.inputs, p.tools, *event.context]
+        case Asked():
+            return list(event.pages)
+        case Replied():
+            pages = [event.page, *event.after, *[call.page for call in event.calls]]
+        case Returned() | Sent():
+            return [event.page]
+        case Exited():
+            pages = [event.result]
+        case _:
+            return []
+    return [page for page in pages if page]
+
+
 def apply(process: Process | None, event: AnyEvent) -> Process:
     """The process after `event`. Raises KernelPanic for an event that cannot happen to it."""
     if process is None:

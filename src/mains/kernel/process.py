@@ -99,6 +99,7 @@ class Process(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     tools: str  # page: the frozen tool list
     accounts: tuple[int, ...]  # its own, every ancestor's, the home's
     band: str = "normal"
+    group: str = ""
     key: str = ""
     engine: str = ""
     model: str = ""
