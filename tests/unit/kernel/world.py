@@ -82,7 +82,7 @@ class World:
 
     async def until(self, check: Callable[[], Awaitable[bool]]) -> None:
         """Let the loop turn until `check` holds. A disk that others use may take seconds for one commit."""
-        end_s = time.monotonic() + 60
+        end_s = time.monotonic() + 120
         while not await check():
             assert time.monotonic() < end_s, "it never came to pass"
             await asyncio.sleep(0)
