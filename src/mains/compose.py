@@ -101,10 +101,8 @@ def _idle(spec: EngineSpec) -> EngineState:
 
 def build(spec: EngineSpec, home: Home, settings: Settings) -> Engine:
     """The engine of a spec; nothing is started."""
-    if spec.kind == "openai":
-        from mains.engines.openai import OpenAIEngine
-
-        return OpenAIEngine(spec, timeout_s=settings.model_timeout_s)
+    if spec.kind in catalogue.ENDPOINTS:
+        return _endpoint(spec, settings)
     if spec.kind == "scripted":
         from mains.engines.scripted import ScriptedEngine
 
@@ -114,6 +112,27 @@ def build(spec: EngineSpec, home: Home, settings: Settings) -> Engine:
     from mains.engines.llama import LlamaEngine
 
     return LlamaEngine(spec, home.logs / f"{spec.name}.log", settings)
+
+
+def _endpoint(spec: EngineSpec, settings: Settings) -> Engine:
+    from mains.engines.endpoint import Dialect, EndpointEngine
+
+    dialect: Dialect
+    if spec.kind == "anthropic":
+        from mains.engines.anthropic import AnthropicDialect
+
+        dialect = AnthropicDialect()
+    else:
+        from mains.engines.openai import OpenAIDialect
+
+        dialect = OpenAIDialect()
+    return EndpointEngine(
+        spec,
+        dialect,
+        timeout_s=settings.model_timeout_s,
+        first_byte_s=settings.first_byte_s,
+        stream_idle_s=settings.stream_idle_s,
+    )
 
 
 @contextlib.asynccontextmanager

@@ -35,6 +35,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     retry_ceiling_ms: int = 60_000
     retry_after_ceiling_ms: int = 600_000  # a backend's Retry-After is honoured up to this
     model_timeout_s: float = 600.0
+    first_byte_s: float = 300.0  # silence of an engine before its first output: long prompts take long to read
+    stream_idle_s: float = 60.0  # silence of an engine after it
     device_timeout_s: float = 120.0
     result_bytes_max: int = 64 * 1024  # of one tool result in a frame; the rest is cut, and said so
     halt_grace_s: float = 5.0  # how long an orderly halt waits for device calls in flight

@@ -29,7 +29,11 @@ TEXT_CHARS_MAX = 300
 RETRY_AFTER_S_MAX = 24 * 3600.0
 _UNKNOWN_STATUSES = frozenset({500, 502, 504, 520, 521, 522, 523, 524})
 _RETRYABLE_4XX = frozenset({408, 425, 429})
-_NO_QUOTA = ("insufficient_quota", "billing_hard_limit_reached", "exceeded_current_quota_error")
+_NO_QUOTA = (
+    *("insufficient_quota", "billing_hard_limit_reached", "exceeded_current_quota_error"),
+    # Anthropic says these with 400: https://platform.claude.com/docs/en/api/errors
+    *("credit balance is too low", "specified API usage limits"),
+)
 
 
 class Party(msgspec.Struct, frozen=True):
@@ -99,7 +103,7 @@ def _hint(party: Party, status: int, no_quota: bool) -> str:
         return "the frame is too large for this endpoint: set a smaller context_tokens"
     if status in (400, 422):
         return (
-            f"if the endpoint does not know a field: tokens_field, json_schema and stream in "
+            f"if the endpoint does not know a field: tokens_field, json_schema, stream and thinking in "
             f"[engines.{party.engine}] of mains.toml change what is sent"
         )
     return ""
