@@ -12,16 +12,18 @@ import random
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
+import msgspec
+
 from mains.bus.devices.files import Files
 from mains.engines import catalogue
 from mains.engines.catalogue import EngineSpec
 from mains.errors import ConfigError, UsageError
 from mains.home import Home
-from mains.kernel.birth import Route
 from mains.kernel.clock import Clock, SystemClock
 from mains.kernel.desk import Desk
 from mains.kernel.main import Kernel
 from mains.kernel.ports import Device, Engine, EngineState, Probe
+from mains.kernel.process import Route
 from mains.settings import Settings
 
 
@@ -54,14 +56,24 @@ class Engines:
                 self.specs[engine.name] = EngineSpec(name=engine.name, kind="scripted", path="(given)")
         self.default = self._first or catalogue.default_engine(document, self.specs, where)
 
-    def choice(self, models: tuple[str, ...]) -> tuple[str, str, str]:
-        """The engine, its model, and a note when that is not what the program asked for."""
-        chosen = catalogue.resolve(models[0] if models else "", self.specs, self.default)
-        return chosen.spec.name, chosen.spec.path if chosen.spec.path.endswith(".gguf") else chosen.model, chosen.note
+    def chain(self, models: tuple[str, ...]) -> tuple[list[Route], list[str]]:
+        """The engines and their models that a program gets, in order, and what is not as the program asked for."""
+        routes: list[Route] = []
+        notes: list[str] = []
+        for name in models or ("",):
+            chosen = catalogue.resolve(name, self.specs, self.default)
+            path = chosen.spec.path
+            model = path if path.endswith(".gguf") else chosen.model
+            route = Route(chosen.spec.name, model, chosen.spec.context_tokens)
+            notes += [chosen.note] if chosen.note else []
+            if route not in routes:
+                routes.append(route)
+        return routes, notes
 
     def route(self, models: tuple[str, ...]) -> Route:
-        """The engine and model of a program."""
-        return Route(*self.choice(models)[:2])
+        """The engine and model of a program, with those that follow when these cannot serve."""
+        (first, *rest), _ = self.chain(models)
+        return msgspec.structs.replace(first, then=tuple(rest))
 
     def force(self, name: str) -> Route:
         """The route to an engine (or `engine/model`) that a caller names. Raises UsageError."""

@@ -31,7 +31,7 @@ from mains.engines.catalogue import EngineSpec
 from mains.engines.faults import Party
 from mains.engines.silence import Silence, SilentError
 from mains.engines.stream import BODY_BYTES_MAX, BadAnswerError, EventLines, ServerError
-from mains.errors import EngineError
+from mains.errors import Blame, EngineError
 from mains.kernel.ports import EngineState, Reply, Request
 
 if TYPE_CHECKING:
@@ -331,7 +331,8 @@ def _encoded(body: object, party: Party) -> bytes:
     try:
         return msgspec.json.encode(body)
     except UnicodeEncodeError:
-        raise faults.unsent(party, "the frame holds text that is no Unicode", retryable=False) from None
+        text = "the frame holds text that is no Unicode"
+        raise faults.unsent(party, text, retryable=False, blame=Blame.REQUEST) from None
 
 
 async def _read_events(response: aiohttp.ClientResponse, answer: Answer, watch: _Watch, silence: Silence) -> None:

@@ -36,7 +36,7 @@ from mains.engines.llama_server import HEALTH_TIMEOUT_S, LlamaServer, Server
 from mains.engines.room import Room
 from mains.engines.silence import Silence, SilentError
 from mains.engines.stream import DONE, Assembly, BadAnswerError, EventLines, ServerError, shown
-from mains.errors import ConfigError, EngineError, Spent
+from mains.errors import Blame, ConfigError, EngineError, Spent
 from mains.kernel.ports import EngineState, Reply, Request
 from mains.settings import Settings
 
@@ -249,11 +249,11 @@ class LlamaEngine:
                 f" the context of the model {said.get('n_ctx', self.context_tokens):,}"
             )
             hint = "give the program less to read (`tokens_max` of an input), or use a model with a larger context"
-            return EngineError(text, retryable=False, spent=Spent.NOTHING, hint=hint)
+            return EngineError(text, retryable=False, spent=Spent.NOTHING, blame=Blame.LENGTH, hint=hint)
         text = f"engine {self.name}: {status} from llama.cpp: {said.get('message') or shown(body)}"
         if status == 400:
             kind = _ConstraintError if planned.constraint else EngineError
-            return kind(text, retryable=False, spent=Spent.NOTHING)
+            return kind(text, retryable=False, spent=Spent.NOTHING, blame=Blame.REQUEST)
         return EngineError(text, retryable=True, spent=Spent.NOTHING if status == 503 else Spent.UNKNOWN)
 
     async def _broken(self, server: Server, error: Exception) -> EngineError:
