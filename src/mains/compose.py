@@ -53,7 +53,9 @@ class Engines:
         self.specs = catalogue.load_engines(document.get("engines", {}), where)
         for engine in self._at_work.values():
             if engine.name not in self.specs:
-                self.specs[engine.name] = EngineSpec(name=engine.name, kind="scripted", path="(given)")
+                self.specs[engine.name] = EngineSpec(
+                    name=engine.name, kind="scripted", path="(given)", context_tokens=engine.context_tokens
+                )
         self.default = self._first or catalogue.default_engine(document, self.specs, where)
 
     def chain(self, models: tuple[str, ...]) -> tuple[list[Route], list[str]]:

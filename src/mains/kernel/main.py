@@ -332,7 +332,7 @@ class Kernel:
             if p.engine not in self._lanes:
                 self._lanes[p.engine] = Lane(self._acts.engines.find(p.engine, p.model).slots)
         except ConfigError as error:
-            unserved = partial(turns.unserved, world=self.world, pid=p.pid, error=error)
+            unserved = partial(turns.unserved, world=self.world, pid=p.pid, engine=p.engine, error=error)
             self._start(p.pid, partial(self._recorded, unserved, "unserved"))
         else:
             self._lanes[p.engine].add(p.pid, p.band)

@@ -236,11 +236,11 @@ def failed(tx: Tx, world: World, pid: int, hold: int, error: EngineError, backof
     return finish(tx, p, world.settings)
 
 
-def unserved(tx: Tx, world: World, pid: int, error: ConfigError) -> Process | None:
-    """The engine of a READY process is not there: take the next one, or stop and say why."""
+def unserved(tx: Tx, world: World, pid: int, engine: str, error: ConfigError) -> Process | None:
+    """`engine` of a READY process is not there: take the next one, or stop and say why."""
     why = f"{error} ({error.hint})" if error.hint else str(error)
     p = tx.process(pid)
-    if p is None or p.state is not State.READY:
+    if p is None or p.state is not State.READY or p.engine != engine:
         return None
     index = fallback.after_absence(p)
     if index is None:
