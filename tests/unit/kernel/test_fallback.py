@@ -9,12 +9,13 @@ import pytest
 from tests.unit.kernel.world import World, by_turn, call, calls, says
 
 from mains import Settings
-from mains.errors import Blame, EngineError, Spent
-from mains.kernel import fallback
+from mains.errors import Blame, ConfigError, EngineError, Spent
+from mains.kernel import fallback, orders, turns
 from mains.kernel.desk import Desk
 from mains.kernel.event import AnyEvent, Asked, AskFailed, Replied, Rerouted, Spawned, apply
 from mains.kernel.ports import Reply, Request, Signal
 from mains.kernel.process import GivenUp, Process, Route
+from mains.kernel.tx import Tx
 from mains.testing import ScriptedEngine
 
 CHAIN = "model: [scripted, b]"
@@ -211,6 +212,24 @@ async def test_a_kernel_that_ends_on_the_second_engine_goes_on_there(world: Worl
     world.clock.advance(100_000)
     async with world.open(failing(fault("never asked")), others=others) as kernel:
         assert (await kernel.wait(pid)).result == "from b"
+
+
+async def test_word_that_an_engine_is_not_there_counts_for_that_engine_only(world: World) -> None:
+    """Two commits that both found a process READY on an engine that is gone must not pass over the next one, too."""
+    others = [engine("b", lambda _: says("never")), engine("c", lambda _: says("from c"))]
+    async with world.open(lambda _: says("never"), others=others) as kernel:
+        pid = await kernel.spawn(world.program("p", "model: [b, c]"), paused=True)
+    async with world.open(lambda _: says("never"), others=others[1:]) as kernel:
+        inner = kernel._kernel
+
+        def twice(tx: Tx) -> None:
+            orders.signal(tx, inner.world, pid, Signal.CONT)
+            for _ in range(2):
+                turns.unserved(tx, inner.world, pid, "b", ConfigError("gone"))
+
+        await inner.order(twice, "test")
+        assert (await kernel.wait(pid)).result == "from c"
+        assert await told(kernel, pid) == ["to c", "asks c", "replied"]
 
 
 # ------------------------------------------------------------------------------------------------- the decision
