@@ -477,6 +477,15 @@ async def test_silence_in_the_middle(serve: Serve) -> None:
     assert "sent nothing for 0.005 s" in str(error)
 
 
+async def test_silence_behind_the_finish_spoils_nothing(serve: Serve) -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        await play(request, start(), text(0, "x"), stop()[:1])
+        return await hang(request)
+
+    reply = await (await serve(handler, idle_timeout_s=0.005)).complete(HELLO, ignore)
+    assert (reply.text, reply.usage) == ("x", Usage(25, 0, 15))
+
+
 async def test_a_long_prompt_has_its_own_limit(serve: Serve) -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         await play(request, start(), PING)

@@ -210,13 +210,17 @@ class EndpointEngine:
             allow_redirects=False,
         )
         silence = Silence(self._first_byte_s if stream else None, self._stream_idle_s if stream else None)
-        async with silence, call as response:
-            if not 200 <= response.status < 300:
-                raise await self._refusal(response, request, party, stream)
-            if response.content_type == "application/json":
-                watch(answer.add(await _whole_body(response)))
-            else:
-                await _read_events(response, answer, watch, silence)
+        try:
+            async with silence, call as response:
+                if not 200 <= response.status < 300:
+                    raise await self._refusal(response, request, party, stream)
+                if response.content_type == "application/json":
+                    watch(answer.add(await _whole_body(response)))
+                else:
+                    await _read_events(response, answer, watch, silence)
+        except SilentError:
+            if not answer.finished:
+                raise
         reply = answer.reply()
         self._measure(reply, watch)
         return reply
@@ -353,6 +357,7 @@ async def _read_events(response: aiohttp.ClientResponse, answer: Answer, watch: 
         return
     if not answer.over and not answer.finished:
         raise BadAnswerError("the stream ended before the answer was finished")
+    silence.over()
     await _drain(response)
 
 

@@ -200,6 +200,8 @@ class LlamaEngine:
                 await self._read(response, assembly, watch, silence)
             return assembly.reply()
         except SilentError as error:
+            if assembly.finished:
+                return assembly.reply()
             text = f"engine {self.name}: the stream {error}, though the server lives"
             raise EngineError(text, retryable=True, spent=Spent.UNKNOWN) from None
         except (aiohttp.ClientError, OSError, BadAnswerError, ServerError) as error:

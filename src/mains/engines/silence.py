@@ -3,6 +3,7 @@
     async with Silence(first_byte_s, idle_s) as silence:
         ...
         silence.heard(flowing=...)      bytes came; from the model's first output on the shorter limit holds
+        silence.over()                  nothing more needs to come
 
 Raises SilentError out of the block. None is no limit. Before the first output the longer limit holds even when bytes
 come, because servers send headers and signs of life while they still read the prompt.
@@ -33,6 +34,10 @@ class Silence:
         self._limit_s = self._idle_s if flowing else self._first_byte_s
         loop = asyncio.get_running_loop()
         self._timeout.reschedule(None if self._limit_s is None else loop.time() + self._limit_s)
+
+    def over(self) -> None:
+        """All that counts is here: from now on silence is no fault."""
+        self._timeout.reschedule(None)
 
     async def __aenter__(self) -> Self:
         await self._timeout.__aenter__()
