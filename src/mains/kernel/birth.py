@@ -16,20 +16,13 @@ from mains.kernel import ledger, pages, timers
 from mains.kernel.context import StoredFile, StoredInput, opening, tokens_of
 from mains.kernel.event import Spawned
 from mains.kernel.ports import Tool
-from mains.kernel.process import Process, State, replace
+from mains.kernel.process import Process, Route, State, replace
 from mains.kernel.toolset import toolset
 from mains.kernel.tx import Tx
 from mains.program import PROMPT, Bound, Program, Schedule, estimate_tokens, parse
 from mains.settings import Settings
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
-
-
-class Route(msgspec.Struct, frozen=True):
-    """Which engine, and which of its models, a program runs on."""
-
-    engine: str
-    model: str
 
 
 class World:
@@ -116,6 +109,7 @@ def bear(tx: Tx, world: World, birth: Birth, parent: Process | None) -> Process:
         key=birth.key,
         engine=birth.route.engine,
         model=birth.route.model,
+        routes=(replace(birth.route, then=()), *birth.route.then) if birth.route.then else (),
         engine_forced=birth.engine_forced,
         workspace=birth.workspace or str(world.workspaces / str(pid)),
         depth=parent.depth + 1 if parent else 0,
@@ -245,7 +239,8 @@ def fork(tx: Tx, world: World, source: Process) -> Process:
         accounts=(pid, *source.accounts), depth=source.depth + 1, created_ms=tx.now_ms,
         length=length, whole_length=length, frame_tokens=tokens, whole_tokens=tokens,
         turn=source.turn if whole else source.whole_turn,
-        reply="", calls=(), asking=None, attempts=0, failures=0, retry_ms=0, mends=0,
+        reply="", calls=(), asking=None, attempts=0, failures=0, failures_here=0, given_up=(),
+        retry_ms=0, mends=0,
         input_tokens=0, cached_tokens=0, output_tokens=0, quota=-1, wanted=0, mail=0, children=0,
         paused=False, ending=False, interrupted=False, fault="", detail="", exit_code=None, result="",
         idle=source.idle and whole,

@@ -14,12 +14,12 @@ from typing import Any, TypeVar
 
 from mains.errors import JournalError, UsageError
 from mains.kernel import orders, pages, views
-from mains.kernel.birth import Birth, Route
+from mains.kernel.birth import Birth
 from mains.kernel.context import whole_text
 from mains.kernel.journal import Journal
 from mains.kernel.main import Kernel
 from mains.kernel.ports import EngineState, Notice, Outcome, ProcessView, Signal
-from mains.kernel.process import Process, State
+from mains.kernel.process import Process, Route, State
 from mains.program import Bound, Tree, bind, load_tree, with_zone
 
 T = TypeVar("T")

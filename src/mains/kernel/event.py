@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from mains.errors import KernelPanic
-from mains.kernel.process import TRANSITIONS, Asking, Call, CallState, Process, State, replace, rest
+from mains.kernel.process import TRANSITIONS, Asking, Call, CallState, GivenUp, Process, State, replace, rest
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind"):
@@ -62,6 +62,16 @@ class AskFailed(Event, tag="ask_failed", frozen=True):
     reason: str
     retry_ms: int = 0
     crashed: bool = False
+
+
+class Rerouted(Event, tag="rerouted", frozen=True):
+    """The process takes another of its routes: `index`, which is `engine`. `reason`: why the one in use could not
+    serve; empty when the first route is tried again, which happens after `return_ms`."""
+
+    index: int
+    engine: str
+    reason: str = ""
+    return_ms: int = 0
 
 
 class Called(Event, tag="called", frozen=True):
@@ -158,7 +168,7 @@ class Noted(Event, tag="noted", frozen=True):
 
 
 AnyEvent = (
-    Spawned | Asked | Replied | AskFailed | Called | Returned | Doubted | Answered
+    Spawned | Asked | Replied | AskFailed | Rerouted | Called | Returned | Doubted | Answered
     | Signalled | Refused | Faulted | Woken | Sent | Slotted | Rested | Exited | Noted
 )  # fmt: skip
 
@@ -214,8 +224,11 @@ def _changed(p: Process, event: AnyEvent) -> Process:
             _require(p, p.asking is not None and p.asking.hold == event.hold, event)
             return replace(
                 p, asking=None, retry_ms=event.retry_ms, detail=event.reason,
-                failures=p.failures + (not event.crashed), output_tokens=p.output_tokens + event.posted,
+                failures=p.failures + (not event.crashed),
+                failures_here=p.failures_here + (not event.crashed), output_tokens=p.output_tokens + event.posted,
             )  # fmt: skip
+        case Rerouted():
+            return _rerouted(p, event)
         case Called():
             return _calls_to(p, event, event.calls, CallState.PENDING, CallState.IN_FLIGHT)
         case Returned():
@@ -272,6 +285,16 @@ def _asked(p: Process, event: Asked) -> Process:
     )
 
 
+def _rerouted(p: Process, event: Rerouted) -> Process:
+    _require(p, 0 <= event.index < len(p.routes) and p.asking is None and not p.calls, event)
+    route = p.routes[event.index]
+    gone = (GivenUp(p.route, event.reason),) if event.reason else ()
+    return replace(
+        p, engine=route.engine, model=route.model, route=event.index, return_ms=event.return_ms, failures_here=0,
+        given_up=(*p.given_up, *gone),
+    )  # fmt: skip
+
+
 def _replied(p: Process, event: Replied) -> Process:
     _require(p, p.asking is not None and p.asking.hold == event.hold, event)
     p = replace(
@@ -279,6 +302,8 @@ def _replied(p: Process, event: Replied) -> Process:
         asking=None,
         attempts=0,
         failures=0,
+        failures_here=0,
+        given_up=(),
         turn=p.turn + 1,
         length=p.length + 1 + len(event.after),
         frame_tokens=p.frame_tokens + event.tokens,
@@ -298,7 +323,7 @@ def _rested(p: Process, event: Rested) -> Process:
     _require(p, p.conversation and p.asking is None and not p.calls, event)
     return replace(
         p, idle=p.interrupted or not p.mail, idle_turn=p.turn, interrupted=False, detail=event.detail,
-        attempts=0, failures=0, retry_ms=0, quota=-1, mends=0,
+        attempts=0, failures=0, failures_here=0, given_up=(), retry_ms=0, quota=-1, mends=0,
     )  # fmt: skip
 
 
@@ -337,7 +362,8 @@ def _signalled(p: Process, signal: str) -> Process:
             retry = p.fault == "error"
             return replace(
                 p, paused=False, fault="", detail="" if p.fault else p.detail,
-                failures=0 if retry else p.failures, mends=0 if retry else p.mends,
+                failures=0 if retry else p.failures, failures_here=0 if retry else p.failures_here,
+                given_up=() if retry else p.given_up, mends=0 if retry else p.mends,
             )  # fmt: skip
         case "TERM":
             return replace(p, ending=True)

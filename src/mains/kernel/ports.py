@@ -228,6 +228,7 @@ class ProcessView(msgspec.Struct, frozen=True):
     tokens: int
     created_at: str
     label: str = ""
+    engine: str = ""
 
 
 class Outcome(msgspec.Struct, frozen=True):

@@ -84,6 +84,23 @@ class Asking(msgspec.Struct, frozen=True):
     attempt: int
 
 
+class Route(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An engine and one of its models. `context_tokens`: of one call, 0 when not known; `then`: what to take when it
+    cannot serve, in order."""
+
+    engine: str
+    model: str
+    context_tokens: int = 0
+    then: tuple[Route, ...] = ()
+
+
+class GivenUp(msgspec.Struct, frozen=True):
+    """A route that could not serve in this turn, and why."""
+
+    route: int
+    why: str
+
+
 class Process(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """A process as it stands. Pages are named by their hash; token counts are what engines reported."""
 
@@ -101,8 +118,7 @@ class Process(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     band: str = "normal"
     group: str = ""
     key: str = ""
-    engine: str = ""
-    model: str = ""
+    routes: tuple[Route, ...] = ()  # where several engines may serve it: all of them, in order
     engine_forced: bool = False  # by whoever ran it: its children run there too
     reads_mail: bool = False  # it was granted `receive`: messages come when it asks, not by themselves
     schedule: Schedule | None = None  # it starts a run at each slot, and does nothing else
@@ -113,6 +129,12 @@ class Process(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     reserve_tokens: int = 0  # estimate of what every frame carries besides: the tool list, the output's schema
     output_tokens_max: int  # of one model call
     created_ms: int
+
+    # written at spawn, and by a turn that takes another of the routes
+    engine: str = ""
+    model: str = ""
+    route: int = 0  # the index of these in `routes`
+    return_ms: int = 0  # when the first route is tried again
 
     # written by turns
     state: State = State.NEW
@@ -128,6 +150,8 @@ class Process(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     asking: Asking | None = None
     attempts: int = 0  # of this turn's model call, those included that a crash cut off
     failures: int = 0  # of this turn's model call: the retry budget is counted in these
+    failures_here: int = 0  # those of them that the engine in use made
+    given_up: tuple[GivenUp, ...] = ()  # of this turn's model call: who could not serve
     retry_ms: int = 0  # when it is made again
     mends: int = 0
     input_tokens: int = 0

@@ -55,6 +55,7 @@ def view(p: Process) -> ProcessView:
         tokens=p.tokens,
         created_at=stamp(p.created_ms),
         label=p.item,
+        engine=p.engine,
     )
 
 
@@ -89,6 +90,11 @@ def show(journal: Journal, p: Process) -> dict[str, Any]:
         "exit_code": p.exit_code,
         "engine": p.engine,
         "model": p.model,
+        "routes": [
+            {"engine": route.engine, "model": route.model, "in_use": index == p.route}
+            for index, route in enumerate(p.routes)
+        ],
+        "returns_at": stamp(p.return_ms) if p.route and p.exit_code is None else None,
         "workspace": p.workspace,
         "key": p.key,
         "budget": p.budget,
