@@ -86,6 +86,10 @@ def tell(event: ev.AnyEvent, text_of: PageOf) -> tuple[str, str]:
             return f"stopped: {detail}", ""
         case ev.Woken():
             return "woken", ""
+        case ev.Exec(image=image):
+            return f"is to run {image.name} from its next turn on", ""
+        case ev.Execed():
+            return "runs it now", ""
         case ev.Slotted():
             return _tell_slot(event), ""
         case ev.Rested(detail=detail):

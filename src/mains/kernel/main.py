@@ -372,9 +372,9 @@ class Kernel:
             self._halt(error)
             raise
 
-    async def signal(self, pid: int, sign: Signal) -> list[int]:
-        """Send a signal to a process and all below it. TERM becomes KILL after `term_grace_s`."""
-        changed = await self.order(lambda tx: orders.signal(tx, self.world, pid, sign), "signal")
+    async def signal(self, to: int | str, sign: Signal) -> list[int]:
+        """Send a signal to a process or a group, and all below. TERM becomes KILL after `term_grace_s`."""
+        changed = await self.order(lambda tx: orders.signal(tx, self.world, to, sign), "signal")
         if sign is Signal.TERM:
             for each in changed:
                 self._side(partial(self._grace, each))

@@ -1,7 +1,7 @@
 """The process: its record, its states, and the one table of legal transitions. Pure.
 
 A process is a row. Everything about it that may change stands in one frozen `Process`; only an event changes it
-(`event.py`), and its state follows from the rest of the record (`rest`).
+(`fold.py`), and its state follows from the rest of the record (`rest`).
 
     NEW -> READY -> RUNNING -> EXITED           a turn runs while a model or device call is in flight
              ^  \\      |
@@ -93,6 +93,11 @@ class Route(msgspec.Struct, frozen=True, omit_defaults=True):
     context_tokens: int = 0
     then: tuple[Route, ...] = ()
 
+    @property
+    def chain(self) -> tuple[Route, ...]:
+        """All routes in order, when there are several."""
+        return (replace(self, then=()), *self.then) if self.then else ()
+
 
 class GivenUp(msgspec.Struct, frozen=True):
     """A route that could not serve in this turn, and why."""
@@ -101,15 +106,35 @@ class GivenUp(msgspec.Struct, frozen=True):
     why: str
 
 
+class Image(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What a program makes of a process: all of it that `exec` replaces. Pages are named by their hash."""
+
+    name: str
+    path: str  # the program's file; empty when it was spawned by another process
+    program: str  # page
+    tree: str  # page
+    inputs: str  # page
+    tools: str  # page
+    opening: tuple[str, ...]  # pages: the beginning of the context
+    opening_tokens: int
+    reads_mail: bool
+    band: str
+    route: Route
+    reserve_tokens: int
+    output_tokens_max: int
+    schedule: Schedule | None = None
+
+
 class Process(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """A process as it stands. Pages are named by their hash; token counts are what engines reported."""
 
-    # written once, at spawn
+    # written at spawn, some of it again by exec
     pid: int
     parent: int = 0  # 0: none
     spawned_by: str = ""  # the parent's call that spawned it
     item: str = ""  # what of the parent's input it was spawned for
     name: str  # of the program
+    path: str = ""
     program: str  # page
     tree: str  # page: the programs it may spawn, by name
     inputs: str  # page
@@ -135,6 +160,11 @@ class Process(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     model: str = ""
     route: int = 0  # the index of these in `routes`
     return_ms: int = 0  # when the first route is tried again
+
+    # written by exec
+    next: Image | None = None  # what it takes before its next model call
+    opening: int = 2  # how many context entries the program made
+    opening_tokens: int = 0  # estimate of those
 
     # written by turns
     state: State = State.NEW

@@ -16,7 +16,7 @@ from __future__ import annotations
 import msgspec
 
 from mains.errors import ConfigError, EngineError, Spent, SyscallError
-from mains.kernel import fallback, ledger, mailbox, pages, schedules, timers
+from mains.kernel import execs, fallback, ledger, mailbox, pages, schedules, timers
 from mains.kernel.birth import World
 from mains.kernel.calls import (
     INTERRUPTED,
@@ -51,6 +51,9 @@ def begin(tx: Tx, world: World, pid: int) -> Process | None:
         return None
     if any(c.state is CallState.PENDING for c in p.calls):
         return tx.happen(p, Called(calls=next_calls(p.calls)))
+    if p.next is not None:
+        execs.take(tx, p)  # its engine may be another: it is queued there when this is committed
+        return None
     if fallback.is_due_back(p, tx.now_ms):
         tx.happen(p, fallback.rerouted(p, 0, tx.now_ms, world.settings))  # it is queued there when this is committed
         return None

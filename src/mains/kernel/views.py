@@ -56,6 +56,7 @@ def view(p: Process) -> ProcessView:
         created_at=stamp(p.created_ms),
         label=p.item,
         engine=p.engine,
+        group=p.group,
     )
 
 
@@ -102,6 +103,8 @@ def show(journal: Journal, p: Process) -> dict[str, Any]:
         "inputs": {i.name: [f.name for f in i.files] or msgspec.json.decode(i.value) for i in inputs},
         "tools": [tool["name"] for tool in msgspec.json.decode(pages.read(journal, p.tools))],
         "schedule": _schedule(p),
+        "file": p.path or None,
+        "next_program": p.next.name if p.next else None,
         "open_calls": _open_calls(journal, p),
         "unread": p.mail,
         "children": [c.pid for c in journal.processes("process_children", p.pid)],

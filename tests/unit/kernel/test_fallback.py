@@ -12,7 +12,8 @@ from mains import Settings
 from mains.errors import Blame, ConfigError, EngineError, Spent
 from mains.kernel import fallback, orders, turns
 from mains.kernel.desk import Desk
-from mains.kernel.event import AnyEvent, Asked, AskFailed, Replied, Rerouted, Spawned, apply
+from mains.kernel.event import AnyEvent, Asked, AskFailed, Replied, Rerouted, Spawned
+from mains.kernel.fold import apply
 from mains.kernel.ports import Reply, Request, Signal
 from mains.kernel.process import GivenUp, Process, Route
 from mains.kernel.tx import Tx

@@ -26,8 +26,8 @@ from mains.kernel.event import (
     Signalled,
     Spawned,
     Woken,
-    apply,
 )
+from mains.kernel.fold import apply
 from mains.kernel.process import TRANSITIONS, Asking, Call, CallState, Process, Route, State, replace, rest
 
 NEWBORN = Process(
