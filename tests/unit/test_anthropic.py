@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -28,6 +29,7 @@ from tests.unit.endpoint_box import (
     started,
 )
 
+import mains
 from mains.engines import message_stream
 from mains.engines.anthropic import AnthropicDialect
 from mains.engines.catalogue import EngineSpec, load_engines, new_spec, resolve
@@ -515,6 +517,31 @@ def test_blocks_are_bounded_and_have_one_index_each(monkeypatch: pytest.MonkeyPa
         assembly.add(json.dumps(text(2)[0]).encode())
     with pytest.raises(BadAnswerError, match="the index 1"):
         assembly.add(json.dumps(text(1)[0]).encode())
+
+
+async def test_a_process_calls_a_tool_and_is_charged_for_the_cache(tmp_path: Path) -> None:
+    bodies: list[dict[str, Any]] = []
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        bodies.append(await request.json())
+        if len(bodies) == 1:
+            return await play(request, start(), tool_use(0, "toolu_1", "files_read", '{"path": "a"}'), stop("tool_use"))
+        return await play(request, start(cache_read_input_tokens=40), text(0, "Done."), stop(output_tokens=2))
+
+    (tmp_path / "home").mkdir()
+    program = tmp_path / "p.md"
+    program.write_text("---\nname: p\ndescription: p\ntools: [files.read]\n---\nRead a.\n")
+    async with contextlib.AsyncExitStack() as stack:
+        url = await started(stack, handler, AnthropicDialect.path)
+        entry = f'default_engine = "a"\n[engines.a]\nkind = "anthropic"\nurl = "{url}"\nmodel = "m"\n'
+        (tmp_path / "home" / "mains.toml").write_text(entry)
+        kernel = await stack.enter_async_context(mains.open(tmp_path / "home"))
+        done = await kernel.wait(await kernel.spawn(program))
+    assert (done.result, done.usage) == ("Done.", Usage(25 + 65, 40, 15 + 2))
+    assert shape(bodies[1]) == [("user", ["text"]), ("assistant", ["tool_use"]), ("user", ["tool_result"])]
+    made, result = bodies[1]["messages"][1]["content"][0], bodies[1]["messages"][2]["content"][0]
+    assert (made["name"], made["input"], made["id"]) == ("files_read", {"path": "a"}, result["tool_use_id"])
+    assert bodies[1]["messages"][0] == bodies[0]["messages"][0]
 
 
 # ------------------------------------------------------------------------------------------------ configured

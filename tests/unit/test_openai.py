@@ -34,7 +34,7 @@ from mains.engines.endpoint import EndpointEngine
 from mains.engines.openai import OpenAIDialect
 from mains.engines.stream import Assembly, BadAnswerError, EventLines
 from mains.engines.wire import ToolTable, ToolTables, body_of, is_strict, object_text, wire_names
-from mains.errors import EngineError, Spent
+from mains.errors import Blame, EngineError, Spent
 from mains.kernel.ports import Engine, Finish, Message, Request, Sampling, Tool, ToolCall, Usage
 
 STOP = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
@@ -337,6 +337,29 @@ async def test_a_status_says_what_may_be_tried_again(serve: Serve, status: int, 
     assert (error.retryable, error.spent, error.retry_after_s) == (retryable, spent, 0.0)
     assert f"{status} from http://127.0.0.1" in str(error)
     assert "said the server" in str(error) or status == 307
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "blame"),
+    [
+        (400, "Unknown field: foo", Blame.REQUEST),
+        (422, "bad field", Blame.REQUEST),
+        (413, "too large", Blame.LENGTH),
+        (400, "This model's maximum context length is 8192 tokens", Blame.LENGTH),
+        (400, "prompt is too long: 210000 tokens > 200000 maximum", Blame.LENGTH),
+        (400, "the request exceeds the available context size", Blame.LENGTH),
+        (400, "Model Not Exist", Blame.ENGINE),
+        (400, "Your credit balance is too low to access the API", Blame.ENGINE),
+        (307, "elsewhere", Blame.ENGINE),
+        (401, "wrong key", Blame.ENGINE),
+        (403, "not for you", Blame.ENGINE),
+        (404, "no such model", Blame.ENGINE),
+        (429, "slow down", Blame.ENGINE),
+        (500, "our fault", Blame.ENGINE),
+    ],
+)
+async def test_a_refusal_says_what_it_is_of(serve: Serve, status: int, said: str, blame: Blame) -> None:
+    assert (await fails(await serve(answer(status, {"error": {"message": said}})))).blame is blame
 
 
 async def test_retry_after(serve: Serve) -> None:
