@@ -25,6 +25,8 @@ ORDER = (
         "pause",
         "resume",
         "kill",
+        "restart",
+        "exec_",
         "fork",
     ),
     *("up", "down", "status", "doctor"),

@@ -149,6 +149,20 @@ class Client:
         changed: list[int] = self._order(f"processes/{pid}/signal", {"signal": signal})["pids"]
         return changed
 
+    def signal_group(self, group: str, signal: str) -> list[int]:
+        """Send a signal to every process of a group; the pids that it changed."""
+        changed: list[int] = self._order("signals", {"group": group, "signal": signal})["pids"]
+        return changed
+
+    def exec(self, pid: int, program: str, inputs: Mapping[str, Any], cwd: str) -> bool:
+        """Let a process run another program; whether anything changes."""
+        body = {"program": program, "inputs": dict(inputs), "cwd": cwd}
+        return bool(self._order(f"processes/{pid}/exec", body)["changed"])
+
+    def restart(self, pid: int) -> bool:
+        """Let a process run the newest version of its program; whether anything changes."""
+        return bool(self._order(f"processes/{pid}/restart", {})["changed"])
+
     def fork(self, pid: int) -> int:
         """Fork a process; the new pid."""
         return int(self._order(f"processes/{pid}/fork", {})["pid"])

@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from mains.daemon import diary
 from mains.errors import NotFoundError
 from mains.kernel import event as ev
 from mains.kernel import pages, views
@@ -112,7 +113,7 @@ class _Reading:
             self.seq = self._journal.rows("event_last")[0][0]
             parts: list[Any] = [*_past(self._journal, p, back), *self._stand(p)]
             if self.ended:
-                text = pages.read(self._journal, p.result).decode() if p.result else ""
+                text = _text(self._journal, p.result)
                 parts.append(Part("exited", self.seq, text=text, name=p.detail, code=p.exit_code or 0))
         return parts
 
@@ -201,6 +202,13 @@ def _message(journal: Journal, page: str) -> Message:
         return Message(role="user", text="(erased)")
 
 
+def _text(journal: Journal, page: str) -> str:
+    try:
+        return pages.read(journal, page).decode() if page else ""
+    except NotFoundError:
+        return "(erased)"
+
+
 def _parts(journal: Journal, seq: int, event: ev.AnyEvent) -> Iterator[Part]:
     """What an event shows."""
     match event:
@@ -222,8 +230,7 @@ def _parts(journal: Journal, seq: int, event: ev.AnyEvent) -> Iterator[Part]:
         case ev.Rested(detail=detail):
             yield Part("rested", seq, text=detail)
         case ev.Exited(code=code, result=result, detail=detail):
-            text = pages.read(journal, result).decode() if result else ""
-            yield Part("exited", seq, text=text, name=detail, code=code)
+            yield Part("exited", seq, text=_text(journal, result), name=detail, code=code)
         case _:
             yield from _notes(seq, event)
 
@@ -238,6 +245,8 @@ def _notes(seq: int, event: ev.AnyEvent) -> Iterator[Part]:
             yield Part("note", seq, text=f"made again: {by}")
         case ev.Refused(detail=detail) | ev.Faulted(detail=detail):
             yield Part("note", seq, text=f"stopped: {detail}" if isinstance(event, ev.Faulted) else detail)
+        case ev.Rerouted() | ev.Exec() | ev.Execed() | ev.Slotted():
+            yield Part("note", seq, text=diary.tell(event, lambda _: "")[0])
         case ev.Signalled(signal=signal) if signal in ("STOP", "CONT", "TERM"):
             told = {"STOP": "paused", "CONT": "goes on", "TERM": "told to end"}
             yield Part("note", seq, text=told[signal])
