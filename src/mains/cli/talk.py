@@ -89,15 +89,15 @@ def _talk(client: Client, pid: int) -> None:
 
 
 def _answer_once(client: Client, file: Path, given: dict[str, str], options: dict[str, Any], *, as_json: bool) -> None:
-    """One message, one answer: as `run` with the message as `prompt`, or with it in the mailbox before it starts."""
+    """One message, one answer: as `run --now` with the message as `prompt`, or with it in the mailbox before it starts."""
     from mains.cli.ending import tell_end
     from mains.cli.follow import display_of, follow
 
     text = _read_all(settings_of(client.home).message_bytes_max)
     if "prompt" not in given and _takes_prompt(client, file):
-        pid = client.spawn(str(file), {**given, "prompt": text}, **options)
+        pid = client.spawn(str(file), {**given, "prompt": text}, now=True, **options)
     else:
-        pid = client.spawn(str(file), given, paused=True, **options)
+        pid = client.spawn(str(file), given, paused=True, now=True, **options)
         client.send(pid, text, key="standard input")
         if client.outcome(pid)["state"] == "STOPPED":
             client.signal(pid, "CONT")
