@@ -89,7 +89,7 @@ def _talk(client: Client, pid: int) -> None:
 
 
 def _answer_once(client: Client, file: Path, given: dict[str, str], options: dict[str, Any], *, as_json: bool) -> None:
-    """One message, one answer: as `run --now` with the message as `prompt`, or with it in the mailbox before it starts."""
+    """One message, one answer: as `run --now` with it as `prompt`, or with it in the mailbox before it starts."""
     from mains.cli.ending import tell_end
     from mains.cli.follow import display_of, follow
 
