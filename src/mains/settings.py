@@ -73,7 +73,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     watchers_max: int = 256
     watcher_events_max: int = 10_000  # of one watcher's backlog; a slower one is cut off and told so
     survey_processes_max: int = 10_000  # of one look of `mains top`: those at work first, then the newest
-    history_bytes_max: int = 1024 * 1024  # of what was typed in conversations; the older half goes
+    history_bytes_max: int = 1024 * 1024  # of what was typed in conversations; then the newest half stays
     log_bytes_max: int = 8 * 1024 * 1024  # of the daemon's log and of an engine's; the older half is kept once
 
 

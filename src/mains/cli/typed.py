@@ -1,6 +1,7 @@
 """What a person types in a conversation: when it is whole, what it means, and the file that remembers it.
 
-The file `history` of a home has mode 0600 and at most `history_bytes_max` bytes: the older half goes when it is full.
+The file `history` of a home has mode 0600. When a terminal opens it with more than `history_bytes_max` bytes, only the
+newest half of that stays.
 """
 
 from __future__ import annotations
