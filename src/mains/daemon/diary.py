@@ -84,6 +84,8 @@ def tell(event: ev.AnyEvent, text_of: PageOf) -> tuple[str, str]:
             return f"stopped: {detail}", ""
         case ev.Woken():
             return "woken", ""
+        case ev.Removed(process=process):
+            return f"process {process} was removed", ""
         case ev.Noted(text=text):
             return text, ""
 

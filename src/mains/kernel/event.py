@@ -132,6 +132,17 @@ class Exited(Event, tag="exited", frozen=True):
     detail: str = ""
 
 
+class Removed(Event, tag="removed", frozen=True):
+    """An ended process was removed (an event of the home, pid 0): what is left of it are numbers and a hash."""
+
+    process: int
+    program: str
+    turns: int
+    input_tokens: int
+    output_tokens: int
+    exit_code: int
+
+
 class Noted(Event, tag="noted", frozen=True):
     """Something about the home, not about a process (pid 0): boot, halt, recovery."""
 
@@ -140,7 +151,7 @@ class Noted(Event, tag="noted", frozen=True):
 
 AnyEvent = (
     Spawned | Asked | Replied | AskFailed | Called | Returned | Doubted | Answered
-    | Signalled | Refused | Faulted | Woken | Sent | Exited | Noted
+    | Signalled | Refused | Faulted | Woken | Sent | Exited | Removed | Noted
 )  # fmt: skip
 
 
@@ -221,7 +232,7 @@ def _changed(p: Process, event: AnyEvent) -> Process:
             return replace(
                 p, asking=None, calls=(), quota=-1, exit_code=event.code, result=event.result, detail=event.detail,
             )  # fmt: skip
-        case Spawned() | Noted():
+        case Spawned() | Removed() | Noted():
             raise KernelPanic(f"process {p.pid}: {type(event).__name__} cannot happen to a live process")
 
 
