@@ -47,6 +47,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     mailbox_messages_max: int = 1_000  # unread, of one process
     message_bytes_max: int = 256 * 1024
     wakes_per_commit_max: int = 500
+    catch_up_slots_max: int = 100  # missed slots of a schedule that `catch_up: all` runs; older ones are skipped
+    schedule_grace_s: float = 60.0  # a slot that is later than this counts as missed (`catch_up: none` skips it)
     device_calls_max: int = 64  # in flight, all processes together
 
     # journal

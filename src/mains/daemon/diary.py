@@ -86,8 +86,20 @@ def tell(event: ev.AnyEvent, text_of: PageOf) -> tuple[str, str]:
             return "woken", ""
         case ev.Removed(process=process):
             return f"process {process} was removed", ""
+        case ev.Slotted():
+            return _tell_slot(event), ""
+        case ev.Rested(detail=detail):
+            return f"waits for the next message{f': {detail}' if detail else ''}", ""
         case ev.Noted(text=text):
             return text, ""
+
+
+def _tell_slot(event: ev.Slotted) -> str:
+    slot = stamp(event.slot_ms)
+    if event.run:
+        return f"slot {slot}: process {event.run} runs"
+    more = f" and {event.count - 1:,} more" if event.count > 1 else ""
+    return f"slot {slot}{more}: skipped, {event.reason}"
 
 
 def _tell_life(event: ev.Spawned | ev.Sent | ev.Exited, text_of: PageOf) -> tuple[str, str]:

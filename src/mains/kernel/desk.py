@@ -21,7 +21,7 @@ from mains.kernel.journal import Journal
 from mains.kernel.main import Kernel
 from mains.kernel.ports import EngineState, Notice, Outcome, ProcessView, Removal, Signal
 from mains.kernel.process import Process, State
-from mains.program import Bound, Tree, bind, load_tree
+from mains.program import Bound, Tree, bind, load_tree, with_zone
 
 T = TypeVar("T")
 DAYS_MAX = 1_000_000
@@ -46,6 +46,8 @@ class Desk:
         workspace: str = "",
         cwd: str = "",
         paused: bool = False,
+        conversation: bool = False,
+        now: bool = False,
     ) -> int:
         """Start a process; its pid (see `ports.Control`)."""
         for what, text in (("key", key), ("engine", engine), *_texts(inputs or {})):
@@ -65,6 +67,8 @@ class Desk:
             budget=budget,
             key=key,
             paused=paused,
+            conversation=conversation,
+            schedule=None if now or conversation or root.schedule is None else with_zone(root.schedule),
         )
         world = self._kernel.world
         return await self._kernel.order(lambda tx: orders.spawn(tx, world, birth), "spawn")

@@ -13,7 +13,8 @@ the last, so that the chain can still be verified; runs that touch become one, s
 events are left. What an account had goes to its parent's `gone_*`: sums stay what they were.
 
 A page is erased when no event of another process names it (`page_use`) and no page that is kept does (`page_part`).
-A child is kept as long as its parent lives, which may still read its result; a fork is not, nobody waits for one.
+A child is kept as long as its parent lives, which may still read its result. Nobody waits for a fork, or for the run of
+a schedule.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from mains.kernel.process import Process, State
 from mains.kernel.tx import Tx, decode_event
 
 _READ = 1_000  # rows at once
+_UNAWAITED = ("", "schedule")  # who was spawned so has no parent that may read its result: forks, runs of a schedule
 
 
 def doomed(tx: Tx, pids: Sequence[int]) -> list[int]:
@@ -66,7 +68,7 @@ def remove(tx: Tx, pids: Iterable[int]) -> list[int]:
 
 def _awaited(tx: Tx, p: Process) -> bool:
     """Whether the parent lives and may read the result."""
-    if not p.parent or not p.spawned_by:
+    if not p.parent or p.spawned_by in _UNAWAITED:
         return False
     row = tx.one("process_state", p.parent)
     return row is not None and row[0] != State.EXITED
@@ -195,10 +197,10 @@ def due(journal: Journal, before_ms: int) -> list[int]:
 
 
 def _ended(journal: Journal, before_ms: int) -> dict[int, tuple[int, bool]]:
-    """Who ended before a time: pid -> its parent, and whether it was spawned (and not forked) by it."""
+    """Who ended before a time: pid -> its parent, and whether that may read its result."""
     found: dict[int, tuple[int, bool]] = {}
     after = 0
     while rows := journal.rows("process_ended", after, _READ):
-        found |= {pid: (parent, bool(by)) for pid, parent, by, _, at_ms in rows if at_ms < before_ms}
+        found |= {pid: (parent, by not in _UNAWAITED) for pid, parent, by, _, at_ms in rows if at_ms < before_ms}
         after = rows[-1][3]
     return found

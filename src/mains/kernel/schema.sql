@@ -94,7 +94,7 @@ CREATE UNIQUE INDEX IF NOT EXISTS message_key ON message (pid, key) WHERE key <>
 CREATE TABLE IF NOT EXISTS timer (
     due_ms INTEGER NOT NULL,
     pid    INTEGER NOT NULL,
-    call   TEXT    NOT NULL,                -- '': a retry of the model call
+    call   TEXT    NOT NULL,                -- '': a retry of the model call; '@': a slot of its schedule
     PRIMARY KEY (due_ms, pid, call)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS timer_pid ON timer (pid);
