@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typer.models import CommandInfo
 
-from mains.cli import audits, check, daemon, doctor, engine, inspect, process, run
+from mains.cli import audits, care, check, daemon, doctor, engine, inspect, process, run
 from mains.cli.app import app, main
 
-__all__ = ["app", "audits", "check", "daemon", "doctor", "engine", "inspect", "main", "process", "run"]
+__all__ = ["app", "audits", "care", "check", "daemon", "doctor", "engine", "inspect", "main", "process", "run"]
 
 ORDER = (
-    *("run", "check", "ps", "show", "logs", "wait", "send", "answer", "pause", "resume", "kill", "fork"),
-    *("up", "down", "status", "doctor"),
+    *("run", "check", "ps", "show", "logs", "wait", "send", "answer", "pause", "resume", "kill", "fork", "rm"),
+    *("up", "down", "status", "doctor", "prune", "backup", "restore"),
 )
 
 
