@@ -145,6 +145,8 @@ DELETE FROM page WHERE hash = ?
 -- name: page_orphans
 SELECT hash FROM page WHERE NOT EXISTS (SELECT 1 FROM page_use WHERE page_use.page = page.hash)
 AND NOT EXISTS (SELECT 1 FROM page_part WHERE page_part.page = page.hash)
+-- name: pages_free
+SELECT freelist_count * page_size FROM pragma_freelist_count(), pragma_page_size()
 -- name: page_scan
 SELECT hash, bytes FROM page
 -- name: context_insert

@@ -31,6 +31,15 @@ def version_of(connection: sqlite3.Connection) -> int:
     return version
 
 
+def stored_version(path: Path) -> int:
+    """The schema version of a database file, which is not changed. Raises JournalError."""
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as reader:
+            return version_of(reader)
+    except sqlite3.Error as error:
+        raise JournalError(f"{path}: {error}", hint="`mains doctor` says what is wrong") from error
+
+
 def prepare(connection: sqlite3.Connection, path: Path, probe: Probe, *, migrate: bool) -> None:
     """Make the schema, or bring it to `SCHEMA_VERSION`; without `migrate`, an older one is refused."""
     version = version_of(connection)
