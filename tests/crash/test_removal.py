@@ -1,4 +1,4 @@
-"""Crash points of removal and of the daily prune: die at each, boot again, and all is erased, or nothing was removed."""
+"""Crash points of removal and of the daily prune: die at each, boot again, and all is erased or all is there."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def holds(kernel: Desk) -> None:
 
 async def look_and_finish(folder: Path) -> None:
     """Every process is there whole, or is gone; then everything goes, and nothing is left behind."""
-    clock = FakeClock()
+    clock = FakeClock(FakeClock().now_ms() + 100 * DAY_MS)  # later than the life that died
     async with open_home(folder, clock) as kernel:  # type: ignore[attr-defined]
         holds(kernel)
         for view in await kernel.ps(every=True):
