@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -83,7 +85,9 @@ def holds(kernel: Desk) -> None:
 
 async def look_and_finish(folder: Path) -> None:
     """Every process is there whole, or is gone; then everything goes, and nothing is left behind."""
-    clock = FakeClock(FakeClock().now_ms() + 100 * DAY_MS)  # later than the life that died
+    with contextlib.closing(sqlite3.connect(folder / "home" / "mains.db")) as connection:
+        [[last_ms]] = connection.execute("SELECT max(at_ms) FROM event").fetchall()
+    clock = FakeClock(last_ms)  # no prune is due at the boot
     async with open_home(folder, clock) as kernel:  # type: ignore[attr-defined]
         holds(kernel)
         for view in await kernel.ps(every=True):
