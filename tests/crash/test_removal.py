@@ -52,7 +52,7 @@ async def live(folder: Path, probe: CrashProbe | None) -> None:
 
 async def until_pruned(kernel: Desk, clock: FakeClock) -> None:
     """Let days pass until nobody is left and all is erased."""
-    clock.advance(SETTINGS.retention_days * DAY_MS + DAY_MS)
+    clock.advance((SETTINGS.retention_days + 3) * DAY_MS)
     for _ in range(100_000):
         clock.advance(20)
         if not await kernel.ps(every=True) and not kernel.journal.rows("removed_next"):
