@@ -52,7 +52,7 @@ async def live(folder: Path, probe: CrashProbe | None) -> None:
 
 async def until_pruned(kernel: Desk, clock: FakeClock) -> None:
     """Let days pass until nobody is left and all is erased."""
-    clock.advance((SETTINGS.retention_days + 3) * DAY_MS)
+    clock.advance((SETTINGS.retention_days + 1) * DAY_MS)
     for _ in range(100_000):
         clock.advance(20)
         if not await kernel.ps(every=True) and not kernel.journal.rows("removed_next"):
@@ -86,7 +86,8 @@ def holds(kernel: Desk) -> None:
 async def look_and_finish(folder: Path) -> None:
     """Every process is there whole, or is gone; then everything goes, and nothing is left behind."""
     with contextlib.closing(sqlite3.connect(folder / "home" / "mains.db")) as connection:
-        [[last_ms]] = connection.execute("SELECT max(at_ms) FROM event").fetchall()
+        query = "SELECT max(max(at_ms), (SELECT value FROM counter WHERE name = 'pruned_ms')) FROM event"
+        [[last_ms]] = connection.execute(query).fetchall()
     clock = FakeClock(last_ms)  # no prune is due at the boot
     async with open_home(folder, clock) as kernel:  # type: ignore[attr-defined]
         holds(kernel)
