@@ -116,9 +116,21 @@ def _failing(place: Path) -> Iterator[None]:
 def _copy_database(source: Path, copy: Path) -> None:
     """One moment of a database that may be at work."""
     os.close(os.open(copy, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    if not os.access(source.parent, os.W_OK):
+        source = _beside(source, copy.parent)
     uri = f"{source.absolute().as_uri()}?mode=ro"
     with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=10, isolation_level=None)) as reader:
         reader.execute("VACUUM INTO ?", (str(copy),))
+
+
+def _beside(source: Path, folder: Path) -> Path:
+    """The files of a database on a read-only disk, where SQLite can make the lock that it needs to read."""
+    moved = folder / "source" / source.name
+    moved.parent.mkdir(mode=0o700)
+    for name in (source.name, f"{source.name}-wal"):
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copyfile(source.with_name(name), moved.with_name(name))
+    return moved
 
 
 async def _verify(database: Path, *, migrate: bool) -> int:

@@ -60,6 +60,9 @@ def run_command(arguments: Sequence[str] | None) -> int:
     except BrokenPipeError:  # whoever read our output has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
+    except OSError as error:  # the disk's last word: a line, as everything else that goes wrong
+        say_error(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        return FAILED
     return code if isinstance(code, int) else 0
 
 

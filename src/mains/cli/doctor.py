@@ -90,6 +90,10 @@ def _home(home: Home) -> Iterator[Finding]:
         yield Finding("home", False, f"{home.path} belongs to user {info.st_uid}: name another with --home")
     elif mode & 0o077:
         yield Finding("home", False, f"{home.path} has mode {mode:o}: chmod 700 {home.path}")
+    elif not home.writable:
+        yield Finding(
+            "home", False, f"{home.path} is read-only: `mains backup FILE` still reads it, nothing else works"
+        )
     else:
         yield Finding("home", True, str(home.path))
 
@@ -125,7 +129,7 @@ def _disk(home: Home) -> Iterator[Finding]:
     free = shutil.disk_usage(folder).free
     told = f"{free / 1e9:.1f} GB free"
     yield Finding("disk", free >= _FREE_BYTES_MIN, told if free >= _FREE_BYTES_MIN else f"{told}: make room")
-    if home.path.exists():
+    if home.path.exists() and home.writable:
         latency_ms = _fsync_ms(home)
         slow = "" if latency_ms <= _FSYNC_MS_MAX else ": every turn waits for it; a local disk is faster"
         yield Finding("fsync", latency_ms <= _FSYNC_MS_MAX, f"{latency_ms:.2f} ms{slow}")
@@ -152,6 +156,8 @@ def _audits(home: Home) -> Iterator[Finding]:
     from mains.daemon.client import Client
     from mains.kernel.schema import SCHEMA_VERSION, stored_version
 
+    if home.path.exists() and not home.writable:
+        return  # SQLite reads no journal where it cannot write a lock
     client = Client(home, settings_of(home), start=False)
     version = stored_version(home.database) if home.database.exists() else SCHEMA_VERSION
     if version < SCHEMA_VERSION:

@@ -46,7 +46,7 @@ class Mend(NamedTuple):
 
 def find(home: Home, settings: Settings) -> Iterator[Mend]:
     """What can be mended safely, in the order in which to do it. Changes nothing."""
-    if not home.path.is_dir() or home.path.stat().st_uid != os.getuid():
+    if not home.path.is_dir() or not home.writable or home.path.stat().st_uid != os.getuid():
         return
     yield from _modes(home)
     for folder in (home.workspaces, home.logs):

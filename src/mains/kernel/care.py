@@ -97,7 +97,7 @@ class Care:
             try:
                 if self._kernel.journal.rows("removed_next"):
                     await self._erase_all(self._settings.erase_pause_ms)
-                await self._clock.wait_ms(max(0, self._next_ms() - self._clock.now_ms()))
+                await self._clock.wait_ms(min(max(0, self._next_ms() - self._clock.now_ms()), DAY_MS))
                 await self._prune_old()
             except (DiskFullError, LimitError):
                 await self._clock.wait_ms(_AGAIN_MS)
