@@ -32,10 +32,11 @@ from typing import IO, BinaryIO
 import msgspec
 
 from mains import __version__
-from mains.errors import BackupError, JournalError, NotFoundError, UsageError
+from mains.errors import BackupError, DiskFullError, JournalError, NotFoundError, UsageError
 from mains.home import Home
 from mains.kernel import audit, ledger
 from mains.kernel.journal import Journal
+from mains.kernel.schema import told
 from mains.settings import Settings
 
 MANIFEST = "manifest.json"
@@ -110,7 +111,8 @@ def _failing(place: Path) -> Iterator[None]:
     except OSError as error:
         raise BackupError(f"{place}: {error.strerror or error}", hint="nothing was left behind") from error
     except sqlite3.Error as error:
-        raise BackupError(f"{place}: the database cannot be copied: {error}", hint="`mains doctor`") from error
+        why = "the disk is full" if isinstance(told(place.absolute(), error), DiskFullError) else str(error)
+        raise BackupError(f"{place}: the database cannot be copied: {why}", hint="nothing was left behind") from error
 
 
 def _copy_database(source: Path, copy: Path) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from mains.cli import mend
-from mains.cli.app import FAILED, app
+from mains.cli.app import FAILED, app, told
 from mains.cli.audits import faults_of
 from mains.cli.options import HomeOption, JsonOption, find_home, settings_of
 from mains.cli.render import clean, say, say_json
@@ -70,7 +70,7 @@ def _tried(check: Callable[[Home], Iterator[Finding]], home: Home) -> Iterator[F
     except MainsError as error:
         yield Finding(check.__name__.strip("_"), False, f"{error}{f' ({error.hint})' if error.hint else ''}")
     except OSError as error:
-        yield Finding(check.__name__.strip("_"), False, str(error))
+        yield Finding(check.__name__.strip("_"), False, told(error))
 
 
 def _versions(_: Home) -> Iterator[Finding]:
