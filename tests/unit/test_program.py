@@ -314,6 +314,7 @@ ONE_MISTAKE = [
     ("pin: [promt]", "`pin`: no input `promt` (did you mean `prompt`?)"),
     ("temperature: 2.5", "`temperature` must be a number from 0 to 2"),
     ("temperature: true", "`temperature` must be a number from 0 to 2"),
+    ("model: [a, b, c, d, e, f, g, h, i]", "`model` names 9 models; at most 8 may be named (models_max)"),
     ("model: {a: b}", "`model` must be a text or a list of texts"),
     ("schedule: []", "`schedule` must be text"),
     ("metadata: team", "`metadata` must be a mapping: lines `name: value` below it"),

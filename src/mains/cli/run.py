@@ -35,6 +35,9 @@ def run(
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", metavar="FILE", help="Write the result to a file.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Show what the model says, as it comes.")] = False,
+    group: Annotated[
+        str, typer.Option("--group", metavar="NAME", help="Its process group: kill, pause and ps take it, too.")
+    ] = "",
     now: Annotated[bool, typer.Option("--now", help="Run it once, now, whatever its schedule.")] = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
@@ -58,7 +61,7 @@ def run(
             next(notices)  # the watch has begun: nothing that follows is missed
         pid = client.spawn(
             str(file), given, key=key, budget=tokens, engine=engine,
-            workspace=str(workspace or ""), cwd=str(Path.cwd()), now=now,
+            workspace=str(workspace or ""), cwd=str(Path.cwd()), now=now, group=group,
         )  # fmt: skip
         if detach:
             say_json({"pid": pid}) if as_json else say(str(pid))

@@ -10,7 +10,23 @@ from mains.cli.app import app, main
 __all__ = ["app", "audits", "care", "check", "daemon", "doctor", "engine", "inspect", "main", "process", "run"]
 
 ORDER = (
-    *("run", "check", "ps", "show", "logs", "wait", "send", "answer", "pause", "resume", "kill", "fork", "rm"),
+    *(
+        "run",
+        "check",
+        "ps",
+        "show",
+        "logs",
+        "wait",
+        "send",
+        "answer",
+        "pause",
+        "resume",
+        "kill",
+        "restart",
+        "exec_",
+        "fork",
+        "rm",
+    ),
     *("up", "down", "status", "doctor", "prune", "backup", "restore"),
 )
 

@@ -70,6 +70,8 @@ def tell(event: ev.AnyEvent, text_of: PageOf) -> tuple[str, str]:
             return _tell_life(event, text_of)
         case ev.Asked() | ev.Replied() | ev.AskFailed() | ev.Refused():
             return _tell_model(event, text_of)
+        case ev.Rerouted(engine=engine, reason=reason):
+            return f"goes to the engine {engine}{f', because of: {reason}' if reason else ' again'}", ""
         case ev.Called(calls=calls):
             return f"calls {', '.join(calls)}", ""
         case ev.Returned(call=call, page=page):
@@ -86,6 +88,10 @@ def tell(event: ev.AnyEvent, text_of: PageOf) -> tuple[str, str]:
             return "woken", ""
         case ev.Removed(process=process):
             return f"process {process} was removed", ""
+        case ev.Exec(image=image):
+            return f"is to run {image.name} from its next turn on", ""
+        case ev.Execed():
+            return "runs it now", ""
         case ev.Slotted():
             return _tell_slot(event), ""
         case ev.Rested(detail=detail):

@@ -9,16 +9,17 @@ Both give every fault as a sentence; an empty list when all is well.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
 from mains.errors import JournalError, KernelPanic
 from mains.kernel import pages
 from mains.kernel.context import StoredInput
-from mains.kernel.event import AnyEvent, Asked, Replied, Returned, Spawned, apply, named
+from mains.kernel.event import AnyEvent, Asked, Exec, Execed, Replied, Returned, Spawned, named
+from mains.kernel.fold import apply
 from mains.kernel.journal import Journal
-from mains.kernel.process import Process
+from mains.kernel.process import Image, Process
 from mains.kernel.tx import decode_event, decode_process, row_crc
 
 
@@ -33,6 +34,10 @@ def verify(journal: Journal) -> list[str]:
     with journal.snapshot():
         whole = _Whole(journal)
         return whole.run() + whole.check_contexts() + whole.check_uses() + pages.verify(journal)
+
+
+_Part = tuple[int, int]  # how many pages, and the checksum of their names
+_EMPTY: _Part = (0, 0)
 
 
 def _from(journal: Journal, seq: int) -> tuple[int, int]:
@@ -124,22 +129,26 @@ class _Whole(_Fold):
 
     def __init__(self, journal: Journal) -> None:
         super().__init__(journal, 0, 0)
-        self._contexts: dict[int, tuple[int, int]] = {}  # pid -> length, checksum of its pages' names
+        self._contexts: dict[int, tuple[_Part, _Part]] = {}  # pid -> its opening, and what grew behind it
         self._seen: set[str] = set()
         self._uses: set[tuple[str, int]] = set()  # which process's events name which page
         self._parts: set[tuple[str, str]] = set()  # which page names which
 
     def folded(self, seq: int, before: Process | None, event: AnyEvent) -> None:
         pid = event.process.pid if isinstance(event, Spawned) else before.pid if before else 0
-        context = self._contexts.get(pid, (0, 0))
-        for page in _joined(before, event):
-            context = (context[0] + 1, zlib.crc32(page.encode(), context[1]))
-        self._contexts[pid] = context
+        start, grown = self._contexts.get(pid, (_EMPTY, _EMPTY))
+        joined = _joined(before, event)
+        if isinstance(event, Spawned):
+            start, joined = _with(_EMPTY, joined[: event.process.opening]), joined[event.process.opening :]
+        elif isinstance(event, Execed) and before is not None and before.next is not None:
+            start = _with(_EMPTY, before.next.opening)
+        self._contexts[pid] = start, _with(grown, joined)
         for page in named(event):
             self._check_page(seq, page)
             self._uses.add((page, pid))
-        if isinstance(event, Spawned):
-            for page, whole in self._nested(event.process):
+        image = event.process if isinstance(event, Spawned) else event.image if isinstance(event, Exec) else None
+        if image is not None:
+            for page, whole in self._nested(image):
                 self._check_page(seq, page)
                 self._parts.add((page, whole))
 
@@ -149,7 +158,7 @@ class _Whole(_Fold):
             if not self._journal.rows("page_known", page):
                 self._faults.append(f"event {seq}: names page {page}, which does not exist")
 
-    def _nested(self, p: Process) -> Iterator[tuple[str, str]]:
+    def _nested(self, p: Process | Image) -> Iterator[tuple[str, str]]:
         """The pages that a process's tree of programs and its inputs name, each with the page that names it."""
         try:
             for row in self._journal.rows("page_get", p.tree):
@@ -177,17 +186,26 @@ class _Whole(_Fold):
 
     def check_contexts(self) -> list[str]:
         """What the page tables hold, against what the events made them hold."""
-        found: dict[int, tuple[int, int]] = {}
+        found: dict[int, tuple[_Part, _Part]] = {}
         faults = []
         for pid, position, page in self._journal.scan("context_scan"):
             if pid in self._removed:
                 continue
-            length, crc = found.get(pid, (0, 0))
+            start, grown = found.get(pid, (_EMPTY, _EMPTY))
+            length = start[0] + grown[0]
             if position != length:
                 faults.append(f"process {pid}: position {length} of its context is missing")
-            found[pid] = (length + 1, zlib.crc32(page.encode(), crc))
+            opening = self._contexts.get(pid, (_EMPTY, _EMPTY))[0][0]
+            found[pid] = (_with(start, (page,)), grown) if length < opening else (start, _with(grown, (page,)))
         differing = sorted(pid for pid in found | self._contexts if found.get(pid) != self._contexts.get(pid))
         return faults + [f"process {pid}: its context is not what its events made" for pid in differing]
+
+
+def _with(part: _Part, pages: Iterable[str]) -> _Part:
+    length, crc = part
+    for page in pages:
+        length, crc = length + 1, zlib.crc32(page.encode(), crc)
+    return length, crc
 
 
 def _joined(before: Process | None, event: AnyEvent) -> tuple[str, ...]:

@@ -61,6 +61,8 @@ SELECT pid FROM process WHERE state = ? AND state <> 'EXITED' ORDER BY pid
 SELECT count(*) FROM process WHERE state <> 'EXITED'
 -- name: process_count_quota
 SELECT count(*) FROM process WHERE quota >= 0
+-- name: process_group
+SELECT pid FROM process WHERE pgroup = ? AND pgroup <> '' AND state <> 'EXITED' ORDER BY pid
 -- name: process_children
 SELECT body FROM process WHERE parent = ? AND parent > 0 ORDER BY pid
 -- name: process_spawned
@@ -152,6 +154,8 @@ SELECT hash, bytes FROM page
 -- name: context_insert
 INSERT INTO context (pid, position, page) VALUES (?, ?, ?)
 -- name: context_delete
+DELETE FROM context WHERE pid = ?
+-- name: context_erase
 DELETE FROM context WHERE pid = ? AND position > (SELECT max(position) FROM context WHERE pid = ?) - ?
 -- name: context_pages
 SELECT page FROM context WHERE pid = ? AND position < ? ORDER BY position

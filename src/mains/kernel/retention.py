@@ -108,7 +108,7 @@ def erase(tx: Tx, most: int) -> bool:
     pid: int = row[0]
     if tx.process(pid) is not None:
         raise JournalError(f"process {pid} is to be erased, but it was not removed", hint="`mains journal verify`")
-    left = most - tx.run("context_delete", pid, pid, most).rowcount
+    left = most - tx.run("context_erase", pid, pid, most).rowcount
     if left <= 0:
         return True
     events = tx.run("event_first_of", pid, left).fetchall()

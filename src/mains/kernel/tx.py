@@ -16,7 +16,8 @@ from typing import Any
 import msgspec
 
 from mains.errors import JournalError
-from mains.kernel.event import AnyEvent, apply, named
+from mains.kernel.event import AnyEvent, named
+from mains.kernel.fold import apply
 from mains.kernel.ports import Notice
 from mains.kernel.process import Process
 

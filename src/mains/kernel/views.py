@@ -55,6 +55,8 @@ def view(p: Process) -> ProcessView:
         tokens=p.tokens,
         created_at=stamp(p.created_ms),
         label=p.item,
+        engine=p.engine,
+        group=p.group,
     )
 
 
@@ -89,6 +91,11 @@ def show(journal: Journal, p: Process) -> dict[str, Any]:
         "exit_code": p.exit_code,
         "engine": p.engine,
         "model": p.model,
+        "routes": [
+            {"engine": route.engine, "model": route.model, "in_use": index == p.route}
+            for index, route in enumerate(p.routes)
+        ],
+        "returns_at": stamp(p.return_ms) if p.route and p.exit_code is None else None,
         "workspace": p.workspace,
         "key": p.key,
         "budget": p.budget,
@@ -96,6 +103,8 @@ def show(journal: Journal, p: Process) -> dict[str, Any]:
         "inputs": {i.name: [f.name for f in i.files] or msgspec.json.decode(i.value) for i in inputs},
         "tools": [tool["name"] for tool in msgspec.json.decode(pages.read(journal, p.tools))],
         "schedule": _schedule(p),
+        "file": p.path or None,
+        "next_program": p.next.name if p.next else None,
         "open_calls": _open_calls(journal, p),
         "unread": p.mail,
         "children": [c.pid for c in journal.processes("process_children", p.pid)],

@@ -172,7 +172,7 @@ def _assembled(front: FrontMatter, text: str, path: str, faults: list[Mistake], 
         name=_read_name(front, fields, faults),
         description=_read_description(front, fields, path, faults),
         prose=front.prose,
-        model=_read_model(field("model"), faults),
+        model=_read_model(field("model"), settings, faults),
         tools=_read_tools(fields, faults),
         inputs=inputs,
         output=read_output(field("output"), faults),
@@ -232,9 +232,13 @@ def _read_description(front: FrontMatter, fields: dict[str, Node], path: str, fa
     return text
 
 
-def _read_model(node: Node, faults: list[Mistake]) -> tuple[str, ...]:
+def _read_model(node: Node, settings: Settings, faults: list[Mistake]) -> tuple[str, ...]:
     """The models to try in order. `inherit` is the sub-agent files' word for the default."""
-    return tuple(each.text for each in read_texts(node, "model", faults) if each.text != "inherit")
+    models = tuple(each.text for each in read_texts(node, "model", faults) if each.text != "inherit")
+    if len(models) > settings.models_max:
+        told = f"`model` names {len(models)} models; at most {settings.models_max} may be named (models_max)"
+        faults.append(Mistake(node.line, told))
+    return models
 
 
 def _read_tools(fields: dict[str, Node], faults: list[Mistake]) -> tuple[ToolGrant, ...]:

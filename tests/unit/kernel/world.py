@@ -13,7 +13,7 @@ from typing import Any
 import mains
 from mains.kernel import audit, ledger
 from mains.kernel.desk import Desk
-from mains.kernel.ports import Device, Finish, Reply, Request, ToolCall, Usage
+from mains.kernel.ports import Device, Engine, Finish, Reply, Request, ToolCall, Usage
 from mains.testing import FakeClock, ScriptedEngine
 
 Answer = Callable[[Request], Reply | Awaitable[Reply]]
@@ -60,9 +60,15 @@ class World:
 
     @contextlib.asynccontextmanager
     async def open(
-        self, answer: Answer, *, devices: Sequence[Device] = (), slots: int = 8, **settings: Any
+        self,
+        answer: Answer,
+        *,
+        devices: Sequence[Device] = (),
+        slots: int = 8,
+        others: Sequence[Engine] = (),
+        **settings: Any,
     ) -> AsyncIterator[Desk]:
-        """Boot over this folder; at the end the journal and the ledger must verify."""
+        """Boot over this folder (`others`: more engines); at the end the journal and the ledger must verify."""
 
         def asked(request: Request) -> Reply | Awaitable[Reply]:
             self.asked.append(request)
@@ -71,7 +77,7 @@ class World:
         engine = ScriptedEngine.of(asked, slots=slots)
         async with mains.open(
             self.folder / "home",
-            engines=[engine],
+            engines=[engine, *others],
             devices=devices,
             settings=mains.Settings(**settings),
             clock=self.clock,
@@ -82,7 +88,7 @@ class World:
 
     async def until(self, check: Callable[[], Awaitable[bool]]) -> None:
         """Let the loop turn until `check` holds. A disk that others use may take seconds for one commit."""
-        end_s = time.monotonic() + 60
+        end_s = time.monotonic() + 120
         while not await check():
             assert time.monotonic() < end_s, "it never came to pass"
             await asyncio.sleep(0)
