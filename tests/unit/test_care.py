@@ -8,18 +8,19 @@ import os
 import signal
 import sqlite3
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.golden.test_homes import unpack
-from tests.unit.daemon_box import Box
+from tests.unit.daemon_box import SRC, Box
 
 from mains.cli import mend
 from mains.cli.care import parse_age
 from mains.errors import UsageError
 from mains.kernel.pages import name_of
-from mains.settings import Settings
 
 
 @pytest.fixture
@@ -148,18 +149,54 @@ def test_doctor_never_touches_a_journal_that_does_not_verify(box: Box) -> None:
     assert box.home.database.read_bytes() == before
 
 
-def test_doctor_leaves_the_database_of_a_daemon_alone(box: Box) -> None:
-    box.spawn("forever")
-    wal = box.home.path / "mains.db-wal"
-    assert wal.exists()
-    with wal.open("r+b") as file:  # as if a reader had held it up: more than the bound, and none of it is read
-        file.truncate(4 * Settings().wal_pages * 4_096 + 1)
-    done = box.run("doctor", "--fix")
-    assert "WRONG  write-ahead log" in done.stdout
-    assert "`mains down`, then --fix again" in done.stdout
+def test_a_long_reader_holds_up_the_write_ahead_log_and_doctor_says_so(box: Box) -> None:
+    box.home.config.write_text(box.home.config.read_text().replace("[settings]", "[settings]\nwal_pages = 40"))
+    wal, most = box.home.path / "mains.db-wal", 4 * 40 * 4_096
+    for n in range(4):
+        assert box.run("run", "say.md", f"prompt={n}" + "x" * 100_000).returncode == 0
+    assert wal.stat().st_size < most, "it is moved into the database all the time"
+    with contextlib.closing(sqlite3.connect(box.home.database, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        assert reader.execute("SELECT count(*) FROM process").fetchone() == (4,)
+        for n in range(4):
+            assert box.run("run", "say.md", f"prompt={n}" + "y" * 100_000).returncode == 0
+        assert wal.stat().st_size > most
+        done = box.run("doctor", "--fix")
+        assert done.returncode == 1
+        assert "WRONG  write-ahead log" in done.stdout
+        assert "`mains down`, then --fix again" in done.stdout
     box.run("down")
     assert box.run("doctor", "--fix").returncode == 0
-    assert not wal.exists() or wal.stat().st_size < 1_000_000
+    assert not wal.exists() or wal.stat().st_size == 0
+
+
+def test_the_log_of_a_daemon_is_bounded_while_it_runs(box: Box) -> None:
+    box.home.config.write_text(box.home.config.read_text().replace("[settings]", "[settings]\nlog_bytes_max = 400"))
+    logs = box.home.logs
+    for _ in range(4):
+        assert box.run("ps").returncode == 0
+        box.run("down")
+    assert sorted(file.name for file in logs.iterdir()) == ["daemon.log", "daemon.log.1"]
+    assert (logs / "daemon.log").stat().st_size < 800
+    assert (logs / "daemon.log.1").stat().st_size < 800
+
+
+def test_a_log_turns_over_at_half_of_its_bound(tmp_path: Path) -> None:
+    """A process whose standard error is the log writes more than the bound: the newest of it is there, in two files."""
+    log = tmp_path / "daemon.log"
+    code = (
+        "import logging; from pathlib import Path; from mains.daemon.logfile import BoundedStderr;"
+        f"logging.basicConfig(handlers=[BoundedStderr(Path({str(log)!r}), 2_000)], format='%(message)s');"
+        "[logging.warning('line %d', n) for n in range(1_000)]; raise SystemExit('last words')"
+    )
+    with log.open("ab") as file:
+        done = subprocess.run([sys.executable, "-c", code], stderr=file, env=os.environ | {"PYTHONPATH": str(SRC)})
+    assert done.returncode == 1
+    lines = (log.with_name("daemon.log.1").read_text() + log.read_text()).splitlines()
+    assert lines[-2:] == ["line 999", "last words"]
+    assert lines[:-1] == [f"line {n}" for n in range(1_001 - len(lines), 1_000)]
+    assert log.stat().st_size <= 1_100 >= log.with_name("daemon.log.1").stat().st_size
+    assert stat.S_IMODE(log.stat().st_mode) == 0o600
 
 
 def test_a_home_of_an_old_version_is_not_wrong_and_not_changed(box: Box) -> None:
