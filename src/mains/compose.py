@@ -19,6 +19,7 @@ from mains.engines import catalogue
 from mains.engines.catalogue import EngineSpec
 from mains.errors import ConfigError, UsageError
 from mains.home import Home
+from mains.kernel.care import Care
 from mains.kernel.clock import Clock, SystemClock
 from mains.kernel.desk import Desk
 from mains.kernel.main import Kernel
@@ -185,10 +186,11 @@ async def boot(
     """A kernel over a home that is prepared and whose lock is held (see `open`)."""
     settings = settings or place.settings()
     room = Engines(place, settings, engines)
+    clock = clock or SystemClock()
     kernel = Kernel(
         place.database,
         settings,
-        clock or SystemClock(),
+        clock,
         room,
         [Files(), *devices],
         room.route,
@@ -196,5 +198,5 @@ async def boot(
         chance=random.Random(),  # noqa: S311 - jitter of back-offs
         probe=probe,
     )
-    async with kernel:
-        yield Desk(kernel, room.force)
+    async with kernel, Care(kernel, clock) as care:
+        yield Desk(kernel, room.force, care)

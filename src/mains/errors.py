@@ -10,6 +10,7 @@
         EngineError                 the world: a model engine failed (.retryable, .spent, .blame)
       JournalError                  the disk: nothing was acknowledged; the kernel halts
         DiskFullError               the disk is full: nothing was acknowledged; work resumes when there is room
+      BackupError                   a backup cannot be made, or is damaged: nothing was left behind or restored
       ConfigError                   the operator: this home or its mains.toml cannot be booted
         HomeLockedError             another kernel serves this home
         DaemonError                 the daemon did not start, answer or agree in time
@@ -118,6 +119,10 @@ class JournalError(MainsError):
 
 class DiskFullError(JournalError):
     """The disk is full. Nothing of the batch was acknowledged; new work is refused until there is room."""
+
+
+class BackupError(MainsError):
+    """A backup cannot be made, or what should be one is damaged. Nothing was left behind or restored."""
 
 
 class ConfigError(MainsError):

@@ -13,6 +13,7 @@ The folder has mode 0700. The daemon's socket lies outside: the path of a Unix s
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -22,7 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mains.errors import ConfigError, HomeLockedError
+from mains.errors import ConfigError, DiskFullError, HomeLockedError, JournalError, MainsError
 from mains.settings import Settings, load_settings
 
 _TOP_LEVEL = {"settings", "engines", "default_engine"}
@@ -50,15 +51,25 @@ class Home:
         return cls(Path(platformdirs.user_data_dir("mains", appauthor=False)))
 
     def prepare(self) -> None:
-        """Make the folders. Raises ConfigError when that cannot be."""
+        """Make the folders. Raises ConfigError, or JournalError on a disk that is read-only or full."""
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.path.chmod(0o700)
             self.workspaces.mkdir(exist_ok=True, mode=0o700)
             self.logs.mkdir(exist_ok=True, mode=0o700)
         except OSError as error:
-            hint = "name another home with --home or MAINS_HOME"
-            raise ConfigError(f"{self.path}: {error.strerror}", hint=hint) from error
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: OSError) -> MainsError:
+        """What keeps this home from being used, in a sentence."""
+        if error.errno == errno.EROFS:
+            hint = "make it writable, or name another home with --home; `mains backup FILE` still reads it"
+            return JournalError(f"{self.path}: this home is on a read-only disk", hint=hint)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return DiskFullError(
+                f"{self.path}: the disk is full; nothing was written", hint="make room, then try again"
+            )
+        return ConfigError(f"{self.path}: {error.strerror}", hint="name another home with --home or MAINS_HOME")
 
     @property
     def socket(self) -> Path:
@@ -94,8 +105,14 @@ class Home:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold this home. Raises HomeLockedError when another kernel does; the lock goes with the process."""
-        descriptor = os.open(self.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        """Hold this home. Raises HomeLockedError when another kernel does, JournalError when the disk is read-only.
+
+        The lock goes with the process.
+        """
+        try:
+            descriptor = os.open(self.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise self._unusable(error) from error
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -104,11 +121,19 @@ class Home:
                 whose = f" (process {owner} of this machine)" if owner else ""
                 hint = "`mains down` ends a daemon; or name another home"
                 raise HomeLockedError(f"{self.path}: another kernel serves this home{whose}", hint=hint) from error
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, str(os.getpid()).encode())
+            try:
+                os.ftruncate(descriptor, 0)
+                os.write(descriptor, str(os.getpid()).encode())
+            except OSError as error:
+                raise self._unusable(error) from error
             yield
         finally:
             os.close(descriptor)
+
+    @property
+    def writable(self) -> bool:
+        """Whether anything can be written here: not on a read-only disk, nor in a folder of somebody else."""
+        return os.access(self.path, os.W_OK)
 
     def held(self) -> bool:
         """Whether somebody holds this home now."""

@@ -65,6 +65,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     page_cache_bytes: int = 16 * 1024 * 1024  # of the writer's own SQLite cache
     frame_cache_bytes: int = 64 * 1024 * 1024
 
+    # care
+    retention_days: int = 30  # how long a process is kept after its end; then the daily prune removes it
+    erase_rows_max: int = 100  # erased in one commit, so that none holds up the turns
+    erase_pause_ms: int = 20  # between two such commits of the daily prune
+
     # daemon and clients
     idle_s: float = 600.0  # a daemon started on demand ends after this time with nothing to do
     daemon_start_s: float = 20.0

@@ -27,7 +27,7 @@ LATER_MS = 3_600_000
 
 def unpack(name: str, folder: Path) -> Path:
     """A copy of a golden home; its database."""
-    (folder / "home").mkdir()
+    (folder / "home").mkdir(parents=True)
     database = folder / "home" / "mains.db"
     database.write_bytes(gzip.decompress((HOMES / f"{name}.db.gz").read_bytes()))
     return database

@@ -60,7 +60,16 @@ def run_command(arguments: Sequence[str] | None) -> int:
     except BrokenPipeError:  # whoever read our output has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
+    except OSError as error:  # the disk's last word: a line, as everything else that goes wrong
+        say_error(told(error))
+        return FAILED
     return code if isinstance(code, int) else 0
+
+
+def told(error: OSError) -> str:
+    """What the system says, in a line."""
+    said = error.strerror or str(error)
+    return f"{error.filename}: {said}" if error.filename else said
 
 
 def code_of(error: MainsError) -> int:

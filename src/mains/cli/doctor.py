@@ -1,7 +1,8 @@
-"""The verb `doctor`: what is wrong with this home and this machine. Changes nothing, starts nothing."""
+"""The verb `doctor`: what is wrong with this home and this machine. Starts nothing; changes nothing but by `--fix`."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sqlite3
@@ -10,15 +11,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from mains.cli.app import FAILED, app
+from mains.cli import mend
+from mains.cli.app import FAILED, app, told
 from mains.cli.audits import faults_of
 from mains.cli.options import HomeOption, JsonOption, find_home, settings_of
 from mains.cli.render import clean, say, say_json
-from mains.errors import ConfigError, DaemonError, MainsError, NotFoundError
+from mains.errors import ConfigError, DaemonError, HomeLockedError, MainsError, NotFoundError
 
 if TYPE_CHECKING:
     from mains.home import Home
@@ -37,15 +39,20 @@ class Finding(NamedTuple):
     told: str
 
 
-@app.command(epilog="Example: mains doctor")
-def doctor(home: HomeOption = None, as_json: JsonOption = False) -> None:
+@app.command(epilog="Examples: mains doctor; mains doctor --fix")
+def doctor(
+    fix: Annotated[bool, typer.Option("--fix", help="Mend what can be mended safely, and say what was done.")] = False,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Say what is wrong with this home and machine.
 
-    Looks at the home, the daemon, the disk, the journal and the engines; exits with 1 when anything is wrong.
+    Looks at the home, the daemon, the disk, the journal and the engines; exits with 1 when anything is wrong. A journal
+    that does not verify is never touched: restore a backup.
     """
     place = find_home(home)
     findings = []
-    for check in _CHECKS:
+    for check in (_mended, *_CHECKS) if fix else (*_CHECKS, _mendable):
         for finding in _tried(check, place):
             findings.append(finding)
             if not as_json:
@@ -63,7 +70,7 @@ def _tried(check: Callable[[Home], Iterator[Finding]], home: Home) -> Iterator[F
     except MainsError as error:
         yield Finding(check.__name__.strip("_"), False, f"{error}{f' ({error.hint})' if error.hint else ''}")
     except OSError as error:
-        yield Finding(check.__name__.strip("_"), False, str(error))
+        yield Finding(check.__name__.strip("_"), False, told(error))
 
 
 def _versions(_: Home) -> Iterator[Finding]:
@@ -83,6 +90,10 @@ def _home(home: Home) -> Iterator[Finding]:
         yield Finding("home", False, f"{home.path} belongs to user {info.st_uid}: name another with --home")
     elif mode & 0o077:
         yield Finding("home", False, f"{home.path} has mode {mode:o}: chmod 700 {home.path}")
+    elif not home.writable:
+        yield Finding(
+            "home", False, f"{home.path} is read-only: `mains backup FILE` still reads it, nothing else works"
+        )
     else:
         yield Finding("home", True, str(home.path))
 
@@ -118,7 +129,7 @@ def _disk(home: Home) -> Iterator[Finding]:
     free = shutil.disk_usage(folder).free
     told = f"{free / 1e9:.1f} GB free"
     yield Finding("disk", free >= _FREE_BYTES_MIN, told if free >= _FREE_BYTES_MIN else f"{told}: make room")
-    if home.path.exists():
+    if home.path.exists() and home.writable:
         latency_ms = _fsync_ms(home)
         slow = "" if latency_ms <= _FSYNC_MS_MAX else ": every turn waits for it; a local disk is faster"
         yield Finding("fsync", latency_ms <= _FSYNC_MS_MAX, f"{latency_ms:.2f} ms{slow}")
@@ -143,15 +154,25 @@ def _fsync_ms(home: Home) -> float:
 
 def _audits(home: Home) -> Iterator[Finding]:
     from mains.daemon.client import Client
+    from mains.kernel.schema import SCHEMA_VERSION, stored_version
 
+    if home.path.exists() and not home.writable:
+        return  # SQLite reads no journal where it cannot write a lock
     client = Client(home, settings_of(home), start=False)
+    version = stored_version(home.database) if home.database.exists() else SCHEMA_VERSION
+    if version < SCHEMA_VERSION:
+        told = f"version {version}: the next daemon brings it to {SCHEMA_VERSION}, and keeps a copy"
+        yield Finding("schema", True, told)
+        return
     for what in ("journal", "ledger"):
         try:
             faults = faults_of(what, client)
         except NotFoundError:
             yield Finding(what, True, "none yet")
             continue
-        told = f"{len(faults)} faults: {faults[0]} (mains {what} verify lists all)" if faults else "all is well"
+        told = "all is well"
+        if faults:
+            told = f"{len(faults)} faults: {faults[0]} (mains {what} verify lists all); {mend.RESTORE}"
         yield Finding(what, not faults, told)
 
 
@@ -181,6 +202,25 @@ def _embedded(what: str, *, needed: bool) -> Finding:
         return Finding(what, True, str(model_file.find()))
     except ConfigError as error:
         return Finding(what, not needed, f"{error} ({error.hint})")
+
+
+def _mendable(home: Home) -> Iterator[Finding]:
+    """What `--fix` would mend. Most of it does no harm."""
+    for each in mend.find(home, settings_of(home)):
+        if not each.wrong or each.what != "mode":  # the mode of the home is looked at above
+            yield Finding(each.what, not each.wrong, f"{each.told}: mains doctor --fix mends it")
+
+
+def _mended(home: Home) -> Iterator[Finding]:
+    """Mend, and say what was done; what has to wait for the daemon's end is said too."""
+    for each in mend.find(home, settings_of(home)):
+        try:
+            with home.lock() if each.alone else contextlib.nullcontext():
+                each.do()
+        except HomeLockedError:
+            yield Finding(each.what, not each.wrong, f"{each.told}: `mains down`, then --fix again")
+        else:
+            yield Finding(each.what, True, f"mended: {each.told}")
 
 
 _CHECKS = (_versions, _home, _config, _daemon, _disk, _audits, _engines)

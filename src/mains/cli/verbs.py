@@ -4,32 +4,29 @@ from __future__ import annotations
 
 from typer.models import CommandInfo
 
-from mains.cli import audits, check, daemon, doctor, engine, inspect, process, run, talk, top
+from mains.cli import audits, care, check, daemon, doctor, engine, inspect, process, run, talk, top
 from mains.cli.app import app, main
 
-__all__ = ["app", "audits", "check", "daemon", "doctor", "engine", "inspect", "main", "process", "run", "talk", "top"]
+__all__ = [
+    "app",
+    "audits",
+    "care",
+    "check",
+    "daemon",
+    "doctor",
+    "engine",
+    "inspect",
+    "main",
+    "process",
+    "run",
+    "talk",
+    "top",
+]
 
 ORDER = (
-    *(
-        "run",
-        "chat",
-        "attach",
-        "check",
-        "ps",
-        "top",
-        "show",
-        "logs",
-        "wait",
-        "send",
-        "answer",
-        "pause",
-        "resume",
-        "kill",
-        "restart",
-        "exec_",
-        "fork",
-    ),
-    *("up", "down", "status", "doctor"),
+    *("run", "chat", "attach", "check", "ps", "top", "show", "logs", "wait", "send", "answer"),
+    *("pause", "resume", "kill", "restart", "exec_", "fork", "rm"),
+    *("up", "down", "status", "doctor", "prune", "backup", "restore"),
 )
 
 

@@ -3,7 +3,7 @@
     server.py      hold the lock, listen, boot, serve, halt            (python -m mains.daemon)
     app.py         the HTTP routes; stream.py: what takes long, as lines; diary.py: a process's history as text
     listener.py    the sockets; guard.py: the token that TCP needs
-    client.py      the other side, synchronous; launch.py: start a daemon when none answers
+    client.py      the other side, synchronous; launch.py: start a daemon when none answers; logfile.py: its log
     wire.py        how an error crosses
 
 JSON bodies, NDJSON streams. A stream sends an empty line when it has had nothing to say for a while, so that each

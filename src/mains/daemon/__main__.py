@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from mains.daemon.launch import answers
+from mains.daemon.logfile import BoundedStderr
 from mains.daemon.reports import Place
 from mains.daemon.server import log_to_stderr, run
 from mains.errors import HomeLockedError, MainsError
@@ -32,9 +33,9 @@ def main() -> int:
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--idle", type=float, required=True, help="seconds with nothing to do, after which it ends")
     given = parser.parse_args()
-    log_to_stderr(logging.INFO)
     home = Home(given.home.absolute())
     try:
+        log_to_stderr(logging.INFO, BoundedStderr(home.logs / "daemon.log", home.settings().log_bytes_max))
         return _serve_or_yield(Place(home=home, idle_s=given.idle))
     except MainsError as error:
         sys.stderr.write(f"error: {error}\n" + (f"hint: {error.hint}\n" if error.hint else ""))

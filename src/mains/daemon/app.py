@@ -4,6 +4,7 @@
     POST processes {program, inputs, ...}        GET  processes[?all=1]
     GET  processes/PID[/below|/outcome|/wait|/history|/log|/watch|/attach]
     POST processes/PID/messages {text, key}, /answer {text}, /signal {signal}, /fork
+    POST remove {pids}, prune {older_than_days, dry_run}, backup {path, workspaces, replace}
     GET  watch, survey[?all=1&after_seq=N], journal/verify, journal/export, ledger/verify
 
 A wait answers within half of `request_timeout_s`, settled or not: the client asks again. Bodies have at most
@@ -63,6 +64,19 @@ class SignalOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The body of a signal."""
 
     signal: Signal
+
+
+class RemoveOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of `remove`: ended processes."""
+
+    pids: list[int]
+
+
+class PruneOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of `prune`. Without an age, that of `retention_days` is meant."""
+
+    older_than_days: float | None = None
+    dry_run: bool = False
 
 
 class GroupSignal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -208,6 +222,15 @@ class Orders:
     async def fork(self, request: Request) -> Response:
         return respond({"pid": await self._desk.fork(pid_of(request))})
 
+    async def remove(self, request: Request) -> Response:
+        order = await self._body(request, RemoveOrder)
+        return respond(await self._desk.remove([min(pid, 2**63 - 1) for pid in order.pids]))
+
+    async def prune(self, request: Request) -> Response:
+        order = await self._body(request, PruneOrder)
+        days = self._settings.retention_days if order.older_than_days is None else order.older_than_days
+        return respond(await self._desk.prune(days, dry_run=order.dry_run))
+
     async def _body(self, request: Request, kind: type[T]) -> T:
         return await body_of(request, kind, self._settings.request_bytes_max)
 
@@ -255,6 +278,8 @@ def build(orders: Orders, reports: Reports, settings: Settings, end: Callable[[b
         _post(f"{at}/answer", orders.answer),
         _post(f"{at}/signal", orders.signal),
         _post(f"{at}/fork", orders.fork),
+        _post("/v1/remove", orders.remove),
+        _post("/v1/prune", orders.prune),
         _post(f"{at}/exec", orders.exec),
         _post(f"{at}/restart", orders.restart),
         _post("/v1/signals", orders.signal_group),

@@ -17,7 +17,7 @@ from __future__ import annotations
 import http.client
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 from urllib.parse import urlencode
 
@@ -166,6 +166,18 @@ class Client:
     def fork(self, pid: int) -> int:
         """Fork a process; the new pid."""
         return int(self._order(f"processes/{pid}/fork", {})["pid"])
+
+    # care
+
+    def remove(self, pids: Sequence[int]) -> Object:
+        """Erase ended processes and the ended trees below them: `pids`, and whether all is `erased`."""
+        found: Object = self._order("remove", {"pids": list(pids)})
+        return found
+
+    def prune(self, older_than_days: float | None, *, dry_run: bool) -> Object:
+        """Erase who ended so long ago (None: `retention_days`), or only say who that is."""
+        found: Object = self._order("prune", {"older_than_days": older_than_days, "dry_run": dry_run})
+        return found
 
     # streams
 

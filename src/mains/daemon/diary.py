@@ -86,6 +86,8 @@ def tell(event: ev.AnyEvent, text_of: PageOf) -> tuple[str, str]:
             return f"stopped: {detail}", ""
         case ev.Woken():
             return "woken", ""
+        case ev.Removed(process=process):
+            return f"process {process} was removed", ""
         case ev.Exec(image=image):
             return f"is to run {image.name} from its next turn on", ""
         case ev.Execed():

@@ -58,7 +58,10 @@ class Start:
     def __init__(self, home: Home, settings: Settings) -> None:
         home.prepare()
         self.log = home.logs / "daemon.log"
-        _shorten(self.log, settings.log_bytes_max)
+        try:
+            turn_over(self.log, settings.log_bytes_max)
+        except OSError as error:
+            raise ConfigError(f"{self.log}: {error.strerror}") from error
         with os.fdopen(os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab") as log:
             self._from = log.seek(0, os.SEEK_END)
             self._process = subprocess.Popen(
@@ -91,12 +94,12 @@ class Start:
         return DaemonError(lines[told[-1]][7:], hint=hint)
 
 
-def _shorten(log: Path, bytes_max: int) -> None:
-    """A log that has grown too long becomes the old one; the one before that is gone."""
+def turn_over(path: Path, bytes_max: int) -> bool:
+    """Make a log that is too long the old one; whether it was. Raises OSError."""
     try:
-        if log.stat().st_size > bytes_max:
-            log.replace(log.with_suffix(".log.1"))
+        if path.stat().st_size <= bytes_max // 2:
+            return False
+        path.replace(path.with_name(f"{path.name}.1"))
     except FileNotFoundError:
-        return
-    except OSError as error:
-        raise ConfigError(f"{log}: {error.strerror}") from error
+        return False
+    return True

@@ -167,7 +167,8 @@ def _somebody_waits(listener: socket.socket) -> bool:
     return bool(select.select([listener], [], [], 0)[0])
 
 
-def log_to_stderr(level: int) -> None:
-    """Log lines with their time, to standard error."""
-    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=level)
+def log_to_stderr(level: int, handler: logging.Handler | None = None) -> None:
+    """Log lines with their time, to standard error (by `handler`, when one is given)."""
+    handlers = [handler or logging.StreamHandler(sys.stderr)]
+    logging.basicConfig(handlers=handlers, format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=level)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)

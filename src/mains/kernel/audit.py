@@ -26,9 +26,7 @@ from mains.kernel.tx import decode_event, decode_process, row_crc
 def replay(journal: Journal) -> list[str]:
     """Faults since the last checkpoint. A kernel that was killed boots only when there are none."""
     start = journal.checkpoint_seq()
-    rows = journal.rows("event_crc", start)
-    fold = _Fold(journal, start, rows[0][0] if rows else 0)
-    return fold.run()
+    return _Fold(journal, *_from(journal, start)).run()
 
 
 def verify(journal: Journal) -> list[str]:
@@ -42,6 +40,16 @@ _Part = tuple[int, int]  # how many pages, and the checksum of their names
 _EMPTY: _Part = (0, 0)
 
 
+def _from(journal: Journal, seq: int) -> tuple[int, int]:
+    """Where the chain goes on after event `seq`, and the checksum there. Erased events changed no process."""
+    for (crc,) in journal.rows("event_crc", seq):
+        return seq, crc
+    for _, last, crc in journal.rows("cut_until", seq):
+        if last >= seq:
+            return last, crc
+    return seq, 0
+
+
 class _Fold:
     """Folds the events after `start` over the checkpoint at `start`, and compares."""
 
@@ -52,20 +60,31 @@ class _Fold:
         self._table: dict[int, Process | None] = {}
         self._last_seq: dict[int, int] = {}
         self._faults: list[str] = []
+        self._removed = {pid for (pid,) in journal.rows("removed_all")}  # what is left of them is being erased
+        self._cuts = 0
 
     def run(self) -> list[str]:
         last = self._start
         for seq, at_ms, pid, kind, body, stored in self._journal.scan("event_scan", self._start):
             if seq != last + 1:
-                self._faults.append(f"event {seq}: follows {last}; {seq - last - 1} rows are missing")
+                self._pass_cut(seq, last)
             crc = row_crc(self._crc, seq, at_ms, pid, kind, body)
             self._crc, last = stored, seq
             if crc != stored:
                 self._faults.append(f"event {seq}: its checksum does not fit")
-            elif pid:
+            elif pid and pid not in self._removed:
                 self._apply(seq, pid, body)
         self._compare()
         return self._faults
+
+    def _pass_cut(self, seq: int, last: int) -> None:
+        """Over a gap before event `seq`: events that were erased with their processes, or a fault."""
+        found = self._journal.rows("cut_from", last + 1)
+        if found and found[0][0] == seq - 1:
+            self._crc = found[0][1]
+            self._cuts += 1
+        else:
+            self._faults.append(f"event {seq}: follows {last}; {seq - last - 1} rows are missing")
 
     def _apply(self, seq: int, pid: int, body: bytes) -> None:
         if pid not in self._table:
@@ -153,18 +172,25 @@ class _Whole(_Fold):
             return  # such a page is named among those with another hash
 
     def check_uses(self) -> list[str]:
-        """What the tables say about who names a page, against what events and pages name."""
-        uses = {(page, pid) for page, pid in self._journal.scan("page_use_scan")}
-        parts = {(page, whole) for page, whole in self._journal.scan("page_part_scan")}
-        return [f"page {page}: process {pid} names it, or it does not" for page, pid in sorted(uses ^ self._uses)] + [
-            f"page {page}: page {whole} names it, or it does not" for page, whole in sorted(parts ^ self._parts)
-        ]
+        """What the tables say about who names a page, against what events and pages name; and the gaps in the chain."""
+        uses = {(page, pid) for page, pid in self._journal.scan("page_use_scan") if pid not in self._removed}
+        parts = {
+            (page, whole)
+            for page, whole in self._journal.scan("page_part_scan")
+            if whole in self._seen or not self._removed
+        }
+        [[cuts]] = self._journal.rows("cut_count")
+        wrong = [f"cut: {cuts} gaps are on record, {self._cuts} are in the journal"] if cuts != self._cuts else []
+        wrong += [f"page {page}: whether process {pid} names it" for page, pid in sorted(uses ^ self._uses)]
+        return wrong + [f"page {page}: whether {whole} names it" for page, whole in sorted(parts ^ self._parts)]
 
     def check_contexts(self) -> list[str]:
         """What the page tables hold, against what the events made them hold."""
         found: dict[int, tuple[_Part, _Part]] = {}
         faults = []
         for pid, position, page in self._journal.scan("context_scan"):
+            if pid in self._removed:
+                continue
             start, grown = found.get(pid, (_EMPTY, _EMPTY))
             length = start[0] + grown[0]
             if position != length:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,22 +16,25 @@ from mains.errors import JournalError, UsageError
 from mains.kernel import orders, pages, views
 from mains.kernel.again import bind_again
 from mains.kernel.birth import Birth
+from mains.kernel.care import DAY_MS, Care
 from mains.kernel.context import whole_text
 from mains.kernel.journal import Journal
 from mains.kernel.main import Kernel
-from mains.kernel.ports import EngineState, Notice, Outcome, ProcessView, Signal
+from mains.kernel.ports import EngineState, Notice, Outcome, ProcessView, Removal, Signal
 from mains.kernel.process import Process, Route, State
 from mains.program import Bound, Tree, bind, load_tree, with_zone
 
 T = TypeVar("T")
+DAYS_MAX = 1_000_000
 
 
 class Desk:
     """The outside of a kernel. `force` gives the route to an engine that a caller names."""
 
-    def __init__(self, kernel: Kernel, force: Callable[[str], Route]) -> None:
+    def __init__(self, kernel: Kernel, force: Callable[[str], Route], care: Care) -> None:
         self._kernel = kernel
         self._force = force
+        self._care = care
 
     async def spawn(
         self,
@@ -123,11 +126,22 @@ class Desk:
     async def show(self, pid: int) -> dict[str, Any]:
         """Everything about one process."""
         journal = self._kernel.journal
-        return await self._read(lambda: views.show(journal, views.present(journal, pid)))
+
+        def read() -> dict[str, Any]:
+            with journal.snapshot():  # of one moment: nothing is erased between two looks
+                return views.show(journal, views.present(journal, pid))
+
+        return await self._read(read)
 
     async def outcome(self, pid: int) -> Outcome:
         """How the process stands now."""
-        return await self._read(lambda: self._outcome(views.present(self._kernel.journal, pid)))
+        journal = self._kernel.journal
+
+        def read() -> Outcome:
+            with journal.snapshot():
+                return self._outcome(views.present(journal, pid))
+
+        return await self._read(read)
 
     def _outcome(self, p: Process, why: str = "") -> Outcome:
         journal = self._kernel.journal
@@ -178,6 +192,16 @@ class Desk:
         """A new process with the context of `pid` as of its last whole turn; its pid."""
         world = self._kernel.world
         return await self._kernel.order(lambda tx: orders.fork_of(tx, world, pid), "fork")
+
+    async def remove(self, pids: Sequence[int]) -> Removal:
+        """Erase ended processes, each with the ended tree below it (see `ports.Control`)."""
+        return await self._care.remove(pids)
+
+    async def prune(self, older_than_days: float, *, dry_run: bool = False) -> Removal:
+        """Erase every process that ended so long ago, with the tree below it (see `ports.Control`)."""
+        if not 0 <= older_than_days <= DAYS_MAX:
+            raise UsageError(f"an age is 0 to {DAYS_MAX:,} days, not {older_than_days}")
+        return await self._care.prune(round(older_than_days * DAY_MS), dry_run=dry_run)
 
     def watch(self, pid: int | None = None) -> AsyncIterator[Notice]:
         """What happens from now on, of one process or of all."""

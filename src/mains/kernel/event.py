@@ -168,6 +168,17 @@ class Exited(Event, tag="exited", frozen=True):
     detail: str = ""
 
 
+class Removed(Event, tag="removed", frozen=True):
+    """An ended process was removed (an event of the home, pid 0): what is left of it are numbers and a hash."""
+
+    process: int
+    program: str
+    turns: int
+    input_tokens: int
+    output_tokens: int
+    exit_code: int
+
+
 class Noted(Event, tag="noted", frozen=True):
     """Something about the home, not about a process (pid 0): boot, halt, recovery."""
 
@@ -176,7 +187,7 @@ class Noted(Event, tag="noted", frozen=True):
 
 AnyEvent = (
     Spawned | Asked | Replied | AskFailed | Rerouted | Called | Returned | Doubted | Answered
-    | Signalled | Refused | Faulted | Woken | Sent | Exec | Execed | Slotted | Rested | Exited | Noted
+    | Signalled | Refused | Faulted | Woken | Sent | Exec | Execed | Slotted | Rested | Exited | Removed | Noted
 )  # fmt: skip
 
 

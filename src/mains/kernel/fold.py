@@ -20,6 +20,7 @@ from mains.kernel.event import (
     Faulted,
     Noted,
     Refused,
+    Removed,
     Replied,
     Rerouted,
     Rested,
@@ -104,7 +105,7 @@ def _changed(p: Process, event: AnyEvent) -> Process:
             return replace(
                 p, asking=None, calls=(), quota=-1, exit_code=event.code, result=event.result, detail=event.detail,
             )  # fmt: skip
-        case Spawned() | Noted():
+        case Spawned() | Removed() | Noted():
             raise KernelPanic(f"process {p.pid}: {type(event).__name__} cannot happen to a live process")
 
 

@@ -32,7 +32,7 @@ from msgspec import MsgspecError
 from mains.errors import DiskFullError, JournalError, KernelPanic, LimitError, MainsError
 from mains.kernel.ports import NoProbe, Notice, Probe
 from mains.kernel.process import Process
-from mains.kernel.schema import prepare
+from mains.kernel.schema import prepare, told
 from mains.kernel.tx import Mark, Row, Tx, decode_process, load_queries
 from mains.settings import Settings
 
@@ -268,7 +268,7 @@ class Journal:
                 self._make_ready(connection, migrate)
                 unless_ready.pop_all()
         except sqlite3.Error as error:
-            raise JournalError(f"{self.path}: {error}", hint="`mains doctor` says what is wrong") from error
+            raise told(self.path, error) from error
         return connection
 
     def _make_ready(self, connection: sqlite3.Connection, migrate: bool) -> None:

@@ -182,7 +182,8 @@ def _verify(journal: Journal) -> list[str]:
     faults = _verify_tree(journal, accounts)
     if faults:
         return faults  # what rolls up where is not known
-    derived, of_hold = _derive(journal, accounts)
+    removed = {pid for (pid,) in journal.rows("removed_all")}  # their holds are being erased, their sums carried
+    derived, of_hold = _derive(journal, accounts, removed)
     for account, (_, tokens_max, held, posted, overrun, *_gone) in accounts.items():
         want = derived[account]
         if (held, posted, overrun) != (want.held, want.posted, want.overrun):
@@ -198,7 +199,7 @@ def _verify(journal: Journal) -> list[str]:
         for unit in ("held", "posted", "overrun")
         if (total := getattr(home, unit) + getattr(supply, unit))
     ]
-    return faults + _verify_holds(journal, of_hold)
+    return faults + _verify_holds(journal, of_hold, removed)
 
 
 def _verify_tree(journal: Journal, accounts: dict[int, Row]) -> list[str]:
@@ -220,7 +221,9 @@ class _Entries(msgspec.Struct):
     sides: set[int] = set()
 
 
-def _derive(journal: Journal, accounts: dict[int, Row]) -> tuple[dict[int, Balance], dict[int, _Entries]]:
+def _derive(
+    journal: Journal, accounts: dict[int, Row], removed: set[int]
+) -> tuple[dict[int, Balance], dict[int, _Entries]]:
     """What accounts must hold: what removed processes had, and what the entries say of the others."""
     derived: dict[int, Balance] = defaultdict(Balance)
     of_hold: dict[int, _Entries] = defaultdict(_Entries)
@@ -233,6 +236,8 @@ def _derive(journal: Journal, accounts: dict[int, Row]) -> tuple[dict[int, Balan
             derived[each].posted += sign * posted
             derived[each].overrun += sign * overrun
     for hold, kind, debit, credit, tokens in journal.scan("entry_all"):
+        if debit in removed or credit in removed:
+            continue
         unit = {"held": "held", "released": "held", "posted": "posted", "overrun": "overrun"}.get(kind, "")
         for side, sign in ((debit, 1), (credit, -1)):
             for account in _upward(side, parents) if unit else ():
@@ -251,10 +256,12 @@ def _upward(account: int, parents: dict[int, int]) -> list[int]:
     return chain
 
 
-def _verify_holds(journal: Journal, of_hold: dict[int, _Entries]) -> list[str]:
+def _verify_holds(journal: Journal, of_hold: dict[int, _Entries], removed: set[int]) -> list[str]:
     faults = []
     in_flight = {p.asking.hold: p.pid for p in journal.processes("process_live") if p.asking}
     for hold, account, tokens, state in journal.scan("hold_all"):
+        if account in removed:
+            continue
         found = of_hold.pop(hold, _Entries())
         entries = found.tokens
         ended = state in ("posted", "voided")

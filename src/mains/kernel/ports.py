@@ -249,6 +249,13 @@ class Outcome(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
+class Removal(msgspec.Struct, frozen=True):
+    """Who was removed (children before parents). `erased`: nothing of them is left to erase; else that goes on."""
+
+    pids: list[int]
+    erased: bool = True
+
+
 class Signal(enum.StrEnum):
     """What can be sent to a process and all below it; INT ends the turn of a conversation, and goes to it alone."""
 
@@ -344,6 +351,17 @@ class Control(Protocol):
 
     async def fork(self, pid: int) -> int:
         """A new process with the context of `pid` as of its last whole turn; its pid."""
+        ...
+
+    async def remove(self, pids: Sequence[int]) -> Removal:
+        """Erase ended processes, each with the ended tree below it; nobody when one of them may not be removed.
+
+        A process may not that lives, or below which one lives, or whose parent lives and may still read its result.
+        """
+        ...
+
+    async def prune(self, older_than_days: float, *, dry_run: bool = False) -> Removal:
+        """Erase every process that ended so long ago, as `remove` would. `dry_run`: only say which those are."""
         ...
 
     def watch(self, pid: int | None = None) -> AsyncIterator[Notice]:

@@ -14,6 +14,32 @@ SELECT seq, at_ms, pid, kind, body FROM event WHERE pid = ? AND seq > ? ORDER BY
 -- name: event_after
 SELECT seq, at_ms, pid, kind, body FROM event WHERE seq > ? ORDER BY seq LIMIT ?
 
+-- name: event_first_of
+SELECT seq, body, crc FROM event WHERE pid = ? ORDER BY seq LIMIT ?
+-- name: event_notes
+SELECT seq, crc FROM event WHERE pid = 0 AND seq < ? AND at_ms < ? ORDER BY seq LIMIT ?
+-- name: event_delete
+DELETE FROM event WHERE seq = ?
+-- name: cut_until
+SELECT first, last, crc FROM cut WHERE first <= ? ORDER BY first DESC LIMIT 1
+-- name: cut_from
+SELECT last, crc FROM cut WHERE first = ?
+-- name: cut_put
+INSERT INTO cut (first, last, crc) VALUES (?, ?, ?)
+ON CONFLICT (first) DO UPDATE SET last = excluded.last, crc = excluded.crc
+-- name: cut_delete
+DELETE FROM cut WHERE first = ?
+-- name: cut_count
+SELECT count(*) FROM cut
+-- name: removed_next
+SELECT pid FROM removed ORDER BY pid LIMIT 1
+-- name: removed_all
+SELECT pid FROM removed
+-- name: removed_insert
+INSERT INTO removed (pid) VALUES (?)
+-- name: removed_delete
+DELETE FROM removed WHERE pid = ?
+
 -- name: process_get
 SELECT body FROM process WHERE pid = ?
 -- name: process_put
@@ -55,6 +81,23 @@ WITH RECURSIVE below (pid) AS (
     SELECT pid FROM process WHERE parent = ? AND parent > 0
     UNION ALL SELECT process.pid FROM process JOIN below ON process.parent = below.pid AND process.parent > 0)
 SELECT pid FROM below ORDER BY pid
+-- name: process_alive_below
+WITH RECURSIVE below (pid, state) AS (
+    SELECT pid, state FROM process WHERE parent = ? AND parent > 0
+    UNION ALL SELECT process.pid, process.state FROM process JOIN below ON process.parent = below.pid AND process.parent > 0)
+SELECT pid FROM below WHERE state <> 'EXITED' LIMIT 1
+-- name: process_child
+SELECT pid FROM process WHERE parent = ? AND parent > 0 LIMIT 1
+-- name: process_child_pids
+SELECT pid FROM process WHERE parent = ? AND parent > 0
+-- name: process_state
+SELECT state FROM process WHERE pid = ?
+-- name: process_ended
+SELECT process.pid, process.parent, process.spawned_by, process.seq, event.at_ms
+FROM process JOIN event ON event.seq = process.seq
+WHERE process.state = 'EXITED' AND process.seq > ? ORDER BY process.seq LIMIT ?
+-- name: process_delete
+DELETE FROM process WHERE pid = ?
 -- name: process_quota_next
 SELECT pid FROM process WHERE quota = ? AND quota >= 0 ORDER BY pid LIMIT 1
 -- name: process_changed
@@ -64,7 +107,11 @@ SELECT pid, parent, spawned_by, state, reason, quota, pgroup, seq, body FROM pro
 SELECT pid, ask FROM process_key WHERE key = ?
 -- name: key_insert
 INSERT INTO process_key (key, pid, ask) VALUES (?, ?, ?)
+-- name: key_delete
+DELETE FROM process_key WHERE key = ? AND pid = ?
 
+-- name: checkpoint_delete
+DELETE FROM checkpoint WHERE pid = ?
 -- name: checkpoint_copy
 INSERT INTO checkpoint (pid, body) SELECT pid, body FROM process WHERE seq > ?
 ON CONFLICT (pid) DO UPDATE SET body = excluded.body
@@ -74,6 +121,10 @@ SELECT body FROM checkpoint WHERE pid = ?
 SELECT value FROM counter WHERE name = ?
 -- name: counter_put
 INSERT INTO counter (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value
+-- name: counter_raise
+INSERT INTO counter (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)
+-- name: counter_start
+INSERT INTO counter (name, value) VALUES (?, ?) ON CONFLICT (name) DO NOTHING
 
 -- name: page_insert
 INSERT INTO page (hash, kind, bytes) VALUES (?, ?, ?) ON CONFLICT (hash) DO NOTHING
@@ -89,12 +140,29 @@ INSERT INTO page_part (page, whole) VALUES (?, ?) ON CONFLICT DO NOTHING
 SELECT page, pid FROM page_use
 -- name: page_part_scan
 SELECT page, whole FROM page_part
+-- name: page_use_delete
+DELETE FROM page_use WHERE page = ? AND pid = ?
+-- name: page_named
+SELECT 1 FROM page_use WHERE page = ? UNION ALL SELECT 1 FROM page_part WHERE page = ? LIMIT 1
+-- name: page_parts
+SELECT page FROM page_part WHERE whole = ?
+-- name: page_part_delete
+DELETE FROM page_part WHERE whole = ?
+-- name: page_delete
+DELETE FROM page WHERE hash = ?
+-- name: page_orphans
+SELECT hash FROM page WHERE NOT EXISTS (SELECT 1 FROM page_use WHERE page_use.page = page.hash)
+AND NOT EXISTS (SELECT 1 FROM page_part WHERE page_part.page = page.hash)
+-- name: pages_free
+SELECT freelist_count * page_size FROM pragma_freelist_count(), pragma_page_size()
 -- name: page_scan
 SELECT hash, bytes FROM page
 -- name: context_insert
 INSERT INTO context (pid, position, page) VALUES (?, ?, ?)
 -- name: context_delete
 DELETE FROM context WHERE pid = ?
+-- name: context_erase
+DELETE FROM context WHERE pid = ? AND position > (SELECT max(position) FROM context WHERE pid = ?) - ?
 -- name: context_pages
 SELECT page FROM context WHERE pid = ? AND position < ? ORDER BY position
 -- name: context_get
@@ -116,6 +184,8 @@ SELECT id FROM message WHERE pid = ? AND key = ? AND key <> ''
 SELECT id, sender, page FROM message WHERE pid = ? AND consumed = 0 ORDER BY id LIMIT ?
 -- name: message_consume
 UPDATE message SET consumed = 1 WHERE id = ?
+-- name: message_delete
+DELETE FROM message WHERE id = ? AND pid = ?
 
 -- name: timer_insert
 INSERT INTO timer (due_ms, pid, call) VALUES (?, ?, ?) ON CONFLICT DO NOTHING
@@ -134,6 +204,10 @@ INSERT INTO account (id, parent, tokens_max) VALUES (?, ?, ?)
 SELECT tokens_max, held, posted, overrun FROM account WHERE id = ?
 -- name: account_move
 UPDATE account SET held = held + ?, posted = posted + ?, overrun = overrun + ? WHERE id = ?
+-- name: account_carry
+UPDATE account SET gone_posted = gone_posted + ?, gone_overrun = gone_overrun + ? WHERE id = ?
+-- name: account_delete
+DELETE FROM account WHERE id = ?
 -- name: account_all
 SELECT id, parent, tokens_max, held, posted, overrun, gone_posted, gone_overrun FROM account ORDER BY id
 -- name: hold_insert
@@ -142,11 +216,15 @@ INSERT INTO hold (account, tokens, engine, state, at_ms) VALUES (?, ?, ?, 'dispa
 SELECT account, tokens, state FROM hold WHERE id = ?
 -- name: hold_end
 UPDATE hold SET state = ? WHERE id = ? AND state = 'dispatched'
+-- name: hold_delete
+DELETE FROM hold WHERE id = ?
 -- name: hold_all
 SELECT id, account, tokens, state FROM hold ORDER BY id
 -- name: entry_insert
 INSERT INTO entry (hold, kind, debit, credit, tokens, at_ms) VALUES (?, ?, ?, ?, ?, ?)
+-- name: entry_delete
+DELETE FROM entry WHERE hold = ?
 -- name: entry_all
 SELECT hold, kind, debit, credit, tokens FROM entry ORDER BY id
 -- name: pid_last
-SELECT coalesce(max(pid), 0) FROM process
+SELECT max(coalesce((SELECT max(pid) FROM process), 0), coalesce((SELECT value FROM counter WHERE name = 'pid_last'), 0))

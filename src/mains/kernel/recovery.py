@@ -35,6 +35,7 @@ def recover(tx: Tx, world: World, pids: list[int]) -> None:
 def boot(tx: Tx) -> None:
     """Make the home's accounts, and note the boot."""
     ledger.open_home(tx)
+    tx.run("counter_start", "pruned_ms", tx.now_ms)  # the first prune comes a day after the first boot
     tx.append(0, Noted(text="boot"))
 
 

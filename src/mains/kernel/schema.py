@@ -23,12 +23,31 @@ from mains.errors import DiskFullError, JournalError
 from mains.kernel.ports import Probe
 
 SCHEMA_VERSION = 2
+_LEAST_FREE_BYTES = 64 * 1024  # SQLite's index of the write-ahead log has 32 KiB
+
+
+def told(path: Path, error: sqlite3.Error) -> JournalError:
+    """What SQLite says when a database cannot be opened, as an error of ours."""
+    name = getattr(error, "sqlite_errorname", "")
+    no_room = name.startswith("SQLITE_IOERR") and shutil.disk_usage(path.parent).free < _LEAST_FREE_BYTES
+    if name == "SQLITE_FULL" or no_room:
+        return DiskFullError(f"{path.parent}: the disk is full; nothing was written", hint="make room, then try again")
+    return JournalError(f"{path}: {error}", hint="`mains doctor` says what is wrong")
 
 
 def version_of(connection: sqlite3.Connection) -> int:
     """The schema version of a database; 0 for an empty one."""
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
     return version
+
+
+def stored_version(path: Path) -> int:
+    """The schema version of a database file, which is not changed. Raises JournalError."""
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as reader:
+            return version_of(reader)
+    except sqlite3.Error as error:
+        raise told(path, error) from error
 
 
 def prepare(connection: sqlite3.Connection, path: Path, probe: Probe, *, migrate: bool) -> None:

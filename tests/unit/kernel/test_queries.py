@@ -15,6 +15,7 @@ READS_EVERYTHING = {
     "account_all", "context_scan", "context_missing", "entry_all", "event_after", "event_scan", "hold_all",
     "page_part_scan", "page_scan", "page_use_scan", "process_all", "process_changed", "checkpoint_copy", "timer_next",
     "event_last", "pid_last", "process_live", "process_count_live", "process_count_quota", "process_states",
+    "removed_all", "removed_next", "cut_count", "page_orphans", "pages_free",
 }  # fmt: skip
 
 

@@ -1,0 +1,206 @@
+"""Retention: how ended processes are removed, and everything that was theirs is erased. Operations, and one reader.
+
+    doomed(tx, pids)          an ended process and the ended tree below it, children first; refused while any lives
+    remove(tx, pids)          they are gone: from the process table, the keys, the ledger's accounts
+    erase(tx, most)           contexts, events, holds, messages, and the pages that nobody else names; a part at a time
+    erase_notes(tx, ...)      notes about the home that are older than the retention
+    begin_prune(tx)           when the home was last pruned
+    due(journal, before_ms)   the processes that ended before a time and may be removed
+
+Two steps, so that no commit is long: `remove` writes a row in `removed`, which `erase` works off; a crash between loses
+nothing. Erased events leave a gap in the journal's chain: a row in `cut` says from where to where, with the checksum of
+the last, so that the chain can still be verified; runs that touch become one, so that there are never more runs than
+events are left. What an account had goes to its parent's `gone_*`: sums stay what they were.
+
+A page is erased when no event of another process names it (`page_use`) and no page that is kept does (`page_part`).
+A child is kept as long as its parent lives, which may still read its result. Nobody waits for a fork, or for the run of
+a schedule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from mains.errors import JournalError, KernelPanic, NotFoundError, UsageError
+from mains.kernel.event import Asked, Removed, Sent, named
+from mains.kernel.journal import Journal
+from mains.kernel.process import Process, State
+from mains.kernel.tx import Tx, decode_event
+
+_READ = 1_000  # rows at once
+_UNAWAITED = ("", "schedule")  # who was spawned so has no parent that may read its result: forks, runs of a schedule
+
+
+def doomed(tx: Tx, pids: Sequence[int]) -> list[int]:
+    """These processes and all below them, children before parents. Raises NotFoundError, UsageError."""
+    found: set[int] = set()
+    for pid in pids:
+        p = tx.process(pid)
+        if p is None:
+            raise NotFoundError(f"there is no process {pid}", hint="`mains ps --all` lists every process")
+        if p.state is not State.EXITED:
+            raise UsageError(f"process {pid} has not ended: it is {p.state.value}", hint=f"`mains kill {pid}` first")
+        found |= {pid, *(row[0] for row in tx.run("process_tree_below", pid))}
+        if alive := tx.one("process_alive_below", pid):
+            hint = f"`mains kill {alive[0]}` first"
+            raise UsageError(f"process {alive[0]}, below process {pid}, has not ended", hint=hint)
+    for pid in pids:
+        p = tx.process(pid)
+        if p and p.parent not in found and _awaited(tx, p):
+            raise UsageError(
+                f"process {p.parent}, the parent of process {pid}, lives and may still read its result",
+                hint=f"remove it when process {p.parent} has ended",
+            )
+    return sorted(found, reverse=True)  # a child has a higher number than its parent
+
+
+def remove(tx: Tx, pids: Iterable[int]) -> list[int]:
+    """Take these out of the process table, children first; those that may (still) be removed."""
+    removed = []
+    for pid in pids:
+        p = tx.process(pid)
+        if p is None or p.state is not State.EXITED or _awaited(tx, p) or tx.one("process_child", pid):
+            continue
+        _remove(tx, p)
+        removed.append(pid)
+    return removed
+
+
+def _awaited(tx: Tx, p: Process) -> bool:
+    """Whether the parent lives and may read the result."""
+    if not p.parent or p.spawned_by in _UNAWAITED:
+        return False
+    row = tx.one("process_state", p.parent)
+    return row is not None and row[0] != State.EXITED
+
+
+def _remove(tx: Tx, p: Process) -> None:
+    row = tx.one("account_get", p.pid)
+    if row is None or row[1]:
+        raise KernelPanic(f"process {p.pid} has ended and its account is not settled: {row}")
+    _, _, posted, overrun = row
+    tx.run("account_carry", posted, overrun, p.accounts[1])
+    tx.run("account_delete", p.pid)
+    if p.key:
+        tx.run("key_delete", p.key, p.pid)
+    tx.run("process_delete", p.pid)
+    tx.run("checkpoint_delete", p.pid)
+    tx.run("counter_raise", "pid_last", p.pid)  # a number is never given twice
+    tx.run("removed_insert", p.pid)
+    tx.append(
+        0,
+        Removed(
+            process=p.pid,
+            program=p.program,
+            turns=p.turn,
+            input_tokens=p.input_tokens,
+            output_tokens=p.output_tokens,
+            exit_code=p.exit_code or 0,
+        ),
+    )
+
+
+def erase(tx: Tx, most: int) -> bool:
+    """Erase at most `most` rows (and what hangs on them) of processes that were removed; whether there is more."""
+    row = tx.one("removed_next")
+    if row is None:
+        return False
+    pid: int = row[0]
+    if tx.process(pid) is not None:
+        raise JournalError(f"process {pid} is to be erased, but it was not removed", hint="`mains journal verify`")
+    left = most - tx.run("context_erase", pid, pid, most).rowcount
+    if left <= 0:
+        return True
+    events = tx.run("event_first_of", pid, left).fetchall()
+    for seq, body, crc in events:
+        _erase(tx, pid, body)
+        _cut(tx, seq, crc)
+    if len(events) < left:
+        tx.run("removed_delete", pid)
+    return tx.one("removed_next") is not None
+
+
+def _erase(tx: Tx, pid: int, body: bytes) -> None:
+    """What an event of a removed process left elsewhere."""
+    event = decode_event(body)
+    match event:
+        case Asked():
+            tx.run("entry_delete", event.asking.hold)
+            tx.run("hold_delete", event.asking.hold)
+        case Sent():
+            tx.run("message_delete", event.message, pid)
+        case _:
+            pass
+    for page in named(event):
+        tx.run("page_use_delete", page, pid)
+        _drop(tx, page)
+
+
+def _drop(tx: Tx, page: str) -> None:
+    """Erase a page that nobody names, and then those that only it named."""
+    if tx.one("page_named", page, page):
+        return
+    parts = tx.run("page_parts", page).fetchall()
+    tx.run("page_delete", page)
+    tx.run("page_part_delete", page)
+    for (part,) in parts:
+        _drop(tx, part)
+
+
+def _cut(tx: Tx, seq: int, crc: int) -> None:
+    """Erase an event, and let its place join the runs beside it."""
+    first, last = seq, seq
+    before, after = tx.one("cut_until", seq), tx.one("cut_from", seq + 1)
+    if before and before[1] == seq - 1:
+        first = before[0]
+    if after:
+        last, crc = after
+        tx.run("cut_delete", seq + 1)
+    tx.run("cut_put", first, last, crc)
+    tx.run("event_delete", seq)
+
+
+def begin_prune(tx: Tx) -> None:
+    """Note when the home was pruned: the next time is a day later, even if this one is cut off."""
+    tx.run("counter_put", "pruned_ms", tx.now_ms)
+
+
+def erase_notes(tx: Tx, before_ms: int, most: int) -> bool:
+    """Erase at most `most` notes about the home that are older; whether there may be more. The last event stays."""
+    notes = tx.run("event_notes", tx.seq, before_ms, most).fetchall()
+    for seq, crc in notes:
+        _cut(tx, seq, crc)
+    return len(notes) == most
+
+
+def orphans(tx: Tx) -> int:
+    """Erase pages that nobody names (there should be none); how many there were."""
+    found = tx.run("page_orphans").fetchall()
+    for (page,) in found:
+        _drop(tx, page)
+    return len(found)
+
+
+def due(journal: Journal, before_ms: int) -> list[int]:
+    """Who ended before a time, with everybody below, and is awaited by nobody; children before parents."""
+    with journal.snapshot():
+        ended = _ended(journal, before_ms)
+        kept: set[int] = set()
+        for pid in sorted(ended, reverse=True):
+            parent, awaited = ended[pid]
+            children = [row[0] for row in journal.rows("process_child_pids", pid)]
+            state = journal.rows("process_state", parent) if awaited and parent not in ended else []
+            lives = bool(state) and state[0][0] != State.EXITED
+            if lives or any(child not in ended or child in kept for child in children):
+                kept.add(pid)
+        return sorted(ended.keys() - kept, reverse=True)
+
+
+def _ended(journal: Journal, before_ms: int) -> dict[int, tuple[int, bool]]:
+    """Who ended before a time: pid -> its parent, and whether that may read its result."""
+    found: dict[int, tuple[int, bool]] = {}
+    after = 0
+    while rows := journal.rows("process_ended", after, _READ):
+        found |= {pid: (parent, by not in _UNAWAITED) for pid, parent, by, _, at_ms in rows if at_ms < before_ms}
+        after = rows[-1][3]
+    return found
