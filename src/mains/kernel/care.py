@@ -11,17 +11,17 @@ half erased is erased after the next boot.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from functools import partial
-from typing import Self
+from typing import Any, Self, TypeVar
 
-from mains.errors import DiskFullError, JournalError, LimitError
+from mains.errors import DiskFullError, JournalError, LimitError, MainsError
 from mains.kernel import retention
 from mains.kernel.clock import Clock
 from mains.kernel.main import Kernel
 from mains.kernel.ports import Removal
-from mains.kernel.tx import Tx
 
+T = TypeVar("T")
 DAY_MS = 86_400_000
 _AGAIN_MS = 60_000  # after a full disk, or too many orders
 
@@ -33,58 +33,53 @@ class Care:
         self._kernel = kernel
         self._clock = clock
         self._settings = kernel.settings
-        self._erasing: asyncio.Task[None] | None = None
-        self._daily: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     async def __aenter__(self) -> Self:
-        self._daily = asyncio.create_task(self._every_day(), name="care")
+        self._daily = self._start(self._every_day())
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        tasks = [task for task in (self._daily, self._erasing) if task is not None]
+        tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self._daily.done() and not self._daily.cancelled():
+            self._daily.result()  # a bug of ours is not lost
+
+    def _start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(work, name="care")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     async def remove(self, pids: Sequence[int]) -> Removal:
         """Remove ended processes with all below them. Raises NotFoundError, UsageError: then nobody is removed."""
-        most = self._settings.erase_rows_max
-
-        def first(tx: Tx) -> tuple[list[int], list[int]]:
-            every = retention.doomed(tx, pids)
-            return every, retention.remove(tx, every[:most])
-
-        every, removed = await self._kernel.order(first, "rm")
-        removed = removed + await self._remove(every[most:])
-        return Removal(removed, await self._erase())
+        return await self._carry_out(await asyncio.to_thread(retention.doomed, self._kernel.journal, pids))
 
     async def prune(self, older_than_ms: int, *, dry_run: bool = False) -> Removal:
         """Remove every process that ended so long ago, with everybody below it (`dry_run`: only say which)."""
-        due = await asyncio.to_thread(retention.due, self._kernel.journal, self._clock.now_ms() - older_than_ms)
-        if dry_run:
-            return Removal(due)
-        return Removal(await self._remove(due), await self._erase())
+        before_ms = self._clock.now_ms() - older_than_ms
+        due = await asyncio.to_thread(retention.due, self._kernel.journal, before_ms)
+        return Removal(due) if dry_run else await self._carry_out(due)
 
-    async def _remove(self, pids: Sequence[int], pause_ms: int = 0) -> list[int]:
-        """Remove those who may still be, in small commits."""
+    async def _carry_out(self, pids: Sequence[int]) -> Removal:
+        """Remove and erase these. What takes longer than half of `request_timeout_s` goes on without its caller."""
+        task = self._start(self._remove(pids, 0))
+        await asyncio.wait({task}, timeout=self._settings.request_timeout_s / 2)
+        return Removal(task.result()) if task.done() else Removal(list(pids), erased=False)
+
+    async def _remove(self, pids: Sequence[int], pause_ms: int) -> list[int]:
+        """Remove those who may still be, then erase, in small commits; who was removed."""
         removed: list[int] = []
         for start in range(0, len(pids), self._settings.erase_rows_max):
             chunk = pids[start : start + self._settings.erase_rows_max]
             removed += await self._kernel.order(partial(retention.remove, pids=chunk), "rm")
             await self._clock.wait_ms(pause_ms)
+        await self._erase(pause_ms)
         return removed
 
-    async def _erase(self) -> bool:
-        """Erase what was removed; whether that was done within half of `request_timeout_s`. Else it goes on alone."""
-        if self._erasing is None or self._erasing.done():
-            self._erasing = asyncio.create_task(self._erase_all(0), name="erase")
-        await asyncio.wait({self._erasing}, timeout=self._settings.request_timeout_s / 2)
-        if self._erasing.done():
-            self._erasing.result()
-            return True
-        return False
-
-    async def _erase_all(self, pause_ms: int) -> None:
+    async def _erase(self, pause_ms: int) -> None:
         most = self._settings.erase_rows_max
         while await self._kernel.order(lambda tx: retention.erase(tx, most), "erase"):
             await self._clock.wait_ms(pause_ms)
@@ -96,13 +91,15 @@ class Care:
         while not self._kernel.halted.is_set():
             try:
                 if self._kernel.journal.rows("removed_next"):
-                    await self._erase_all(self._settings.erase_pause_ms)
+                    await self._erase(self._settings.erase_pause_ms)
                 await self._clock.wait_ms(min(max(0, self._next_ms() - self._clock.now_ms()), DAY_MS))
                 await self._prune_old()
             except (DiskFullError, LimitError):
                 await self._clock.wait_ms(_AGAIN_MS)
             except JournalError:
                 return  # the kernel halts, and says why
+            except MainsError:
+                await self._clock.wait_ms(DAY_MS)  # what cannot be erased is told to whoever asks for it
 
     def _next_ms(self) -> int:
         rows = self._kernel.journal.rows("counter_get", "pruned_ms")
@@ -113,6 +110,5 @@ class Care:
         before_ms = self._clock.now_ms() - self._settings.retention_days * DAY_MS
         await self._kernel.order(retention.begin_prune, "prune")
         await self._remove(await asyncio.to_thread(retention.due, self._kernel.journal, before_ms), pause_ms)
-        await self._erase_all(pause_ms)
         while await self._kernel.order(lambda tx: retention.erase_notes(tx, before_ms, most), "prune"):
             await self._clock.wait_ms(pause_ms)

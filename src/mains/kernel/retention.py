@@ -1,6 +1,6 @@
-"""Retention: how ended processes are removed, and everything that was theirs is erased. Operations, and one reader.
+"""Retention: how ended processes are removed, and everything that was theirs is erased. Operations, and two readers.
 
-    doomed(tx, pids)          an ended process and the ended tree below it, children first; refused while any lives
+    doomed(journal, pids)     ended processes and the ended trees below, children first; refused while any lives
     remove(tx, pids)          they are gone: from the process table, the keys, the ledger's accounts
     erase(tx, most)           contexts, events, holds, messages, and the pages that nobody else names; a part at a time
     erase_notes(tx, ...)      notes about the home that are older than the retention
@@ -19,39 +19,46 @@ a schedule.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from mains.errors import JournalError, KernelPanic, NotFoundError, UsageError
+from mains.errors import ConfigError, JournalError, KernelPanic, NotFoundError, UsageError
 from mains.kernel.event import Asked, Removed, Sent, named
 from mains.kernel.journal import Journal
 from mains.kernel.process import Process, State
-from mains.kernel.tx import Tx, decode_event
+from mains.kernel.tx import Row, Tx, decode_event
 
 _READ = 1_000  # rows at once
 _UNAWAITED = ("", "schedule")  # who was spawned so has no parent that may read its result: forks, runs of a schedule
 
 
-def doomed(tx: Tx, pids: Sequence[int]) -> list[int]:
+def doomed(journal: Journal, pids: Sequence[int]) -> list[int]:
     """These processes and all below them, children before parents. Raises NotFoundError, UsageError."""
+    if len(pids) > _READ:
+        raise UsageError(f"{len(pids):,} processes in one order, of {_READ:,} at most")
     found: set[int] = set()
-    for pid in pids:
-        p = tx.process(pid)
-        if p is None:
-            raise NotFoundError(f"there is no process {pid}", hint="`mains ps --all` lists every process")
-        if p.state is not State.EXITED:
-            raise UsageError(f"process {pid} has not ended: it is {p.state.value}", hint=f"`mains kill {pid}` first")
-        found |= {pid, *(row[0] for row in tx.run("process_tree_below", pid))}
-        if alive := tx.one("process_alive_below", pid):
-            hint = f"`mains kill {alive[0]}` first"
-            raise UsageError(f"process {alive[0]}, below process {pid}, has not ended", hint=hint)
-    for pid in pids:
-        p = tx.process(pid)
-        if p and p.parent not in found and _awaited(tx, p):
-            raise UsageError(
-                f"process {p.parent}, the parent of process {pid}, lives and may still read its result",
-                hint=f"remove it when process {p.parent} has ended",
-            )
+    with journal.snapshot():
+        asked = [_ended_process(journal, pid) for pid in pids]
+        for p in asked:
+            found |= {p.pid, *(row[0] for row in journal.rows("process_tree_below", p.pid))}
+            for (alive,) in journal.rows("process_alive_below", p.pid):
+                hint = f"`mains kill {alive}` first"
+                raise UsageError(f"process {alive}, below process {p.pid}, has not ended", hint=hint)
+        for p in asked:
+            if p.parent not in found and _awaited(journal.rows, p):
+                raise UsageError(
+                    f"process {p.parent}, the parent of process {p.pid}, lives and may still read its result",
+                    hint=f"remove it when process {p.parent} has ended",
+                )
     return sorted(found, reverse=True)  # a child has a higher number than its parent
+
+
+def _ended_process(journal: Journal, pid: int) -> Process:
+    p = journal.process(pid)
+    if p is None:
+        raise NotFoundError(f"there is no process {pid}", hint="`mains ps --all` lists every process")
+    if p.state is not State.EXITED:
+        raise UsageError(f"process {pid} has not ended: it is {p.state.value}", hint=f"`mains kill {pid}` first")
+    return p
 
 
 def remove(tx: Tx, pids: Iterable[int]) -> list[int]:
@@ -59,19 +66,18 @@ def remove(tx: Tx, pids: Iterable[int]) -> list[int]:
     removed = []
     for pid in pids:
         p = tx.process(pid)
-        if p is None or p.state is not State.EXITED or _awaited(tx, p) or tx.one("process_child", pid):
+        if p is None or p.state is not State.EXITED or _awaited(tx.run, p) or tx.one("process_child", pid):
             continue
         _remove(tx, p)
         removed.append(pid)
     return removed
 
 
-def _awaited(tx: Tx, p: Process) -> bool:
-    """Whether the parent lives and may read the result."""
+def _awaited(run: Callable[..., Iterable[Row]], p: Process) -> bool:
+    """Whether the parent lives and may read the result. `run` gives the rows of a named query."""
     if not p.parent or p.spawned_by in _UNAWAITED:
         return False
-    row = tx.one("process_state", p.parent)
-    return row is not None and row[0] != State.EXITED
+    return any(state != State.EXITED for (state,) in run("process_state", p.parent))
 
 
 def _remove(tx: Tx, p: Process) -> None:
@@ -107,7 +113,7 @@ def erase(tx: Tx, most: int) -> bool:
         return False
     pid: int = row[0]
     if tx.process(pid) is not None:
-        raise JournalError(f"process {pid} is to be erased, but it was not removed", hint="`mains journal verify`")
+        raise ConfigError(f"process {pid} is to be erased, but it was not removed", hint="`mains journal verify`")
     left = most - tx.run("context_erase", pid, pid, most).rowcount
     if left <= 0:
         return True
@@ -122,7 +128,10 @@ def erase(tx: Tx, most: int) -> bool:
 
 def _erase(tx: Tx, pid: int, body: bytes) -> None:
     """What an event of a removed process left elsewhere."""
-    event = decode_event(body)
+    try:
+        event = decode_event(body)
+    except JournalError as error:  # a damaged row is no reason to halt: nothing new depends on it
+        raise ConfigError(f"process {pid} cannot be erased: {error}", hint="`mains journal verify`") from error
     match event:
         case Asked():
             tx.run("entry_delete", event.asking.hold)
