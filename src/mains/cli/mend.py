@@ -151,8 +151,10 @@ def _work(home: Home, settings: Settings, do: Callable[[Journal], Awaitable[None
 
 
 async def _look(journal: Journal) -> tuple[int, int, int]:
+    from mains.kernel import retention
+
     [[free]] = journal.rows("pages_free")
-    return len(journal.rows("removed_all")), len(journal.rows("page_orphans")), int(free)
+    return len(journal.rows("removed_all")), len(retention.orphaned(journal)), int(free)
 
 
 async def _nothing(_: Journal) -> None:

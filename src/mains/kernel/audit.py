@@ -131,7 +131,8 @@ class _Whole(_Fold):
         super().__init__(journal, 0, 0)
         self._contexts: dict[int, tuple[_Part, _Part]] = {}  # pid -> its opening, and what grew behind it
         self._seen: set[str] = set()
-        self._uses: set[tuple[str, int]] = set()  # which process's events name which page
+        self._uses: set[tuple[str, int]] = set()  # which process's events name which page, as far as that is on record
+        self._indexed = sum(row[0] for row in journal.rows("counter_get", "uses_seq"))
         self._parts: set[tuple[str, str]] = set()  # which page names which
 
     def folded(self, seq: int, before: Process | None, event: AnyEvent) -> None:
@@ -145,7 +146,8 @@ class _Whole(_Fold):
         self._contexts[pid] = start, _with(grown, joined)
         for page in named(event):
             self._check_page(seq, page)
-            self._uses.add((page, pid))
+            if seq <= self._indexed:
+                self._uses.add((page, pid))
         image = event.process if isinstance(event, Spawned) else event.image if isinstance(event, Exec) else None
         if image is not None:
             for page, whole in self._nested(image):

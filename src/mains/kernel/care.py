@@ -110,5 +110,7 @@ class Care:
         before_ms = self._clock.now_ms() - self._settings.retention_days * DAY_MS
         await self._kernel.order(retention.begin_prune, "prune")
         await self._remove(await asyncio.to_thread(retention.due, self._kernel.journal, before_ms), pause_ms)
+        while await self._kernel.order(lambda tx: retention.index(tx, most * 10), "prune"):
+            await self._clock.wait_ms(pause_ms)
         while await self._kernel.order(lambda tx: retention.erase_notes(tx, before_ms, most), "prune"):
             await self._clock.wait_ms(pause_ms)

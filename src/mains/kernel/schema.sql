@@ -50,7 +50,7 @@ CREATE TABLE IF NOT EXISTS page (           -- content-addressed, immutable
     bytes BLOB NOT NULL
 ) STRICT;
 
-CREATE TABLE IF NOT EXISTS page_use (       -- the events of which processes name a page
+CREATE TABLE IF NOT EXISTS page_use (       -- the events of which processes name a page, up to uses_seq in `counter`
     page TEXT    NOT NULL,
     pid  INTEGER NOT NULL,
     PRIMARY KEY (page, pid)

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from mains.errors import JournalError
-from mains.kernel.event import AnyEvent, named
+from mains.kernel.event import AnyEvent
 from mains.kernel.fold import apply
 from mains.kernel.ports import Notice
 from mains.kernel.process import Process
@@ -101,8 +101,6 @@ class Tx:
         seq = self.seq + 1
         self._crc = row_crc(self._crc, seq, self.now_ms, pid, kind, body)
         self.run("event_insert", seq, self.now_ms, pid, kind, body, self._crc)
-        for page in named(event):
-            self.run("page_use_insert", page, pid)
         self.seq = seq
         self.notices.append(Notice(kind=kind, pid=pid, seq=seq, at_ms=self.now_ms))
 

@@ -16,7 +16,7 @@ from tests.unit.kernel.world import World, call, calls, says, turn_of
 
 import mains
 from mains.errors import EngineError, JournalError, Spent
-from mains.kernel import audit, ledger
+from mains.kernel import audit, ledger, retention
 from mains.kernel.journal import Journal
 from mains.kernel.ports import Reply, Request, ToolCall, Usage
 
@@ -126,6 +126,7 @@ async def lab(life: Path, tmp_path: Path) -> AsyncIterator[Lab]:
     path = tmp_path / "mains.db"
     shutil.copy(life, path)
     journal = Journal(path, mains.Settings(), lambda: 0, lambda batch: None)
+    await journal.commit(lambda tx: retention.index(tx, 10_000), "index")
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("PRAGMA synchronous = OFF")
     yield Lab(journal, connection)

@@ -11,7 +11,7 @@ import pytest
 from tests.unit.kernel.world import World, by_turn, call, calls, says, turn_of
 
 import mains
-from mains.kernel import audit, ledger
+from mains.kernel import audit, ledger, retention
 from mains.kernel.care import DAY_MS
 from mains.kernel.desk import Desk
 from mains.kernel.ports import Reply, Request
@@ -35,7 +35,7 @@ def whole(kernel: Desk) -> None:
     """The journal and the ledger hold, and no page is there that nobody names."""
     assert audit.verify(kernel.journal) == []
     assert ledger.verify(kernel.journal) == []
-    assert kernel.journal.rows("page_orphans") == []
+    assert retention.orphaned(kernel.journal) == []
 
 
 async def run(kernel: Desk, program: Path, inputs: dict[str, Any] | None = None, **options: Any) -> int:

@@ -76,7 +76,7 @@ def test_a_migrated_home_knows_who_names_each_page(old: Path) -> None:
             (pid, decode_event(body)) for pid, body in connection.execute("SELECT pid, body FROM event")
         ]
         uses = {(page, pid) for pid, event in events for page in named(event)}
-        assert set(connection.execute("SELECT page, pid FROM page_use")) == uses
+        assert connection.execute("SELECT count(*) FROM page_use").fetchone() == (0,)  # noted when something is erased
         parts = {row[0] for row in connection.execute("SELECT page FROM page_part")}
         every = {row[0] for row in connection.execute("SELECT hash FROM page")}
         assert parts | {page for page, _ in uses} == every
