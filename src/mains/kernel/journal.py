@@ -37,6 +37,8 @@ from mains.kernel.tx import Mark, Row, Tx, decode_process, load_queries
 from mains.settings import Settings
 
 T = TypeVar("T")
+Connect = Callable[..., sqlite3.Connection]
+"""The door to the store: `sqlite3.connect`, or one behind which a test keeps a disk that fails."""
 SCHEMA_VERSION = 1
 _OF_ONE_OPERATION = (
     MainsError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, MsgspecError,
@@ -76,8 +78,10 @@ class Journal:
         now_ms: Callable[[], int],
         on_commit: Callable[[Batch], None],
         probe: Probe | None = None,
+        connect: Connect = sqlite3.connect,
     ) -> None:
         self.path = path
+        self._connect = connect
         self._settings = settings
         self._now_ms = now_ms
         self._on_commit = on_commit
@@ -215,7 +219,7 @@ class Journal:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
             uri = f"{self.path.absolute().as_uri()}?mode=ro"
-            connection = sqlite3.connect(uri, uri=True, timeout=10, check_same_thread=False, isolation_level=None)
+            connection = self._connect(uri, uri=True, timeout=10, check_same_thread=False, isolation_level=None)
             self._local.connection = connection
             self._readers.append(connection)
         return connection
@@ -259,7 +263,7 @@ class Journal:
 
     def _open(self) -> sqlite3.Connection:
         try:
-            connection = sqlite3.connect(
+            connection = self._connect(
                 self.path, isolation_level=None, check_same_thread=False, cached_statements=256, timeout=5
             )
             version = connection.execute("PRAGMA user_version").fetchone()[0]

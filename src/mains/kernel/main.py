@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import sqlite3
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
@@ -26,7 +27,7 @@ from mains.kernel.birth import Route, World
 from mains.kernel.clock import Clock
 from mains.kernel.clockwork import Clockwork
 from mains.kernel.frames import Frame, Frames
-from mains.kernel.journal import Batch, Journal
+from mains.kernel.journal import Batch, Connect, Journal
 from mains.kernel.ports import Device, Engines, EngineState, NoProbe, Notice, Probe, Signal
 from mains.kernel.process import Call, CallState, Process, State
 from mains.kernel.scheduler import Lane
@@ -55,8 +56,10 @@ class Kernel:
         workspaces: Path,
         chance: random.Random,
         probe: Probe | None = None,
+        connect: Connect = sqlite3.connect,
     ) -> None:
         self.settings = settings
+        self._connect = connect
         self._path = path
         self._clock = clock
         self._chance = chance
@@ -78,7 +81,9 @@ class Kernel:
     # boot, recover, halt
 
     async def __aenter__(self) -> Self:
-        self.journal = Journal(self._path, self.settings, self._clock.now_ms, self._committed, self._probe)
+        self.journal = Journal(
+            self._path, self.settings, self._clock.now_ms, self._committed, self._probe, self._connect
+        )
         self._frames = Frames(self.journal, self.world, self.settings)
         self._group = await asyncio.TaskGroup().__aenter__()
         booted = False
