@@ -47,6 +47,7 @@ class SpawnOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     workspace: str = ""
     cwd: str = ""
     paused: bool = False
+    conversation: bool = False
 
 
 class Letter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

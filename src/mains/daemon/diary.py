@@ -84,6 +84,8 @@ def tell(event: ev.AnyEvent, text_of: PageOf) -> tuple[str, str]:
             return f"stopped: {detail}", ""
         case ev.Woken():
             return "woken", ""
+        case ev.Rested(detail=detail):
+            return f"waits for the next message{f': {detail}' if detail else ''}", ""
         case ev.Noted(text=text):
             return text, ""
 

@@ -19,7 +19,7 @@ from mains.kernel.ports import Tool
 from mains.kernel.process import Process, State, replace
 from mains.kernel.toolset import toolset
 from mains.kernel.tx import Tx
-from mains.program import Bound, Program, estimate_tokens, parse
+from mains.program import PROMPT, Bound, Program, estimate_tokens, parse
 from mains.settings import Settings
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
@@ -68,14 +68,15 @@ class Birth(msgspec.Struct, frozen=True, kw_only=True):
     budget: int | None = None
     key: str = ""
     paused: bool = False
+    conversation: bool = False
     item: str = ""
     spawned_by: str = ""
     engine_forced: bool = False
 
 
 def ask_of(birth: Birth) -> str:
-    """What `--key` compares: the program and its inputs, as one text."""
-    return f"{birth.program.hash} {pages.name_of(_encode(birth.inputs))}"
+    """What `--key` compares: the program, its inputs and whether it is a conversation, as one text."""
+    return f"{birth.program.hash} {pages.name_of(_encode(birth.inputs))}{' conversation' if birth.conversation else ''}"
 
 
 def bear(tx: Tx, world: World, birth: Birth, parent: Process | None) -> Process:
@@ -84,7 +85,7 @@ def bear(tx: Tx, world: World, birth: Birth, parent: Process | None) -> Process:
     pid = _next_pid(tx)
     stored = tuple(_store_input(tx, bound) for bound in birth.inputs)
     tools, _ = toolset(birth.program, stored, birth.programs, world.tools)
-    messages = opening(birth.program, birth.inputs)
+    messages = opening(birth.program, birth.inputs, birth.conversation)
     context = tuple(pages.put_message(tx, message) for message in messages)
     tree = {name: pages.put(tx, "program", p.source.encode()) for name, p in birth.programs.items()}
     tools_page = _encode(tools)
@@ -98,7 +99,9 @@ def bear(tx: Tx, world: World, birth: Birth, parent: Process | None) -> Process:
         tree=pages.put(tx, "tree", _encode(tree)),
         inputs=pages.put(tx, "inputs", _encode(stored)),
         tools=pages.put(tx, "tools", tools_page),
-        reads_mail=any(tool.name == "receive" for tool in tools),
+        reads_mail=any(tool.name == "receive" for tool in tools) and not birth.conversation,
+        conversation=birth.conversation,
+        idle=birth.conversation and not any(bound.name == PROMPT.name and bound.value for bound in birth.inputs),
         accounts=(pid, *(parent.accounts if parent else (ledger.HOME,))),
         band=birth.program.band,
         key=birth.key,
@@ -197,7 +200,7 @@ def fork(tx: Tx, world: World, source: Process) -> Process:
     if source.depth + 1 > world.settings.depth_max:
         raise UsageError(f"process {source.pid} cannot be forked: depth {source.depth} is the limit (depth_max)")
     pid = _next_pid(tx)
-    whole = source.asking is None and not source.calls and source.exit_code is None
+    whole = source.asking is None and not source.calls and (source.exit_code is None or source.idle)
     length, tokens = (source.length, source.frame_tokens) if whole else (source.whole_length, source.whole_tokens)
     rows = tx.run("context_pages", source.pid, length)
     context = tuple(page for (page,) in rows)
@@ -208,7 +211,8 @@ def fork(tx: Tx, world: World, source: Process) -> Process:
         turn=source.turn if whole else source.whole_turn,
         reply="", calls=(), asking=None, attempts=0, failures=0, retry_ms=0, mends=0,
         input_tokens=0, cached_tokens=0, output_tokens=0, quota=-1, wanted=0, mail=0, children=0,
-        paused=False, ending=False, fault="", detail="", exit_code=None, result="",
+        paused=False, ending=False, interrupted=False, fault="", detail="", exit_code=None, result="",
+        idle=source.idle and whole,
         state=State.NEW, reason="",
     )  # fmt: skip
     return _enter(tx, born, context, forked=True)

@@ -43,6 +43,7 @@ class Desk:
         workspace: str = "",
         cwd: str = "",
         paused: bool = False,
+        conversation: bool = False,
     ) -> int:
         """Start a process; its pid (see `ports.Control`)."""
         for what, text in (("key", key), ("engine", engine), *_texts(inputs or {})):
@@ -62,6 +63,7 @@ class Desk:
             budget=budget,
             key=key,
             paused=paused,
+            conversation=conversation,
         )
         world = self._kernel.world
         return await self._kernel.order(lambda tx: orders.spawn(tx, world, birth), "spawn")

@@ -124,6 +124,12 @@ class Sent(Event, tag="sent", frozen=True):
     sender: str
 
 
+class Rested(Event, tag="rested", frozen=True):
+    """The turn of a conversation is over: it waits for the next message. `detail`: why, when that is no answer."""
+
+    detail: str = ""
+
+
 class Exited(Event, tag="exited", frozen=True):
     """The end."""
 
@@ -140,7 +146,7 @@ class Noted(Event, tag="noted", frozen=True):
 
 AnyEvent = (
     Spawned | Asked | Replied | AskFailed | Called | Returned | Doubted | Answered
-    | Signalled | Refused | Faulted | Woken | Sent | Exited | Noted
+    | Signalled | Refused | Faulted | Woken | Sent | Rested | Exited | Noted
 )  # fmt: skip
 
 
@@ -198,7 +204,9 @@ def _changed(p: Process, event: AnyEvent) -> Process:
         case Woken():
             return replace(p, retry_ms=0, quota=-1, detail="")
         case Sent():
-            return replace(p, mail=p.mail + 1)
+            return replace(p, mail=p.mail + 1, idle=False, detail="" if p.idle else p.detail)
+        case Rested():
+            return _rested(p, event)
         case Exited():
             return replace(
                 p, asking=None, calls=(), quota=-1, exit_code=event.code, result=event.result, detail=event.detail,
@@ -252,11 +260,20 @@ def _replied(p: Process, event: Replied) -> Process:
     return _closed(p)
 
 
+def _rested(p: Process, event: Rested) -> Process:
+    _require(p, p.conversation and p.asking is None and not p.calls, event)
+    return replace(
+        p, idle=p.interrupted or not p.mail, idle_turn=p.turn, interrupted=False, detail=event.detail,
+        attempts=0, failures=0, retry_ms=0, quota=-1, mends=0,
+    )  # fmt: skip
+
+
 _RETURNS = (CallState.IN_FLIGHT, CallState.WAITING, CallState.IN_DOUBT)
 
 
 def _returned(p: Process, event: Returned) -> Process:
-    _require(p, any(c.id == event.call and c.state in _RETURNS for c in p.calls), event)
+    returns = (*_RETURNS, CallState.PENDING) if p.interrupted else _RETURNS
+    _require(p, any(c.id == event.call and c.state in returns for c in p.calls), event)
     calls = tuple(
         replace(c, state=CallState.DONE, page=event.page, on="", due_ms=0) if c.id == event.call else c for c in p.calls
     )
@@ -290,5 +307,7 @@ def _signalled(p: Process, signal: str) -> Process:
             )  # fmt: skip
         case "TERM":
             return replace(p, ending=True)
+        case "INT":
+            return replace(p, interrupted=True)
         case _:
             raise KernelPanic(f"process {p.pid}: signal {signal} has no event")

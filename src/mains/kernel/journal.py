@@ -289,6 +289,7 @@ class Journal:
         self._closed = True
         self._arrived.set()
         await asyncio.wait([self._writer])
+        self._writer.exception()  # a bug that ended it: those who waited were told (`_undo`)
         self._fsync.shutdown()
         for reader in self._readers:
             reader.close()

@@ -71,7 +71,7 @@ class Kernel:
         self._sides: set[asyncio.Task[None]] = set()  # the clockwork, and the grace of TERM
         self._effects: set[asyncio.Task[Process | None]] = set()  # device calls, which a halt waits for
         self._acting: dict[int, asyncio.Task[Any]] = {}  # who waits for an engine or a device
-        self._ending: set[int] = set()  # whose model call was interrupted by TERM
+        self._ending: set[int] = set()  # whose model call was interrupted by TERM or INT
         self.watchers = Watchers(settings)
         self.waits = Waits()
         self._clockwork = Clockwork(clock)
@@ -312,7 +312,7 @@ class Kernel:
                 self._frames.drop(p.pid)
             if p.state is State.EXITED:
                 self._interrupt(p.pid)
-            elif p.ending and p.asking:
+            elif (p.ending or p.interrupted) and p.asking:
                 self._ending.add(p.pid)
                 self._interrupt(p.pid)
         self.watchers.commit(batch.notices)

@@ -32,7 +32,7 @@ class State(enum.StrEnum):
 
 _AT_REST = {State.READY, State.RUNNING, State.WAITING, State.STOPPED, State.EXITED}
 TRANSITIONS: dict[State, set[State]] = {
-    State.NEW: {State.READY, State.STOPPED},
+    State.NEW: {State.READY, State.WAITING, State.STOPPED},
     State.READY: _AT_REST,
     State.RUNNING: _AT_REST,
     State.WAITING: _AT_REST - {State.RUNNING},
@@ -102,6 +102,7 @@ class Process(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     model: str = ""
     engine_forced: bool = False  # by whoever ran it: its children run there too
     reads_mail: bool = False  # it was granted `receive`: messages come when it asks, not by themselves
+    conversation: bool = False  # it does not end with an answer: it waits for the next message
     workspace: str = ""
     depth: int = 0
     budget: int | None = None
@@ -132,10 +133,13 @@ class Process(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     wanted: int = 0  # tokens that its next hold needs at least
     mail: int = 0  # unread messages
     children: int = 0
+    idle: bool = False  # a conversation whose turn is over
+    idle_turn: int = 0  # the turn after which it was idle last
 
     # written by signals, faults and the end
     paused: bool = False
     ending: bool = False
+    interrupted: bool = False  # the turn of a conversation is to end as soon as nothing is in flight
     fault: str = ""  # error or breaker
     detail: str = ""  # the sentence that goes with the reason
     exit_code: int | None = None
@@ -153,7 +157,7 @@ def rest(process: Process) -> tuple[State, str]:
     if process.exit_code is not None:
         return State.EXITED, ""
     if process.asking or any(c.state is CallState.IN_FLIGHT for c in calls):
-        return State.RUNNING, "pausing" if process.paused else "ending" if process.ending else ""
+        return State.RUNNING, _leaving(process)
     if process.paused:
         return State.STOPPED, "paused"
     if any(c.state is CallState.IN_DOUBT for c in calls):
@@ -169,7 +173,15 @@ def rest(process: Process) -> tuple[State, str]:
             return State.WAITING, call.on
     if process.retry_ms:
         return State.WAITING, "timer"
+    if process.idle:
+        return State.WAITING, "message"
     return State.READY, ""
+
+
+def _leaving(process: Process) -> str:
+    if process.paused:
+        return "pausing"
+    return "ending" if process.ending else "interrupted" if process.interrupted else ""
 
 
 replace = msgspec.structs.replace

@@ -18,6 +18,7 @@ from mains.errors import EngineError, Spent, SyscallError
 from mains.kernel import ledger, mailbox, pages, timers
 from mains.kernel.birth import World
 from mains.kernel.calls import (
+    INTERRUPTED,
     arguments_of,
     awaited,
     deliver,
@@ -25,6 +26,8 @@ from mains.kernel.calls import (
     find,
     finish,
     next_calls,
+    over,
+    rested,
     result_message,
     return_call,
     share_room,
@@ -47,8 +50,8 @@ def begin(tx: Tx, world: World, pid: int) -> Process | None:
         return None
     if any(c.state is CallState.PENDING for c in p.calls):
         return tx.happen(p, Called(calls=next_calls(p.calls)))
-    if p.turn >= world.settings.turns_max:
-        end(tx, p, 1, "", f"the turn limit is reached ({world.settings.turns_max}, turns_max)", world.settings)
+    if p.turn - p.idle_turn >= world.settings.turns_max:
+        over(tx, p, 1, "", f"the turn limit is reached ({world.settings.turns_max}, turns_max)", world.settings)
         return None
     mail = [] if p.reads_mail else mailbox.unread(tx, p, _MAIL_PER_TURN)
     read = tuple(m.page for m in mail)
@@ -114,17 +117,23 @@ def _after_reply(tx: Tx, world: World, p: Process, verdict: Verdict, ended: End 
         return end(tx, p, ended.code, ended.result, "", settings)
     if verdict.bad and p.mends > settings.mends_max:
         why = verdict.mend or verdict.calls[0].error
-        return end(tx, p, 1, "", f"the model did not mend its reply in {settings.mends_max} tries: {why}", settings)
+        return over(tx, p, 1, "", f"the model did not mend its reply in {settings.mends_max} tries: {why}", settings)
     if not verdict.calls and not verdict.mend:
         if p.mail and not p.reads_mail and not p.ending:
             return p  # somebody wrote meanwhile: the next turn reads it
-        return end(tx, p, verdict.code, verdict.result, verdict.detail, settings)
+        return over(tx, p, verdict.code, verdict.result, verdict.detail, settings)
     return _go_on(tx, finish(tx, p, settings))
 
 
 def _go_on(tx: Tx, p: Process) -> Process:
-    """Issue what is due, unless the process was paused, is ending, or is in doubt."""
-    if p.paused or p.ending or p.exit_code is not None or any(c.state is CallState.IN_DOUBT for c in p.calls):
+    """Issue what is due, unless the process was paused, is ending or interrupted, or is in doubt."""
+    if (
+        p.paused
+        or p.ending
+        or p.interrupted
+        or p.exit_code is not None
+        or any(c.state is CallState.IN_DOUBT for c in p.calls)
+    ):
         return p
     due = next_calls(p.calls)
     return tx.happen(p, Called(calls=due)) if due else p
@@ -161,6 +170,8 @@ class _Turn:
         """Do one call, or leave it to a device or to time."""
         if self.ended is not None or self.process.ending:
             self._done(index, planned, "not made: the process has exited, or was told to")
+        elif self.process.interrupted:
+            self._done(index, planned, INTERRUPTED)
         elif planned.error:
             self._done(index, planned, planned.error)
         elif planned.name in HANDLERS:
@@ -218,20 +229,22 @@ def failed(tx: Tx, world: World, pid: int, hold: int, error: EngineError, backof
         ledger.void(tx, p.accounts, hold)
     else:
         posted = ledger.post(tx, p.accounts, hold, None)
-    again = error.retryable and p.failures + 1 < world.settings.model_attempts_max and not p.ending
+    going_on = not (p.ending or p.interrupted)
+    again = error.retryable and p.failures + 1 < world.settings.model_attempts_max and going_on
     retry_ms = tx.now_ms + backoff_ms if again else 0
     p = tx.happen(p, AskFailed(hold=hold, posted=posted, reason=str(error), retry_ms=retry_ms))
     if again:
         timers.arm(tx, retry_ms, pid, timers.RETRY)
-    elif not p.ending:
+    elif going_on:
         tries = f" ({p.failures} tries)" if p.failures > 1 else ""
-        p = tx.happen(p, Faulted(detail=f"{error}{tries}"))
+        why = f"{error}{tries}"
+        p = rested(tx, p, why) if p.conversation else tx.happen(p, Faulted(detail=why))
     share_room(tx, p.accounts)
     return finish(tx, p, world.settings)
 
 
 def interrupted(tx: Tx, world: World, pid: int) -> Process | None:
-    """A model call that we broke off ourselves (TERM). What it spent is not known."""
+    """A model call that we broke off ourselves (TERM, INT). What it spent is not known."""
     p = tx.process(pid)
     if p is None or p.asking is None:
         return None
