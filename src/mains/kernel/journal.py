@@ -78,10 +78,10 @@ class Journal:
         now_ms: Callable[[], int],
         on_commit: Callable[[Batch], None],
         probe: Probe | None = None,
-        connect: Connect = sqlite3.connect,
+        connect: Connect | None = None,
     ) -> None:
         self.path = path
-        self._connect = connect
+        self._connect = connect or sqlite3.connect
         self._settings = settings
         self._now_ms = now_ms
         self._on_commit = on_commit

@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import sqlite3
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
@@ -56,15 +55,13 @@ class Kernel:
         workspaces: Path,
         chance: random.Random,
         probe: Probe | None = None,
-        connect: Connect = sqlite3.connect,
+        connect: Connect | None = None,
     ) -> None:
         self.settings = settings
-        self._connect = connect
-        self._path = path
         self._clock = clock
         self._chance = chance
-        self._probe = probe or NoProbe()
-        self._acts = Acts(engines, devices, settings, self._probe)
+        self._open = partial(Journal, path, settings, clock.now_ms, self._committed, probe, connect)
+        self._acts = Acts(engines, devices, settings, probe or NoProbe())
         self.world = World(settings, self._acts.tools, route, workspaces)
         self._lanes: dict[str, Lane] = {}
         self._turns: set[asyncio.Task[None]] = set()  # turns at work
@@ -81,16 +78,14 @@ class Kernel:
     # boot, recover, halt
 
     async def __aenter__(self) -> Self:
-        self.journal = Journal(
-            self._path, self.settings, self._clock.now_ms, self._committed, self._probe, self._connect
-        )
+        self.journal = self._open()
         self._frames = Frames(self.journal, self.world, self.settings)
         self._group = await asyncio.TaskGroup().__aenter__()
         booted = False
         try:
             if faults := audit.replay(self.journal):
                 hint = "`mains journal verify` lists every fault"
-                raise JournalError(f"{self._path}: {faults[0]} ({len(faults)} faults)", hint=hint)
+                raise JournalError(f"{self.journal.path}: {faults[0]} ({len(faults)} faults)", hint=hint)
             await self.journal.commit(recovery.boot, "boot")
             await self._recover()
             self._side(self._run_timers)
@@ -105,8 +100,8 @@ class Kernel:
         pids = [row[0] for row in self.journal.rows("process_pids_in", State.RUNNING)]
         most = self.settings.wakes_per_commit_max
         for start in range(0, len(pids), most):
-            chunk = pids[start : start + most]
-            await self.journal.commit(partial(recovery.recover, world=self.world, pids=chunk), "recover")
+            op = partial(recovery.recover, world=self.world, pids=pids[start : start + most])
+            await self.journal.commit(op, "recover")
         for p in self.journal.processes("process_in", State.READY):
             self._queue(p)
         self._pump()
