@@ -251,7 +251,7 @@ class Journal:
 
     def process(self, pid: int) -> Process | None:
         """The process as it was last committed."""
-        found = self.processes("process_get", pid)
+        found = self.processes("process_get", pid) if 0 < pid < 1 << 63 else []
         return found[0] if found else None
 
     def checkpoint_seq(self) -> int:

@@ -374,7 +374,7 @@ class Kernel:
     async def signal(self, pid: int, sign: Signal) -> list[int]:
         """Send a signal to a process and all below it. TERM becomes KILL after `term_grace_s`."""
         changed = await self.order(lambda tx: orders.signal(tx, self.world, pid, sign), "signal")
-        if sign is Signal.TERM:
+        if sign is Signal.TERM and not self.halted.is_set():
             for each in changed:
                 self._side(partial(self._grace, each))
         return changed

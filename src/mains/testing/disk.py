@@ -151,8 +151,8 @@ class Disk:
             end = min(start + SECTOR_BYTES, len(new))
             if old[start:end] == new[start:end] or self._chance.random() < 0.5:
                 continue
-            garbage = self._chance.randbytes(end - start)
-            mixed[start:end] = old[start:end] if end <= len(old) else garbage
+            kept = old[start:end]  # SQLite counts on bytes that it does not write (SQLITE_IOCAP_POWERSAFE_OVERWRITE)
+            mixed[start:end] = kept + self._chance.randbytes(end - start - len(kept))
         if len(new) > len(old) and self._chance.random() < 0.5:
             del mixed[self._chance.randint(len(old), len(new)) :]
         return bytes(mixed)

@@ -47,11 +47,18 @@ class People:
         """Give the order that an action stands for."""
         pid = self._choose(action.which)
         self._orders += 1
-        task = stage.create_task(self._ordered(self._orders, action.kind, self._work(desk, action, pid)))
+        self._story.say(f"order {self._orders} ({action.kind}) {self._about(action, pid)}")
+        task = stage.create_task(self._ordered(self._orders, action, desk, pid))
         self.busy.add(task)
         task.add_done_callback(self._answered)
 
+    def end(self) -> None:
+        """A world has ended: nobody gets an answer from it any more."""
+        self.busy.clear()
+
     def _answered(self, task: asyncio.Task[None]) -> None:
+        if task not in self.busy:
+            return  # of a world that has ended
         self.busy.discard(task)
         if not task.cancelled() and (error := task.exception()) and not isinstance(error, PowerCut):
             raise Broke(CLEAN, f"{type(error).__name__}: {error}") from error
@@ -63,15 +70,14 @@ class People:
         among = alive if alive and which % 8 else list(table)
         return among[which // 8 % len(among)] if among else 1
 
-    async def _ordered(self, number: int, kind: str, work: Awaitable[str]) -> None:
+    async def _ordered(self, number: int, action: Action, desk: Desk, pid: int) -> None:
         try:
-            answer = await work
+            answer = await self._work(desk, action, pid)
         except _FOR_CALLERS as error:
             answer = f"{type(error).__name__}: {str(error)[:100]}"
-        self._story.say(f"order {number} ({kind}): {answer}")
+        self._story.say(f"order {number} ({action.kind}): {answer}")
 
     def _work(self, desk: Desk, action: Action, pid: int) -> Awaitable[str]:
-        self._story.say(f"order {self._orders} ({action.kind}) {self._about(action, pid)}")
         match action.kind:
             case "spawn" | "converse" | "paused" | "keyed":
                 return self._spawn(desk, action)
@@ -222,4 +228,5 @@ class People:
         elif p.state is State.STOPPED and p.reason == "in doubt":
             self.order(desk, Action("answer", which, text="skip"), stage)
         elif p.state is State.STOPPED:
-            self.order(desk, Action("signal", which, text="KILL" if p.fault == "breaker" else "CONT"), stage)
+            hopeless = p.fault == "breaker" or p.engine == "nowhere"
+            self.order(desk, Action("signal", which, text="KILL" if hopeless else "CONT"), stage)

@@ -104,7 +104,7 @@ class Simulation:
 
     def _complain(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """asyncio has something to say: an error that nobody looked at."""
-        if not self._ended:
+        if not self._ended and loop is self._stage:
             raise Broke(PANIC, f"{context.get('message')}: {context.get('exception')!r}")
 
     def _committed(self) -> None:
@@ -128,6 +128,7 @@ class Simulation:
             self._cut()
 
     def _cut(self) -> None:
+        self.story.say("the power goes")
         self.crashes += 1
         raise PowerCut
 
@@ -138,14 +139,14 @@ class Simulation:
         self._probe_left = -1
         self.clock.forget()
         for _ in range(50):
-            left = [task for task in asyncio.all_tasks(stage) if not task.done()]
+            left = asyncio.all_tasks(stage)
             if not left:
                 break
             for task in left:
                 task.cancel()
             with contextlib.suppress(PowerCut, Stuck, BaseExceptionGroup):
                 stage.run_until_complete(_turns(10))
-        self._people.busy.clear()
+        self._people.end()
         if self._witness_open:
             self._witness.close()
         stage.close()
