@@ -195,8 +195,11 @@ class Journal:
     def _undo(self, jobs: list[_Job], error: BaseException, mark: Mark) -> None:
         """Nobody in the batch is acknowledged. Only a full disk lets the journal live on."""
         full = getattr(error, "sqlite_errorname", "") == "SQLITE_FULL"
-        if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
+        try:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        except sqlite3.Error as worse:  # the callers are told all the same
+            full, error = False, worse
         self._tx.back(mark)
         if full:
             told: BaseException = DiskFullError(

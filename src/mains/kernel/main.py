@@ -199,8 +199,8 @@ class Kernel:
             await self._call_devices(p)
 
     async def _call_devices(self, p: Process) -> None:
-        """Issue the calls in flight side by side, and those that their results bring, until none is left."""
-        latest, started = p, set[tuple[str, int]]()
+        """Issue the calls in flight side by side, and those that their results bring; none of who was killed since."""
+        latest, started = self.journal.process(p.pid) or p, set[tuple[str, int]]()
         flying: set[asyncio.Task[Process | None]] = set()
         this = self._acting[p.pid] = _this_task()
         try:
@@ -223,7 +223,8 @@ class Kernel:
     async def _call_device(self, p: Process, call: Call) -> Process | None:
         """One device call and the record of its result."""
         try:
-            text = await self._acts.call(p, call, self._frames.arguments(p, call))
+            arguments = self._frames.arguments(p, call)
+            text = await self._acts.call(p, call, arguments, lambda: p.pid in self._acting)
         except DeviceError as error:
             why = str(error)
             if not call.repeatable:
@@ -307,7 +308,7 @@ class Kernel:
                 self._frames.drop(p.pid)
             if p.state is State.EXITED:
                 self._interrupt(p.pid)
-            elif (p.ending or p.interrupted) and p.asking:
+            elif (p.ending or p.interrupted) and p.asking and p.pid in self._acting:
                 self._ending.add(p.pid)
                 self._interrupt(p.pid)
         self.watchers.commit(batch.notices)
@@ -317,8 +318,8 @@ class Kernel:
         self._pump()
 
     def _interrupt(self, pid: int) -> None:
-        """Cancel the act that a process is in, if it is in one."""
-        if task := self._acting.get(pid):
+        """Cancel the act that a process is in, if it is in one; it makes no call from here on."""
+        if task := self._acting.pop(pid, None):
             task.cancel()
 
     def _queue(self, p: Process) -> None:
@@ -361,8 +362,8 @@ class Kernel:
 
     async def order(self, op: Callable[[Tx], T], name: str) -> T:
         """Commit an order from outside. Raises what it raises, and JournalError when the kernel has halted."""
-        if self._failure is not None:
-            raise self._failure
+        if self.halted.is_set():
+            raise self._failure or JournalError("the kernel halts; give the order to the next one")
         try:
             return await self.journal.commit(op, name, bounded=True)
         except DiskFullError:

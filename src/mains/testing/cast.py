@@ -8,9 +8,11 @@ process to its end.
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import random
 import re
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +21,8 @@ from mains.engines.scripted import ScriptedEngine
 from mains.errors import ConfigError, DeviceError, EngineError, Spent
 from mains.kernel.birth import Route
 from mains.kernel.ports import CallContext, Done, Engine, EngineState, Failed, Finish, Reply, Request, ToolCall, Usage
+from mains.program import Tree, load_tree
+from mains.settings import Settings
 from mains.testing.clock import FakeClock
 from mains.testing.device import ScriptedDevice
 from mains.testing.plan import Plan
@@ -45,7 +49,15 @@ output: {type: object, properties: {n: {type: integer}}, required: [n]}
 """,
 }
 _TURNS_LONG = 5
-_ARGUMENTS_BAD = ("{", "[]", '{"seconds": "soon"}', '{"program": "nobody"}', "null", '{"to": 99999999999999999999999}', "")
+_ARGUMENTS_BAD = (
+    "{",
+    "[]",
+    '{"seconds": "soon"}',
+    '{"program": "nobody"}',
+    "null",
+    '{"to": 99999999999999999999999}',
+    "",
+)
 _PID = re.compile(r'"pid": ?(\d+)')
 _PARAMETERS = {"type": "object", "properties": {"n": {"type": "integer"}}, "additionalProperties": False}
 
@@ -54,6 +66,14 @@ def write_programs(folder: Path) -> None:
     """Write the programs of every simulation into `folder`."""
     for name, front in PROGRAMS.items():
         (folder / f"{name}.md").write_text(f"---\nname: {name}\n{front}---\nDo it, {name}.\n")
+
+
+@functools.cache
+def library() -> dict[str, Tree]:
+    """The programs, read: file name -> its tree."""
+    with tempfile.TemporaryDirectory(prefix="mains-sim-") as folder:
+        write_programs(Path(folder))
+        return {f"{name}.md": load_tree(Path(folder) / f"{name}.md", Settings()) for name in PROGRAMS}
 
 
 class Watch(Protocol):
@@ -116,7 +136,7 @@ class Cast:
         self._watch.model_called(request)
         if self.calm:
             return self._last_words(request)
-        chance = random.Random(f"{self._seed} {request.key}")
+        chance = random.Random(f"{self._seed} {request.key}")  # noqa: S311 - a simulation is to be foreseen
         await self._take_time(chance)
         if chance.random() < 0.22 * self._trouble:
             return await self._fail(chance, request)
@@ -216,7 +236,7 @@ class Cast:
             self._watch.device_called(tool, context, repeatable=repeatable)
             if self.calm:
                 return Done(f"{tool} {context.key}")
-            chance = random.Random(f"{self._seed} {context.key} {context.attempt}")
+            chance = random.Random(f"{self._seed} {context.key} {context.attempt}")  # noqa: S311 - a simulation is to be foreseen
             await self._take_time(chance)
             kind = chance.random() / max(self._trouble, 1e-9)
             if kind < 0.06:

@@ -1,6 +1,6 @@
 """A device that answers from a list or a function, and remembers what it was asked: for tests of programs.
 
-    mail = ScriptedDevice("mail", ["sent", Failed("no such address"), DeviceError("the line went dead")])
+mail = ScriptedDevice("mail", ["sent", Failed("no such address"), DeviceError("the line went dead")])
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 import msgspec
 
@@ -36,7 +37,7 @@ class Letters:
         if unread != p.mail:
             raise Broke(MAIL, f"process {p.pid}: {unread} messages are unread, its record says {p.mail}")
         taken = [self._text(reader, page) for _, _, page, _, consumed in rows if consumed]
-        if any(a[-1] < b[-1] for a, b in zip(rows, rows[1:], strict=False)):
+        if any(a[-1] < b[-1] for a, b in pairwise(rows)):
             raise Broke(MAIL, f"process {p.pid}: a message was taken before an older one")
         shown = list(_shown(context[self._inherited[p.pid] :]))
         pending = [c.page for c in p.calls if c.state is CallState.DONE and c.tool == "receive"]

@@ -1,8 +1,8 @@
 """The plan of a simulation: what people, the power and the disk do to a kernel, as a list that a seed gives. Pure.
 
 An action names nobody: `which` chooses among those that there are when its turn comes, so that a plan from which
-actions were taken away (`shrink.py`) is still one. `turns` is how many turns of the event loop follow it (-1: as many as
-there is something to do).
+actions were taken away (`shrink.py`) is still one. `turns` is how many turns of the event loop follow it (-1: until
+nothing is left to do).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _OFTEN = {
 
 def plan_of(seed: int, steps: int = STEPS) -> Plan:
     """The plan of a seed: at least five processes, two crashes, and `steps` actions."""
-    chance = random.Random(f"plan {seed}")
+    chance = random.Random(f"plan {seed}")  # noqa: S311 - a simulation is to be foreseen
     actions = [_spawn(chance) for _ in range(5)]
     kinds, weights = list(_OFTEN), list(_OFTEN.values())
     while len(actions) < steps:

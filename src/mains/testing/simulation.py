@@ -83,7 +83,7 @@ class Simulation:
 
     def _world(self, folder: Path) -> None:
         self._worlds += 1
-        chance = random.Random(f"world {self.seed} {self._worlds}")
+        chance = random.Random(f"world {self.seed} {self._worlds}")  # noqa: S311 - a simulation is to be foreseen
         self._stage = stage = Stage(self.clock, chance)
         stage.set_exception_handler(self._complain)
         self._disk = Disk(self._path, chance, self._committed)
@@ -158,7 +158,7 @@ class Simulation:
         )  # fmt: skip
         try:
             async with kernel:
-                desk = Desk(kernel, self._cast.force)
+                desk = self._people.desk(kernel, self._cast.force)
                 self._verify(desk)
                 await self._play(desk)
                 if self._at >= len(self.plan.actions) and not kernel.halted.is_set():

@@ -4,8 +4,8 @@ What asyncio leaves to chance is decided here: threads (`run_in_executor` does t
 as a seed says), time (the clock's), and the order of sets of futures and tasks, which hangs on memory addresses (each
 gets a number as its hash). So a run is a function of its seed.
 
-`idle()` returns when nothing is left to do until time moves. Where nobody asks for that, time moves by itself to the next
-thing that is due; when there is none, the stage has hung, and says so with `Stuck`.
+`idle()` returns when nothing is left to do until time moves. Where nobody asks for that, time moves by itself to the
+next thing that is due; when there is none, the stage has hung, and says so with `Stuck`.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from typing import Any
 from mains.testing.clock import FakeClock
 
 
-class PowerCut(SystemExit):  # noqa: N818 - not an error: asyncio lets only a SystemExit out of its loop at once
-    """The world ends here. Nothing behind this point happens any more."""
+class PowerCut(SystemExit):
+    """The world ends here (asyncio lets a SystemExit, and little else, out of its loop at once)."""
 
 
-class Stuck(SystemExit):  # noqa: N818 - see PowerCut
+class Stuck(SystemExit):
     """Nothing can happen any more, and somebody waits."""
 
 

@@ -8,7 +8,7 @@ from mains.testing.clock import FakeClock
 from mains.testing.stage import PowerCut
 
 
-class RuleBroken(AssertionError):
+class RuleBroken(AssertionError):  # noqa: N818 - it fails a test, and is named for what happened
     """A rule that never bends did not hold. `rule` is its name, `story` what led to it."""
 
     def __init__(self, seed: int, rule: str, detail: str, story: list[str]) -> None:
