@@ -163,6 +163,8 @@ class People:
             kinds = {kind for (kind,) in self._witness.reader.rows("events_of", each, seq)}
             if not kinds & {"signalled", "exited"}:
                 raise Broke(DURABLE, f"a caller was told that {signal} changed process {each}, which is not so")
+            if signal is Signal.KILL:
+                self._witness.told_dead(each)
         return f"changed {changed}"
 
     def _last_seq(self) -> int:

@@ -36,6 +36,7 @@ class Plan(msgspec.Struct, frozen=True):
     actions: tuple[Action, ...]
     settings: Settings
     slots: tuple[int, int]
+    crashes_min: int = 2
     trouble: float = 1.0  # how often engines and devices fail: 0 never, 1 as a seed has it
 
 
@@ -53,15 +54,15 @@ def plan_of(seed: int, steps: int = STEPS) -> Plan:
     while len(actions) < steps:
         kind = chance.choices(kinds, weights)[0]
         actions.append(_spawn(chance) if kind == "spawn" else _action(chance, kind))
-    for _ in range(chance.choice((2, 2, 3, 4))):
-        actions[chance.randrange(10, steps)] = Action("crash", value=chance.randrange(40), turns=_turns(chance))
+    special = [
+        Action("crash", value=chance.randrange(40), turns=_turns(chance)) for _ in range(chance.choice((2, 3, 4)))
+    ]
     for _ in range(chance.choice((0, 1, 1, 2, 3))):
-        fault = chance.choice((*FAULTS, "torn"))
-        actions[chance.randrange(10, steps)] = Action(
-            "fault", chance.choice((1, 1, 2, 5)), chance.randrange(30), fault, _turns(chance)
-        )
-    for _ in range(chance.choice((0, 1, 1, 2))):
-        actions[chance.randrange(10, steps)] = Action("halt", turns=-1)
+        times, after = chance.choice((1, 1, 2, 5)), chance.randrange(30)
+        special.append(Action("fault", times, after, chance.choice((*FAULTS, "torn")), _turns(chance)))
+    special += [Action("halt", turns=-1)] * chance.choice((0, 1, 1, 2))
+    for place, action in zip(chance.sample(range(10, steps), len(special)), special, strict=True):
+        actions[place] = action
     return Plan(seed, tuple(actions), _settings(chance), (chance.choice((1, 2, 4)), chance.choice((1, 3))))
 
 

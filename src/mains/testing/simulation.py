@@ -74,7 +74,8 @@ class Simulation:
             while not self._over:
                 self._world(folder)
         except Broke as broke:
-            raise RuleBroken(self.seed, broke.rule, broke.detail.replace(str(folder), "~"), self.story.lines) from broke
+            detail = broke.detail.replace(str(folder), "~")
+            raise RuleBroken(self.plan, broke.rule, detail, self.story.lines) from broke
         finally:
             shutil.rmtree(folder)
         return self.story
@@ -136,7 +137,6 @@ class Simulation:
         """Sweep up a world that has ended: nothing of it reaches the disk, the engines or the people any more."""
         self._ended = True
         self._disk.dead = True
-        self._probe_left = -1
         self.clock.forget()
         for _ in range(50):
             left = asyncio.all_tasks(stage)
@@ -179,7 +179,7 @@ class Simulation:
         """A journal may fail when its disk did."""
         if not self._disk.failed:
             raise Broke(DURABLE, f"the journal failed on a sound disk: {error}") from error
-        self.story.say(f"the disk failed ({self._disk.failed}): {str(error)[-60:]}")
+        self.story.say(f"the disk failed ({self._disk.failed}): {error}")
 
     def _verify(self, desk: Desk) -> None:
         if faults := [*audit.verify(desk.journal), *ledger.verify(desk.journal)]:
@@ -228,6 +228,8 @@ class Simulation:
 
     async def _finish(self, desk: Desk) -> None:
         """No more trouble: within some days everybody has ended. Raises Broke."""
+        if self.crashes < self.plan.crashes_min:
+            self._cut()
         self.story.say("trouble ends")
         self._cast.calm = True
         self._probe_left = -1

@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 
 from mains.testing.clock import FakeClock
+from mains.testing.plan import Plan
 from mains.testing.stage import PowerCut
 
 
 class RuleBroken(AssertionError):  # noqa: N818 - it fails a test, and is named for what happened
     """A rule that never bends did not hold. `rule` is its name, `story` what led to it."""
 
-    def __init__(self, seed: int, rule: str, detail: str, story: list[str]) -> None:
-        self.seed = seed
+    def __init__(self, plan: Plan, rule: str, detail: str, story: list[str]) -> None:
+        self.plan = plan
+        self.seed = seed = plan.seed
         self.rule = rule
         self.detail = detail
         self.story = story

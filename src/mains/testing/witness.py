@@ -12,9 +12,21 @@ from pathlib import Path
 import msgspec
 
 from mains.errors import JournalError, KernelPanic
-from mains.kernel.event import Answered, AnyEvent, Asked, AskFailed, Refused, Rested, Returned, Spawned, Woken, apply
+from mains.kernel.event import (
+    Answered,
+    AnyEvent,
+    Asked,
+    AskFailed,
+    Called,
+    Refused,
+    Rested,
+    Returned,
+    Spawned,
+    Woken,
+    apply,
+)
 from mains.kernel.ports import CallContext, Message, Request
-from mains.kernel.process import CallState, Process, State
+from mains.kernel.process import Process, State
 from mains.kernel.tx import decode_event, decode_process
 from mains.testing.letters import Letters
 from mains.testing.meter import ENDS, Meter
@@ -70,6 +82,9 @@ class Witness:
         self._issues: Counter[str] = Counter()
         self._decided: Counter[str] = Counter()
         self._asked: set[str] = set()
+        self._intents: dict[str, int] = {}  # key of a model call -> its hold
+        self._flown: Counter[str] = Counter()  # key of a device call -> how often its intent was recorded
+        self._dead: set[int] = set()
         self._commits = 0
 
     def open(self, path: Path) -> None:
@@ -146,8 +161,13 @@ class Witness:
                 self._wakeable.add(pid)
             case AskFailed() if event.retry_ms:
                 self._wakeable.add(pid)
-            case Asked() | Rested():
+            case Asked(asking=asking):
                 self._wakeable.discard(pid)
+                self._intents[f"{pid}-{self.table[pid].turn + 1}-{asking.attempt}"] = asking.hold
+            case Rested():
+                self._wakeable.discard(pid)
+            case Called():
+                self._flown.update(f"{pid}-{call}" for call in event.calls)
             case Woken():
                 if pid not in self._wakeable:
                     raise Broke(WOKEN, f"event {seq}: process {pid} is woken, but waits for nothing")
@@ -202,31 +222,36 @@ class Witness:
 
     # at each act
 
+    def told_dead(self, pid: int) -> None:
+        """A caller was told that this process is killed: nothing of it may act from here on."""
+        self._dead.add(pid)
+
     def model_called(self, request: Request) -> None:
         """A model call reached its engine. Raises Broke."""
-        pid, turn, attempt = map(int, request.key.split("-"))
-        row = self.reader.one("process", pid)
-        asking = decode_process(row[3]).asking if row else None
-        p = self.table.get(pid)
-        if p is None or asking is None or asking.attempt != attempt or p.turn + 1 != turn:
-            raise Broke(INTENT, f"model call {request.key}: process {pid} has recorded {asking}")
-        hold = self.reader.one("hold", asking.hold)
-        if hold != (pid, asking.tokens, "dispatched"):
-            raise Broke(INTENT, f"model call {request.key}: its hold {asking.hold} is {hold}")
+        pid = int(request.key.partition("-")[0])
+        intent = self._intents.get(request.key)
+        if intent is None or pid in self._dead:
+            raise Broke(INTENT, f"model call {request.key}: its process recorded {intent}, killed: {pid in self._dead}")
+        hold = self.reader.one("hold", intent)
+        asking = self.table[pid].asking  # none: a commit that ended the call is on the disk, and not yet told
+        if hold is None or (asking is not None and hold != (pid, asking.tokens, "dispatched")):
+            raise Broke(INTENT, f"model call {request.key}: its hold {intent} is {hold}")
         if request.key in self._asked:
             raise Broke(INTENT, f"model call {request.key} is made twice under one intent")
         self._asked.add(request.key)
-        if list(request.messages) != self._contexts[pid].messages:
+        messages = self._contexts[pid].messages
+        if list(request.messages) != messages[: len(request.messages)] or (
+            asking and len(request.messages) != len(messages)
+        ):
             raise Broke(FRAME, f"model call {request.key}: its frame is not the context of process {pid}")
         self._story.say(f"model call {request.key}")
 
     def device_called(self, tool: str, context: CallContext, *, repeatable: bool) -> None:
         """A device call reached its device. Raises Broke."""
-        row = self.reader.one("process", context.pid)
-        calls = {f"{context.pid}-{c.id}": c for c in decode_process(row[3]).calls} if row else {}
-        call = calls.get(context.key)
-        if call is None or call.state is not CallState.IN_FLIGHT or call.attempt != context.attempt:
-            raise Broke(INTENT, f"{tool} is called as {context.key}, attempt {context.attempt}; recorded: {call}")
+        intents, dead = self._flown[context.key], context.pid in self._dead
+        if intents != context.attempt or dead:
+            what = f"{tool} is called as {context.key}, attempt {context.attempt}"
+            raise Broke(INTENT, f"{what}; recorded: {intents} intents, killed: {dead}")
         self._issues[context.key] += 1
         if not repeatable and self._issues[context.key] > 1 + self._decided[context.key]:
             raise Broke(ONCE, f"{tool} is called again as {context.key}, and nobody decided so")
