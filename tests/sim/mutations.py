@@ -1,4 +1,4 @@
-"""Planted bugs: each replaces a function of the kernel by one with a classic mistake. The rules must catch every one."""
+"""Planted bugs: each replaces a function of the kernel by one with a classic mistake. The rules must catch each."""
 
 from __future__ import annotations
 

@@ -223,8 +223,7 @@ class Kernel:
     async def _call_device(self, p: Process, call: Call) -> Process | None:
         """One device call and the record of its result."""
         try:
-            arguments = self._frames.arguments(p, call)
-            text = await self._acts.call(p, call, arguments, lambda: p.pid in self._acting)
+            text = await self._acts.call(p, call, self._frames.arguments(p, call), lambda: p.pid in self._acting)
         except DeviceError as error:
             why = str(error)
             if not call.repeatable:

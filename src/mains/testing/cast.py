@@ -87,6 +87,10 @@ class Watch(Protocol):
         """A device call reached its device."""
         ...
 
+    def excuse(self, pid: int) -> None:
+        """An engine misbehaves in a way that may stop this process with an error of Python."""
+        ...
+
 
 class Cast:
     """The engines (it is their `Engines`, too) and devices of one simulation."""
@@ -94,6 +98,7 @@ class Cast:
     def __init__(self, plan: Plan, clock: FakeClock, watch: Watch) -> None:
         self._seed = plan.seed
         self._trouble = plan.trouble
+        self._junk = plan.junk
         self._clock = clock
         self._watch = watch
         self.calm = False
@@ -163,6 +168,8 @@ class Cast:
         kind = chance.randrange(9)
         if kind == 0:
             await asyncio.Event().wait()
+        if kind in (1, 4):
+            self._watch.excuse(int(request.key.partition("-")[0]))
         if kind == 1:
             raise RuntimeError("the engine has a bug")
         if kind == 2:
@@ -196,10 +203,23 @@ class Cast:
 
     def _call(self, chance: random.Random, request: Request, number: int) -> ToolCall:
         tool = chance.choice(request.tools).name
+        if chance.random() < self._junk:
+            return self._junk_call(chance, request, tool, number)
         if chance.random() < 0.1 * self._trouble:
             tool = chance.choice((tool, tool, "nonsense", ""))
             return ToolCall("same", tool, chance.choice(_ARGUMENTS_BAD))
         return ToolCall(f"x{number}", tool, json.dumps(self._arguments(chance, request, tool, number)))
+
+    def _junk_call(self, chance: random.Random, request: Request, tool: str, number: int) -> ToolCall:
+        """Good arguments with one of them gone wrong, or none that are good."""
+        arguments: Any = self._arguments(chance, request, tool, number)
+        if chance.random() < 0.3:
+            arguments = _junk(chance, 0)
+        else:
+            [schema] = [t.parameters.get("properties", {}) for t in request.tools if t.name == tool]
+            arguments[chance.choice([*schema, "more"])] = _junk(chance, 0)
+        name = chance.choice((tool, tool, tool, "exit", "send", "files.read", "\0", "x" * 3_000))
+        return ToolCall("", name, json.dumps(arguments, ensure_ascii=chance.random() < 0.5))
 
     def _arguments(self, chance: random.Random, request: Request, tool: str, number: int) -> dict[str, Any]:
         children = [int(pid) for m in request.messages if m.name == "spawn" for pid in _PID.findall(m.text)]
@@ -250,3 +270,19 @@ class Cast:
             return Done(f"{tool} {context.key}")
 
         return answer
+
+
+def _junk(chance: random.Random, depth: int) -> Any:
+    """Anything that JSON can say, and some things that it cannot."""
+    kind = chance.randrange(12 if depth < 3 else 9)
+    plain = (
+        None, True, chance.choice((0, 1, -1, 7, 1 << 31, 1 << 63, -(1 << 70))), chance.choice((0.5, -1.0, 1e308)),
+        "", "text", "half \ud800", "\0", "x" * 2_000,
+    )  # fmt: skip
+    if kind < 9:
+        return plain[kind]
+    if kind == 9:
+        return [_junk(chance, depth + 1) for _ in range(chance.randrange(4))]
+    return {
+        chance.choice(("pids", "to", "n", "", "deep")): _junk(chance, depth + 1) for _ in range(chance.randrange(4))
+    }

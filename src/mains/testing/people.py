@@ -23,9 +23,8 @@ from mains.testing.cast import library
 from mains.testing.plan import Action
 from mains.testing.stage import PowerCut, Stage
 from mains.testing.story import Broke, Story
-from mains.testing.witness import DURABLE, Witness
+from mains.testing.witness import CLEAN, DURABLE, Witness
 
-CLEAN = "callers get clean errors"
 HANGS = "no caller is left hanging"
 _FOR_CALLERS = (UsageError, LimitError, ConfigError, DiskFullError, JournalError)
 _ODD_PIDS = (0, -1, 1 << 40, 1 << 70, 999)

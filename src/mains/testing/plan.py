@@ -38,6 +38,7 @@ class Plan(msgspec.Struct, frozen=True):
     slots: tuple[int, int]
     crashes_min: int = 2
     trouble: float = 1.0  # how often engines and devices fail: 0 never, 1 as a seed has it
+    junk: float = 0.0  # how many calls of a model are made of anything that JSON can say
 
 
 _OFTEN = {
@@ -46,11 +47,15 @@ _OFTEN = {
 }  # fmt: skip
 
 
-def plan_of(seed: int, steps: int = STEPS) -> Plan:
-    """The plan of a seed: at least five processes, two crashes, and `steps` actions."""
+def plan_of(seed: int, steps: int = STEPS, *, grind: bool = False) -> Plan:
+    """The plan of a seed: at least five processes, two crashes, and `steps` actions.
+
+    `grind`: most orders and most calls of the models are ones that nobody in his right mind makes.
+    """
     chance = random.Random(f"plan {seed}")  # noqa: S311 - a simulation is to be foreseen
     actions = [_spawn(chance) for _ in range(5)]
-    kinds, weights = list(_OFTEN), list(_OFTEN.values())
+    often = _OFTEN | {"odd": 150} if grind else _OFTEN
+    kinds, weights = list(often), list(often.values())
     while len(actions) < steps:
         kind = chance.choices(kinds, weights)[0]
         actions.append(_spawn(chance) if kind == "spawn" else _action(chance, kind))
@@ -63,7 +68,8 @@ def plan_of(seed: int, steps: int = STEPS) -> Plan:
     special += [Action("halt", turns=-1)] * chance.choice((0, 1, 1, 2))
     for place, action in zip(chance.sample(range(10, steps), len(special)), special, strict=True):
         actions[place] = action
-    return Plan(seed, tuple(actions), _settings(chance), (chance.choice((1, 2, 4)), chance.choice((1, 3))))
+    slots = chance.choice((1, 2, 4)), chance.choice((1, 3))
+    return Plan(seed, tuple(actions), _settings(chance), slots, junk=0.7 if grind else 0.0)
 
 
 def _turns(chance: random.Random) -> int:

@@ -6,6 +6,7 @@ It keeps a second process table (the fold of the events that it saw), the contex
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from mains.kernel.event import (
     Asked,
     AskFailed,
     Called,
+    Faulted,
     Refused,
     Rested,
     Returned,
@@ -42,6 +44,7 @@ EXITED = "an exited process never changes"
 WOKEN = "who waits is woken once"
 RESULTS = "a call and its result are never apart, results in the order of the calls"
 PAGES = "a page in use is never missing or changed"
+CLEAN = "callers and programs get clean errors"
 FRAME = "the model sees the committed context"
 
 _NEXT = {
@@ -51,6 +54,7 @@ _NEXT = {
     State.STOPPED: set(State) - {State.NEW, State.RUNNING},
     State.EXITED: {State.EXITED},
 }
+_PYTHON = re.compile(r"[A-Z]\w*(Error|Exception|Group|Panic): ")
 _message = msgspec.json.Decoder(Message)
 
 
@@ -85,6 +89,7 @@ class Witness:
         self._intents: dict[str, int] = {}  # key of a model call -> its hold
         self._flown: Counter[str] = Counter()  # key of a device call -> how often its intent was recorded
         self._dead: set[int] = set()
+        self._excused: set[int] = set()
         self._commits = 0
 
     def open(self, path: Path) -> None:
@@ -166,6 +171,8 @@ class Witness:
                 self._intents[f"{pid}-{self.table[pid].turn + 1}-{asking.attempt}"] = asking.hold
             case Rested():
                 self._wakeable.discard(pid)
+            case Faulted() if _PYTHON.match(event.detail) and pid not in self._excused:
+                raise Broke(CLEAN, f"event {seq}: process {pid} stops: {event.detail}")
             case Called():
                 self._flown.update(f"{pid}-{call}" for call in event.calls)
             case Woken():
@@ -221,6 +228,10 @@ class Witness:
             raise Broke(RESULTS, f"process {p.pid}: open in the context {context.open}, in its record {p.calls}")
 
     # at each act
+
+    def excuse(self, pid: int) -> None:
+        """This process may stop with an error of Python: its engine has a bug."""
+        self._excused.add(pid)
 
     def told_dead(self, pid: int) -> None:
         """A caller was told that this process is killed: nothing of it may act from here on."""
