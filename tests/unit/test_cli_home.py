@@ -131,3 +131,29 @@ def test_doctor(box: Box) -> None:
     assert "chmod 700" in wrong[0]["told"]
     assert "NO_X" in wrong[1]["told"]
     box.home.path.chmod(0o700)
+
+
+def test_restart_exec_and_groups(box: Box) -> None:
+    folder = box.folder
+    pids = [box.json("run", "say.md", "prompt=forever", "--detach", "--group", "team")["pid"] for _ in range(2)]
+    assert [each["pid"] for each in box.json("ps", "--group", "team")] == pids
+    assert box.json("restart", str(pids[0])) == {"pid": pids[0], "changed": False}
+    text = (folder / "say.md").read_text()
+    (folder / "say.md").write_text(text + "\nSay it well.\n")
+    assert box.run("restart", str(pids[0])).stdout == f"process {pids[0]} takes the new version at its next turn\n"
+    (folder / "other.md").write_text(text.replace("name: say", "name: other"))
+    assert box.json("exec", str(pids[1]), "other.md", "prompt=now")["changed"] is True
+    assert box.json("show", str(pids[1]))["next_program"] == "other"
+    both = box.run("kill", str(pids[0]), "--group", "team")
+    assert (both.returncode, both.stderr.splitlines()[0]) == (2, "error: name one process, or a group with --group")
+    assert box.json("kill", "--group", "team", "--signal", "KILL") == {"group": "team", "changed": pids}
+    assert box.run("kill", "--group", "team").returncode == 2
+
+
+def test_a_program_with_a_schedule_is_put_on_it(box: Box) -> None:
+    text = (box.folder / "say.md").read_text().replace("---\n", "---\nschedule: {cron: 0 7 * * *, timezone: UTC}\n", 1)
+    (box.folder / "daily.md").write_text(text)
+    told = box.run("run", "daily.md", "prompt=hello").stdout
+    assert "is a schedule: 0 7 * * * (UTC), next run 2" in told
+    assert [(each["state"], each["reason"][:15]) for each in box.json("ps")] == [("WAITING", "timer: next run")]
+    assert box.run("run", "daily.md", "prompt=hello", "--now").stdout == "hello\n"

@@ -13,7 +13,7 @@ import yaml
 
 from mains.engines.script import CONTEXT_TOKENS, SLOTS, Line, TokensLine, _RuleKeys, _ScriptKeys, script_of
 from mains.engines.scripted import ScriptedEngine, input_tokens, turn_of
-from mains.errors import ConfigError, EngineError, Spent
+from mains.errors import Blame, ConfigError, EngineError, Spent
 from mains.kernel.ports import Engine, Finish, Message, Reply, Request, ToolCall, Usage
 
 DOCS = Path(__file__).parents[2] / "docs" / "scripted.md"
@@ -167,13 +167,16 @@ async def test_chunks_and_delays_with_time_passed_in() -> None:
 
 
 async def test_errors_come_after_what_was_said() -> None:
-    broken = {"text": "half", "error": {"text": "gone", "retryable": False, "spent": "nothing", "retry_after_s": 2}}
+    broken = {
+        "text": "half",
+        "error": {"text": "gone", "retryable": False, "spent": "nothing", "retry_after_s": 2, "blame": "length"},
+    }
     engine = ScriptedEngine.of([broken])
     deltas: list[str] = []
     with pytest.raises(EngineError, match="gone") as caught:
         await engine.complete(frame("a"), deltas.append)
     error = caught.value
-    assert (error.retryable, error.spent, error.retry_after_s) == (False, Spent.NOTHING, 2.0)
+    assert (error.retryable, error.spent, error.retry_after_s, error.blame) == (False, Spent.NOTHING, 2.0, Blame.LENGTH)
     assert deltas == ["half"]
     plain = await fails(ScriptedEngine.of([{"error": {}}]), frame("a"))
     assert (plain.retryable, plain.spent) == (True, Spent.UNKNOWN)

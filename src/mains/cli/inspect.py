@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from mains.cli.app import app
-from mains.cli.options import HomeOption, JsonOption, PidArgument, daemon_of
+from mains.cli.options import GroupOption, HomeOption, JsonOption, PidArgument, daemon_of
 from mains.cli.render import clean, console, note, ps_table, say, say_json, shorten, text_of
 
 _LINES_MAX = 8
@@ -19,11 +19,12 @@ _CHARACTERS_MAX = 700
 @app.command(epilog="Example: mains ps --all")
 def ps(
     every: Annotated[bool, typer.Option("--all", help="Also those that have ended.")] = False,
+    group: GroupOption = "",
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List processes, each below its parent."""
-    views = daemon_of(home).ps(every=every)
+    views = [view for view in daemon_of(home).ps(every=every) if not group or view["group"] == group]
     if as_json:
         say_json(views)
     elif views:
@@ -73,6 +74,10 @@ def _about(shown: Mapping[str, Any]) -> Iterator[str]:
     yield f"program: {shown['program']}{f' ({label})' if (label := shown['label']) else ''}"
     yield f"state: {state}" + ("" if shown["exit_code"] is None else f", exit code {shown['exit_code']}")
     yield f"engine: {shown['engine']} ({shown['model']})"
+    if shown["routes"]:
+        routes = [f"{route['engine']} ({route['model']}){' *' if route['in_use'] else ''}" for route in shown["routes"]]
+        back = f"; the first is tried again after {shown['returns_at']}" if shown["returns_at"] else ""
+        yield f"engines in order: {', '.join(routes)}{back}"
     for name in ("parent", "key", "band", "workspace", "created_at"):
         if shown[name]:
             yield f"{name}: {shown[name]}"

@@ -36,6 +36,11 @@ HomeOption = Annotated[
     typer.Option("--home", metavar="DIR", help="The home (else MAINS_HOME, else the platform's data folder)."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+GroupOption = Annotated[str, typer.Option("--group", metavar="NAME", help="Every process of this group.")]
+OptionalPid = Annotated[
+    int | None,
+    typer.Argument(metavar="PID", min=1, help="A process; `mains ps` lists them.", autocompletion=complete_pids),
+]
 PidArgument = Annotated[
     int, typer.Argument(metavar="PID", min=1, help="A process; `mains ps` lists them.", autocompletion=complete_pids)
 ]

@@ -1,4 +1,4 @@
-"""The verbs that steer processes: send, answer, wait, pause, resume, kill, fork."""
+"""The verbs that steer processes: send, answer, wait, pause, resume, kill, restart, exec, fork."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from typing import Annotated
 import typer
 
 from mains.cli.app import app
-from mains.cli.options import HomeOption, JsonOption, KeyOption, PidArgument, daemon_of
+from mains.cli.options import GroupOption, HomeOption, JsonOption, KeyOption, OptionalPid, PidArgument, daemon_of
 from mains.cli.render import say, say_json
+from mains.cli.run import parse_inputs
+from mains.errors import UsageError
 
 
 class Ending(enum.StrEnum):
@@ -19,6 +21,7 @@ class Ending(enum.StrEnum):
 
     TERM = "TERM"
     KILL = "KILL"
+    INT = "INT"
 
 
 @app.command(epilog="Example: mains send 3 'The deadline is Friday.'")
@@ -73,32 +76,70 @@ def wait(
         tell_end(client, settled, outcome, as_json=as_json, output=output)
 
 
-@app.command(epilog="Example: mains pause 3")
-def pause(pid: PidArgument, home: HomeOption = None, as_json: JsonOption = False) -> None:
+@app.command(epilog="Examples: mains pause 3; mains pause --group nightly")
+def pause(
+    pid: OptionalPid = None, group: GroupOption = "", home: HomeOption = None, as_json: JsonOption = False
+) -> None:
     """Stop a process and all below it, after the calls in flight."""
-    _signal(home, pid, "STOP", as_json, "pauses")
+    _signal(home, pid, group, "STOP", as_json, "pauses")
 
 
-@app.command(epilog="Example: mains resume 3")
-def resume(pid: PidArgument, home: HomeOption = None, as_json: JsonOption = False) -> None:
+@app.command(epilog="Examples: mains resume 3; mains resume --group nightly")
+def resume(
+    pid: OptionalPid = None, group: GroupOption = "", home: HomeOption = None, as_json: JsonOption = False
+) -> None:
     """Let a process go on that is paused or stopped.
 
     One that was stopped by an error, or by its breaker, tries again.
     """
-    _signal(home, pid, "CONT", as_json, "goes on")
+    _signal(home, pid, group, "CONT", as_json, "goes on")
 
 
-@app.command(epilog="Example: mains kill 3 --signal KILL")
+@app.command(epilog="Examples: mains kill 3 --signal KILL; mains kill --group nightly")
 def kill(
-    pid: PidArgument,
+    pid: OptionalPid = None,
     signal: Annotated[
-        Ending, typer.Option("--signal", help="TERM lets calls in flight end (for a while), KILL does not.")
+        Ending,
+        typer.Option("--signal", help="TERM lets calls in flight end (for a while), KILL does not; INT ends a turn."),
     ] = Ending.TERM,
+    group: GroupOption = "",
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """End a process and all below it."""
-    _signal(home, pid, signal.value, as_json, "is told to end" if signal is Ending.TERM else "is killed")
+    """End a process and all below it.
+
+    INT ends the turn of a conversation and nothing else.
+    """
+    verb = {Ending.TERM: "is told to end", Ending.KILL: "is killed", Ending.INT: "is interrupted"}[signal]
+    _signal(home, pid, group, signal.value, as_json, verb)
+
+
+@app.command(epilog="Example: mains restart 3")
+def restart(pid: PidArgument, home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Let a process run what its program's file says now.
+
+    It keeps its context, inputs, budget and children, and takes the new version at its next turn.
+    """
+    changed = daemon_of(home).restart(pid)
+    text = f"process {pid} takes the new version at its next turn" if changed else f"process {pid} runs this version"
+    _say(as_json, {"pid": pid, "changed": changed}, text)
+
+
+@app.command("exec", epilog="Example: mains exec 3 reviewer.md language=French")
+def exec_(
+    pid: PidArgument,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The program that it is to run.")],
+    inputs: Annotated[list[str] | None, typer.Argument(metavar="NAME=VALUE", help="The program's inputs.")] = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let a process run another program, with everything said so far.
+
+    It keeps its context, budget and children, and becomes the other program at its next turn.
+    """
+    changed = daemon_of(home).exec(pid, str(file), parse_inputs(inputs or ()), str(Path.cwd()))
+    text = f"process {pid} runs {file.name} from its next turn on" if changed else f"process {pid} runs just that"
+    _say(as_json, {"pid": pid, "changed": changed}, text)
 
 
 @app.command(epilog="Example: mains fork 3")
@@ -111,8 +152,16 @@ def fork(pid: PidArgument, home: HomeOption = None, as_json: JsonOption = False)
     _say(as_json, {"pid": new}, f"process {new} is a fork of {pid}")
 
 
-def _signal(home: Path | None, pid: int, signal: str, as_json: bool, verb: str) -> None:
-    changed = daemon_of(home).signal(pid, signal)
+def _signal(home: Path | None, pid: int | None, group: str, signal: str, as_json: bool, verb: str) -> None:
+    if (pid is None) == (not group):
+        raise UsageError("name one process, or a group with --group", hint="`mains ps` lists both")
+    client = daemon_of(home)
+    if pid is None:
+        changed = client.signal_group(group, signal)
+        text = f"group {group} {verb}: {len(changed)} processes" if changed else f"group {group} is so already"
+        _say(as_json, {"group": group, "changed": changed}, text)
+        return
+    changed = client.signal(pid, signal)
     more = f" (and {len(changed) - 1} below it)" if len(changed) > 1 else ""
     text = f"process {pid} {verb}{more}" if changed else f"process {pid} is so already: nothing changed"
     _say(as_json, {"pid": pid, "changed": changed}, text)

@@ -10,7 +10,22 @@ from mains.cli.app import app, main
 __all__ = ["app", "audits", "check", "daemon", "doctor", "engine", "inspect", "main", "process", "run"]
 
 ORDER = (
-    *("run", "check", "ps", "show", "logs", "wait", "send", "answer", "pause", "resume", "kill", "fork"),
+    *(
+        "run",
+        "check",
+        "ps",
+        "show",
+        "logs",
+        "wait",
+        "send",
+        "answer",
+        "pause",
+        "resume",
+        "kill",
+        "restart",
+        "exec_",
+        "fork",
+    ),
     *("up", "down", "status", "doctor"),
 )
 

@@ -48,6 +48,8 @@ class SpawnOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cwd: str = ""
     paused: bool = False
     conversation: bool = False
+    now: bool = False
+    group: str = ""
 
 
 class Letter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -61,6 +63,21 @@ class SignalOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The body of a signal."""
 
     signal: Signal
+
+
+class GroupSignal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of a signal to a group."""
+
+    group: str
+    signal: Signal
+
+
+class ExecOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of an exec: the arguments of `Control.exec`."""
+
+    program: str
+    inputs: dict[str, Any] = {}
+    cwd: str = ""
 
 
 class DownOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -176,6 +193,18 @@ class Orders:
         order = await self._body(request, SignalOrder)
         return respond({"pids": await self._desk.signal(pid_of(request), order.signal)})
 
+    async def signal_group(self, request: Request) -> Response:
+        order = await self._body(request, GroupSignal)
+        return respond({"pids": await self._desk.signal_group(order.group, order.signal)})
+
+    async def exec(self, request: Request) -> Response:
+        order = await self._body(request, ExecOrder)
+        changed = await self._desk.exec(pid_of(request), order.program, order.inputs, cwd=order.cwd)
+        return respond({"changed": changed})
+
+    async def restart(self, request: Request) -> Response:
+        return respond({"changed": await self._desk.restart(pid_of(request))})
+
     async def fork(self, request: Request) -> Response:
         return respond({"pid": await self._desk.fork(pid_of(request))})
 
@@ -232,6 +261,9 @@ def build(orders: Orders, reports: Reports, settings: Settings, end: Callable[[b
         _post(f"{at}/answer", orders.answer),
         _post(f"{at}/signal", orders.signal),
         _post(f"{at}/fork", orders.fork),
+        _post(f"{at}/exec", orders.exec),
+        _post(f"{at}/restart", orders.restart),
+        _post("/v1/signals", orders.signal_group),
         _get("/v1/watch", reports.watch),
         _get("/v1/journal/verify", reports.verify_journal),
         _get("/v1/journal/export", reports.export),

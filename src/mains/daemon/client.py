@@ -140,9 +140,23 @@ class Client:
         self._order(f"processes/{pid}/answer", {"text": text})
 
     def signal(self, pid: int, signal: str) -> list[int]:
-        """Send TERM, KILL, STOP or CONT; the pids that it changed."""
+        """Send INT, TERM, KILL, STOP or CONT; the pids that it changed."""
         changed: list[int] = self._order(f"processes/{pid}/signal", {"signal": signal})["pids"]
         return changed
+
+    def signal_group(self, group: str, signal: str) -> list[int]:
+        """Send a signal to every process of a group; the pids that it changed."""
+        changed: list[int] = self._order("signals", {"group": group, "signal": signal})["pids"]
+        return changed
+
+    def exec(self, pid: int, program: str, inputs: Mapping[str, Any], cwd: str) -> bool:
+        """Let a process run another program; whether anything changes."""
+        body = {"program": program, "inputs": dict(inputs), "cwd": cwd}
+        return bool(self._order(f"processes/{pid}/exec", body)["changed"])
+
+    def restart(self, pid: int) -> bool:
+        """Let a process run the newest version of its program; whether anything changes."""
+        return bool(self._order(f"processes/{pid}/restart", {})["changed"])
 
     def fork(self, pid: int) -> int:
         """Fork a process; the new pid."""

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 
-from mains.errors import ConfigError, Spent
+from mains.errors import Blame, ConfigError, Spent
 from mains.kernel.ports import Finish, Message, ToolCall
 
 SCRIPT_BYTES_MAX = 8 * 1024 * 1024
@@ -42,6 +42,7 @@ class ErrorLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     retryable: bool = True
     spent: Spent = Spent.UNKNOWN
     retry_after_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    blame: Blame = Blame.ENGINE
 
 
 class TokensLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -149,6 +149,7 @@ class ScriptedEngine:
                 retryable=error.retryable,
                 spent=error.spent,
                 retry_after_s=error.retry_after_s,
+                blame=error.blame,
             )
         return reply
 

@@ -9,16 +9,17 @@ Both give every fault as a sentence; an empty list when all is well.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
 from mains.errors import JournalError, KernelPanic
 from mains.kernel import pages
 from mains.kernel.context import StoredInput
-from mains.kernel.event import AnyEvent, Asked, Exited, Replied, Returned, Sent, Spawned, apply
+from mains.kernel.event import AnyEvent, Asked, Exec, Execed, Replied, Returned, Spawned, named
+from mains.kernel.fold import apply
 from mains.kernel.journal import Journal
-from mains.kernel.process import Process
+from mains.kernel.process import Image, Process
 from mains.kernel.tx import decode_event, decode_process, row_crc
 
 
@@ -34,7 +35,11 @@ def verify(journal: Journal) -> list[str]:
     """Faults of the whole journal, of the page store and of the contexts."""
     with journal.snapshot():
         whole = _Whole(journal)
-        return whole.run() + whole.check_contexts() + pages.verify(journal)
+        return whole.run() + whole.check_contexts() + whole.check_uses() + pages.verify(journal)
+
+
+_Part = tuple[int, int]  # how many pages, and the checksum of their names
+_EMPTY: _Part = (0, 0)
 
 
 class _Fold:
@@ -90,7 +95,7 @@ class _Fold:
 
 def _columns(p: Process) -> list[str | int]:
     """What stands in columns of its own beside the record, for queries."""
-    return [p.parent, p.spawned_by, p.state.value, p.reason, p.quota]
+    return [p.parent, p.spawned_by, p.state.value, p.reason, p.quota, p.group]
 
 
 def _readable(body: bytes) -> Process | None:
@@ -105,49 +110,76 @@ class _Whole(_Fold):
 
     def __init__(self, journal: Journal) -> None:
         super().__init__(journal, 0, 0)
-        self._contexts: dict[int, tuple[int, int]] = {}  # pid -> length, checksum of its pages' names
+        self._contexts: dict[int, tuple[_Part, _Part]] = {}  # pid -> its opening, and what grew behind it
         self._seen: set[str] = set()
+        self._uses: set[tuple[str, int]] = set()  # which process's events name which page
+        self._parts: set[tuple[str, str]] = set()  # which page names which
 
     def folded(self, seq: int, before: Process | None, event: AnyEvent) -> None:
         pid = event.process.pid if isinstance(event, Spawned) else before.pid if before else 0
-        context = self._contexts.get(pid, (0, 0))
-        for page in _joined(before, event):
-            context = (context[0] + 1, zlib.crc32(page.encode(), context[1]))
-        self._contexts[pid] = context
-        for page in _named(event):
-            self._check_page(seq, page)
+        start, grown = self._contexts.get(pid, (_EMPTY, _EMPTY))
+        joined = _joined(before, event)
         if isinstance(event, Spawned):
-            for page in self._nested(event.process):
+            start, joined = _with(_EMPTY, joined[: event.process.opening]), joined[event.process.opening :]
+        elif isinstance(event, Execed) and before is not None and before.next is not None:
+            start = _with(_EMPTY, before.next.opening)
+        self._contexts[pid] = start, _with(grown, joined)
+        for page in named(event):
+            self._check_page(seq, page)
+            self._uses.add((page, pid))
+        image = event.process if isinstance(event, Spawned) else event.image if isinstance(event, Exec) else None
+        if image is not None:
+            for page, whole in self._nested(image):
                 self._check_page(seq, page)
+                self._parts.add((page, whole))
 
     def _check_page(self, seq: int, page: str) -> None:
-        if page and page not in self._seen:
+        if page not in self._seen:
             self._seen.add(page)
             if not self._journal.rows("page_known", page):
                 self._faults.append(f"event {seq}: names page {page}, which does not exist")
 
-    def _nested(self, p: Process) -> Iterator[str]:
-        """The pages that a process's tree of programs and its inputs name."""
+    def _nested(self, p: Process | Image) -> Iterator[tuple[str, str]]:
+        """The pages that a process's tree of programs and its inputs name, each with the page that names it."""
         try:
             for row in self._journal.rows("page_get", p.tree):
-                yield from msgspec.json.decode(row[0], type=dict[str, str]).values()
+                for page in msgspec.json.decode(row[0], type=dict[str, str]).values():
+                    yield page, p.tree
             for row in self._journal.rows("page_get", p.inputs):
                 for stored in msgspec.json.decode(row[0], type=list[StoredInput]):
-                    yield from (file.page for file in stored.files)
+                    for file in stored.files:
+                        yield file.page, p.inputs
         except msgspec.DecodeError:
             return  # such a page is named among those with another hash
 
+    def check_uses(self) -> list[str]:
+        """What the tables say about who names a page, against what events and pages name."""
+        uses = {(page, pid) for page, pid in self._journal.scan("page_use_scan")}
+        parts = {(page, whole) for page, whole in self._journal.scan("page_part_scan")}
+        return [f"page {page}: process {pid} names it, or it does not" for page, pid in sorted(uses ^ self._uses)] + [
+            f"page {page}: page {whole} names it, or it does not" for page, whole in sorted(parts ^ self._parts)
+        ]
+
     def check_contexts(self) -> list[str]:
         """What the page tables hold, against what the events made them hold."""
-        found: dict[int, tuple[int, int]] = {}
+        found: dict[int, tuple[_Part, _Part]] = {}
         faults = []
         for pid, position, page in self._journal.scan("context_scan"):
-            length, crc = found.get(pid, (0, 0))
+            start, grown = found.get(pid, (_EMPTY, _EMPTY))
+            length = start[0] + grown[0]
             if position != length:
                 faults.append(f"process {pid}: position {length} of its context is missing")
-            found[pid] = (length + 1, zlib.crc32(page.encode(), crc))
+            opening = self._contexts.get(pid, (_EMPTY, _EMPTY))[0][0]
+            found[pid] = (_with(start, (page,)), grown) if length < opening else (start, _with(grown, (page,)))
         differing = sorted(pid for pid in found | self._contexts if found.get(pid) != self._contexts.get(pid))
         return faults + [f"process {pid}: its context is not what its events made" for pid in differing]
+
+
+def _with(part: _Part, pages: Iterable[str]) -> _Part:
+    length, crc = part
+    for page in pages:
+        length, crc = length + 1, zlib.crc32(page.encode(), crc)
+    return length, crc
 
 
 def _joined(before: Process | None, event: AnyEvent) -> tuple[str, ...]:
@@ -163,22 +195,5 @@ def _joined(before: Process | None, event: AnyEvent) -> tuple[str, ...]:
         case Returned() if before is not None:
             results = [event.page if call.id == event.call else call.page for call in before.calls]
             return tuple(results) if all(results) else ()
-        case _:
-            return ()
-
-
-def _named(event: AnyEvent) -> tuple[str, ...]:
-    """The pages that an event names."""
-    match event:
-        case Spawned(process=p):
-            return (p.program, p.tree, p.inputs, p.tools, *event.context)
-        case Asked():
-            return event.pages
-        case Replied():
-            return (event.page, *event.after, *(call.page for call in event.calls))
-        case Returned() | Sent():
-            return (event.page,)
-        case Exited():
-            return (event.result,)
         case _:
             return ()

@@ -12,24 +12,17 @@ from pathlib import Path
 import msgspec
 
 from mains.errors import LimitError, SyscallError, UsageError
-from mains.kernel import ledger, pages
+from mains.kernel import ledger, pages, timers
 from mains.kernel.context import StoredFile, StoredInput, opening, tokens_of
 from mains.kernel.event import Spawned
 from mains.kernel.ports import Tool
-from mains.kernel.process import Process, State, replace
+from mains.kernel.process import Image, Process, Route, State, replace
 from mains.kernel.toolset import toolset
 from mains.kernel.tx import Tx
-from mains.program import PROMPT, Bound, Program, estimate_tokens, parse
+from mains.program import PROMPT, Bound, Program, Schedule, estimate_tokens, parse
 from mains.settings import Settings
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
-
-
-class Route(msgspec.Struct, frozen=True):
-    """Which engine, and which of its models, a program runs on."""
-
-    engine: str
-    model: str
 
 
 class World:
@@ -64,63 +57,101 @@ class Birth(msgspec.Struct, frozen=True, kw_only=True):
     programs: dict[str, Program]
     inputs: tuple[Bound, ...]
     route: Route
+    path: str = ""
     workspace: str = ""
     budget: int | None = None
+    group: str = ""
     key: str = ""
     paused: bool = False
     conversation: bool = False
+    schedule: Schedule | None = None
     item: str = ""
     spawned_by: str = ""
     engine_forced: bool = False
 
 
 def ask_of(birth: Birth) -> str:
-    """What `--key` compares: the program, its inputs and whether it is a conversation, as one text."""
-    return f"{birth.program.hash} {pages.name_of(_encode(birth.inputs))}{' conversation' if birth.conversation else ''}"
+    """What `--key` compares: the program, its inputs and how it lives, as one text."""
+    return f"{birth.program.hash} {pages.name_of(_encode(birth.inputs))}{_manner(birth)}"
+
+
+def _manner(birth: Birth) -> str:
+    if birth.schedule is not None:
+        return " schedule"
+    return " conversation" if birth.conversation else ""
 
 
 def bear(tx: Tx, world: World, birth: Birth, parent: Process | None) -> Process:
     """Write a new process. Raises LimitError when there is no room for it."""
     check_live(tx, world)
     pid = _next_pid(tx)
-    stored = tuple(_store_input(tx, bound) for bound in birth.inputs)
-    tools, _ = toolset(birth.program, stored, birth.programs, world.tools)
-    messages = opening(birth.program, birth.inputs, birth.conversation)
-    context = tuple(pages.put_message(tx, message) for message in messages)
-    tree = {name: pages.put(tx, "program", p.source.encode()) for name, p in birth.programs.items()}
-    tools_page = _encode(tools)
+    image = image_of(tx, world, birth)
     process = Process(
         pid=pid,
         parent=parent.pid if parent else 0,
         spawned_by=birth.spawned_by,
         item=birth.item,
-        name=birth.program.name,
-        program=pages.put(tx, "program", birth.program.source.encode()),
-        tree=pages.put(tx, "tree", _encode(tree)),
-        inputs=pages.put(tx, "inputs", _encode(stored)),
-        tools=pages.put(tx, "tools", tools_page),
-        reads_mail=any(tool.name == "receive" for tool in tools) and not birth.conversation,
+        name=image.name,
+        path=image.path,
+        program=image.program,
+        tree=image.tree,
+        inputs=image.inputs,
+        tools=image.tools,
+        reads_mail=image.reads_mail,
         conversation=birth.conversation,
+        schedule=image.schedule,
+        slot_ms=next(image.schedule.slots(tx.now_ms), 0) if image.schedule else 0,
         idle=birth.conversation and not any(bound.name == PROMPT.name and bound.value for bound in birth.inputs),
         accounts=(pid, *(parent.accounts if parent else (ledger.HOME,))),
-        band=birth.program.band,
+        band=image.band,
+        group=birth.group,
         key=birth.key,
-        engine=birth.route.engine,
-        model=birth.route.model,
+        engine=image.route.engine,
+        model=image.route.model,
+        routes=image.route.chain,
         engine_forced=birth.engine_forced,
         workspace=birth.workspace or str(world.workspaces / str(pid)),
         depth=parent.depth + 1 if parent else 0,
-        budget=birth.budget if birth.budget is not None else birth.program.budget,
-        reserve_tokens=_reserve(tools_page if tools else b"", birth.program),
-        output_tokens_max=birth.program.max_tokens or world.settings.output_tokens_max,
+        budget=birth.budget if birth.budget is not None or birth.schedule else birth.program.budget,
+        reserve_tokens=image.reserve_tokens,
+        output_tokens_max=image.output_tokens_max,
         created_ms=tx.now_ms,
-        length=len(context),
-        whole_length=len(context),
-        frame_tokens=sum(map(tokens_of, messages)),
-        whole_tokens=sum(map(tokens_of, messages)),
+        opening=len(image.opening),
+        opening_tokens=image.opening_tokens,
+        length=len(image.opening),
+        whole_length=len(image.opening),
+        frame_tokens=image.opening_tokens,
+        whole_tokens=image.opening_tokens,
         paused=birth.paused,
     )
-    return _enter(tx, process, context, forked=False)
+    if process.slot_ms:
+        timers.arm(tx, process.slot_ms, pid, timers.SLOT)
+    return _enter(tx, process, image.opening, forked=False)
+
+
+def image_of(tx: Tx, world: World, birth: Birth) -> Image:
+    """What a program makes of a process; its pages are written, and an event of this transaction must name them."""
+    stored = tuple(_store_input(tx, bound) for bound in birth.inputs)
+    tools, _ = toolset(birth.program, stored, birth.programs, world.tools)
+    messages = opening(birth.program, birth.inputs, birth.conversation)
+    tree = {name: pages.put(tx, "program", p.source.encode()) for name, p in birth.programs.items()}
+    tools_page = _encode(tools)
+    return Image(
+        name=birth.program.name,
+        path=birth.path,
+        program=pages.put(tx, "program", birth.program.source.encode()),
+        tree=pages.put(tx, "tree", _encode(tree), tree.values()),
+        inputs=pages.put(tx, "inputs", _encode(stored), [file.page for each in stored for file in each.files]),
+        tools=pages.put(tx, "tools", tools_page),
+        opening=tuple(pages.put_message(tx, message) for message in messages),
+        opening_tokens=sum(map(tokens_of, messages)),
+        reads_mail=any(tool.name == "receive" for tool in tools) and not birth.conversation,
+        band=birth.program.band,
+        route=birth.route,
+        reserve_tokens=_reserve(tools_page if tools else b"", birth.program),
+        output_tokens_max=birth.program.max_tokens or world.settings.output_tokens_max,
+        schedule=birth.schedule,
+    )
 
 
 def _reserve(tools: bytes, program: Program) -> int:
@@ -170,12 +201,28 @@ def child_program(tx: Tx, world: World, parent: Process, syscall: str, name: str
     return world.program(pages.get(tx, tree[name]))
 
 
+def image_within(tx: Tx, world: World, p: Process, program: Program, inputs: tuple[Bound, ...]) -> Image:
+    """The image of one of the programs of `p`, for `p` itself."""
+    birth = Birth(
+        program=program,
+        programs=_programs_of(tx, world, p),
+        inputs=inputs,
+        route=world.route(program.model),
+        conversation=p.conversation,
+    )
+    return image_of(tx, world, birth)
+
+
+def _programs_of(tx: Tx, world: World, p: Process) -> dict[str, Program]:
+    tree: dict[str, str] = msgspec.json.decode(pages.get(tx, p.tree))
+    return {name: world.program(pages.get(tx, page)) for name, page in tree.items()}
+
+
 def bear_child(
     tx: Tx, world: World, parent: Process, program: Program, inputs: tuple[Bound, ...], call: str, item: str
 ) -> Process:
-    """Write a child. It shares its parent's workspace and programs, and spends from its parent."""
-    tree: dict[str, str] = msgspec.json.decode(pages.get(tx, parent.tree))
-    programs = {name: world.program(pages.get(tx, page)) for name, page in tree.items()}
+    """Write a child. It shares its parent's workspace, group and programs, and spends from its parent."""
+    programs = _programs_of(tx, world, parent)
     route = Route(parent.engine, parent.model) if parent.engine_forced else world.route(program.model)
     birth = Birth(
         program=program,
@@ -183,6 +230,7 @@ def bear_child(
         inputs=inputs,
         route=route,
         workspace=parent.workspace,
+        group=parent.group,
         item=item,
         spawned_by=call,
         engine_forced=parent.engine_forced,
@@ -191,12 +239,37 @@ def bear_child(
     return bear(tx, world, birth, parent)
 
 
+def bear_run(tx: Tx, world: World, schedule: Process) -> Process:
+    """Write the run of a schedule's next slot: its program with its inputs, once. Raises LimitError.
+
+    The program's budget is the run's own; a budget of the schedule is for all its runs together.
+    """
+    assert schedule.schedule is not None
+    check_live(tx, world)
+    pid = _next_pid(tx)
+    slot = schedule.schedule.at(schedule.slot_ms)
+    key = f"{schedule.pid}@{slot}"
+    context = tuple(page for (page,) in tx.run("context_pages", schedule.pid, schedule.length))
+    born = replace(
+        schedule, pid=pid, parent=schedule.pid, spawned_by="schedule", item=slot, key=key,
+        schedule=None, slot_ms=0, run=0, accounts=(pid, *schedule.accounts),
+        budget=world.program(pages.get(tx, schedule.program)).budget,
+        depth=schedule.depth + 1, created_ms=tx.now_ms, detail="", paused=False, state=State.NEW, reason="",
+    )  # fmt: skip
+    tx.run("key_insert", key, pid, "")
+    return _enter(tx, born, context, forked=False)
+
+
 def fork(tx: Tx, world: World, source: Process) -> Process:
     """Write a process with the context of `source` as of its last whole turn: the turn since is made again.
 
     Pages are shared, never copied. The fork is a child of its source for the ledger: it brings no fresh limit.
     """
     check_live(tx, world)
+    if source.schedule is not None:
+        raise UsageError(
+            f"process {source.pid} is a schedule: there is no turn of it to fork", hint="fork one of its runs"
+        )
     if source.depth + 1 > world.settings.depth_max:
         raise UsageError(f"process {source.pid} cannot be forked: depth {source.depth} is the limit (depth_max)")
     pid = _next_pid(tx)
@@ -209,7 +282,8 @@ def fork(tx: Tx, world: World, source: Process) -> Process:
         accounts=(pid, *source.accounts), depth=source.depth + 1, created_ms=tx.now_ms,
         length=length, whole_length=length, frame_tokens=tokens, whole_tokens=tokens,
         turn=source.turn if whole else source.whole_turn,
-        reply="", calls=(), asking=None, attempts=0, failures=0, retry_ms=0, mends=0,
+        reply="", calls=(), asking=None, attempts=0, failures=0, failures_here=0, given_up=(),
+        retry_ms=0, mends=0,
         input_tokens=0, cached_tokens=0, output_tokens=0, quota=-1, wanted=0, mail=0, children=0,
         paused=False, ending=False, interrupted=False, fault="", detail="", exit_code=None, result="",
         idle=source.idle and whole,

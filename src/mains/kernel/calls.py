@@ -132,6 +132,8 @@ def end(tx: Tx, p: Process, code: int, result: str, detail: str, settings: Setti
     after = tx.happen(p, Exited(code=code, result=page, detail=detail))
     share_room(tx, p.accounts)
     if p.parent and (parent := tx.process(p.parent)):
+        if parent.run == p.pid and parent.slot_ms <= tx.now_ms:
+            timers.arm(tx, tx.now_ms, parent.pid, timers.SLOT)  # slots that it missed wait for the end of this run
         _tell_parent(tx, parent, settings)
     return after
 

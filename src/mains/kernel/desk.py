@@ -14,13 +14,14 @@ from typing import Any, TypeVar
 
 from mains.errors import JournalError, UsageError
 from mains.kernel import orders, pages, views
-from mains.kernel.birth import Birth, Route
+from mains.kernel.again import bind_again
+from mains.kernel.birth import Birth
 from mains.kernel.context import whole_text
 from mains.kernel.journal import Journal
 from mains.kernel.main import Kernel
 from mains.kernel.ports import EngineState, Notice, Outcome, ProcessView, Signal
-from mains.kernel.process import Process, State
-from mains.program import Bound, Tree, bind, load_tree
+from mains.kernel.process import Process, Route, State
+from mains.program import Bound, Tree, bind, load_tree, with_zone
 
 T = TypeVar("T")
 _BUDGET_MAX = 10**15  # sums of many such budgets still fit into the database's 64 bits
@@ -45,9 +46,11 @@ class Desk:
         cwd: str = "",
         paused: bool = False,
         conversation: bool = False,
+        now: bool = False,
+        group: str = "",
     ) -> int:
         """Start a process; its pid (see `ports.Control`)."""
-        for what, text in (("key", key), ("engine", engine), *_texts(inputs or {})):
+        for what, text in (("key", key), ("engine", engine), ("group", group), *_texts(inputs or {})):
             _check_text(what, text)
         if budget is not None and not 0 < budget <= _BUDGET_MAX:
             raise UsageError(f"a budget is a number of tokens from 1 to {_BUDGET_MAX:,}, not {budget:,}")
@@ -59,12 +62,15 @@ class Desk:
             programs=tree.programs,
             inputs=bound,
             route=self._force(engine) if engine else self._kernel.world.route(root.model),
+            path=str(tree.path),
             engine_forced=bool(engine),
             workspace=str((start / workspace).resolve()) if workspace else "",
             budget=budget,
+            group=group,
             key=key,
             paused=paused,
             conversation=conversation,
+            schedule=None if now or conversation or root.schedule is None else with_zone(root.schedule),
         )
         world = self._kernel.world
         return await self._kernel.order(lambda tx: orders.spawn(tx, world, birth), "spawn")
@@ -73,6 +79,42 @@ class Desk:
         settings = self._kernel.settings
         tree = load_tree(path, settings)
         return tree, bind(tree.program, inputs, settings, start)
+
+    async def exec(
+        self, pid: int, program: str | Path, inputs: Mapping[str, Any] | None = None, *, cwd: str = ""
+    ) -> bool:
+        """Let a process run another program with its context; False when it runs just that already."""
+        for what, text in _texts(inputs or {}):
+            _check_text(what, text)
+        start = Path(cwd) if cwd else Path.cwd()
+        return await self._exec(pid, *await asyncio.to_thread(self._prepare, start / program, inputs or {}, start))
+
+    async def restart(self, pid: int) -> bool:
+        """Let a process run the program that stands in its file now; False when it is the same."""
+        journal, settings = self._kernel.journal, self._kernel.settings
+
+        def prepare() -> tuple[Tree, tuple[Bound, ...]]:
+            p = views.present(journal, pid)
+            if not p.path:
+                whose = f"process {p.parent} spawned it" if p.parent else "an older Mains started it"
+                hint = "restart that one" if p.parent else f"`mains exec {pid} FILE` says which program"
+                raise UsageError(f"process {pid} has no file of its own: {whose}", hint=hint)
+            tree = load_tree(Path(p.path), settings)
+            return tree, bind_again(journal, p, tree.program, settings)
+
+        return await self._exec(pid, *await asyncio.to_thread(prepare))
+
+    async def _exec(self, pid: int, tree: Tree, bound: tuple[Bound, ...]) -> bool:
+        world, root = self._kernel.world, tree.program
+        birth = Birth(
+            program=root,
+            programs=tree.programs,
+            inputs=bound,
+            route=world.route(root.model),
+            path=str(tree.path),
+            schedule=with_zone(root.schedule) if root.schedule else None,
+        )
+        return await self._kernel.order(lambda tx: orders.exec_of(tx, world, pid, birth), "exec")
 
     async def ps(self, *, every: bool = False) -> list[ProcessView]:
         """The processes that have not ended, or every one."""
@@ -128,6 +170,10 @@ class Desk:
     async def signal(self, pid: int, signal: Signal) -> list[int]:
         """Send a signal to a process and all below it; the pids that it changed."""
         return await self._kernel.signal(pid, signal)
+
+    async def signal_group(self, group: str, signal: Signal) -> list[int]:
+        """Send a signal to every process of a group and all below them; the pids that it changed."""
+        return await self._kernel.signal(group, signal)
 
     async def fork(self, pid: int) -> int:
         """A new process with the context of `pid` as of its last whole turn; its pid."""

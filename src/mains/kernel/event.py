@@ -1,15 +1,10 @@
-"""Events: what happens to a process. The journal is a list of them, and the process table is their fold. Pure.
-
-`apply(process, event)` gives the process after an event, and nothing else changes one. An event that cannot happen
-to a process in its state is a KernelPanic: it would be our bug.
-"""
+"""Events: what happens to a process. The journal is a list of them; `fold.py` says what each makes of it. Pure."""
 
 from __future__ import annotations
 
 import msgspec
 
-from mains.errors import KernelPanic
-from mains.kernel.process import TRANSITIONS, Asking, Call, CallState, Process, State, replace, rest
+from mains.kernel.process import Asking, Call, Image, Process
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind"):
@@ -62,6 +57,16 @@ class AskFailed(Event, tag="ask_failed", frozen=True):
     reason: str
     retry_ms: int = 0
     crashed: bool = False
+
+
+class Rerouted(Event, tag="rerouted", frozen=True):
+    """The process takes another of its routes: `index`, which is `engine`. `reason`: why the one in use could not
+    serve; empty when the first route is tried again, which happens after `return_ms`."""
+
+    index: int
+    engine: str
+    reason: str = ""
+    return_ms: int = 0
 
 
 class Called(Event, tag="called", frozen=True):
@@ -124,6 +129,31 @@ class Sent(Event, tag="sent", frozen=True):
     sender: str
 
 
+class Exec(Event, tag="exec", frozen=True):
+    """The process is to run another program from its next turn on."""
+
+    image: Image
+
+
+class Execed(Event, tag="execed", frozen=True):
+    """The process has taken the image that was planned; a schedule's next slot is `slot_ms`."""
+
+    slot_ms: int = 0
+
+
+class Slotted(Event, tag="slot", frozen=True):
+    """A slot of a schedule has come: the process `run` was started for it, or (0) it was skipped for a `reason`.
+
+    `count` slots, from `slot_ms` on, were skipped together. The next one is at `next_ms`.
+    """
+
+    slot_ms: int
+    next_ms: int
+    run: int = 0
+    reason: str = ""
+    count: int = 1
+
+
 class Rested(Event, tag="rested", frozen=True):
     """The turn of a conversation is over: it waits for the next message. `detail`: why, when that is no answer."""
 
@@ -145,169 +175,26 @@ class Noted(Event, tag="noted", frozen=True):
 
 
 AnyEvent = (
-    Spawned | Asked | Replied | AskFailed | Called | Returned | Doubted | Answered
-    | Signalled | Refused | Faulted | Woken | Sent | Rested | Exited | Noted
+    Spawned | Asked | Replied | AskFailed | Rerouted | Called | Returned | Doubted | Answered
+    | Signalled | Refused | Faulted | Woken | Sent | Exec | Execed | Slotted | Rested | Exited | Noted
 )  # fmt: skip
 
 
-def apply(process: Process | None, event: AnyEvent) -> Process:
-    """The process after `event`. Raises KernelPanic for an event that cannot happen to it."""
-    if process is None:
-        if not isinstance(event, Spawned):
-            raise KernelPanic(f"{type(event).__name__} for a process that was never spawned")
-        process = event.process
-        return _moved(process, process)
-    if process.state is State.EXITED:
-        if isinstance(event, Sent | Noted):
-            return process
-        raise KernelPanic(f"process {process.pid} has exited and cannot change: {type(event).__name__}")
-    return _moved(process, _changed(process, event))
-
-
-def _moved(before: Process, after: Process) -> Process:
-    state, reason = rest(after)
-    if state is not before.state and state not in TRANSITIONS[before.state]:
-        raise KernelPanic(f"process {before.pid}: no transition from {before.state} to {state}")
-    if state is after.state and reason == after.reason:
-        return after
-    return replace(after, state=state, reason=reason)
-
-
-def _changed(p: Process, event: AnyEvent) -> Process:
+def named(event: AnyEvent) -> list[str]:
+    """The pages that an event names: they are kept as long as the event is."""
     match event:
+        case Spawned(process=p):
+            pages = [p.program, p.tree, p.inputs, p.tools, *event.context]
         case Asked():
-            return _asked(p, event)
+            return list(event.pages)
         case Replied():
-            return _replied(p, event)
-        case AskFailed():
-            _require(p, p.asking is not None and p.asking.hold == event.hold, event)
-            return replace(
-                p, asking=None, retry_ms=event.retry_ms, detail=event.reason,
-                failures=p.failures + (not event.crashed), output_tokens=p.output_tokens + event.posted,
-            )  # fmt: skip
-        case Called():
-            return _calls_to(p, event, event.calls, CallState.PENDING, CallState.IN_FLIGHT)
-        case Returned():
-            return _returned(p, event)
-        case Doubted():
-            return _calls_to(p, event, event.calls, CallState.IN_FLIGHT, CallState.IN_DOUBT)
-        case Answered():
-            return _calls_to(p, event, event.calls, CallState.IN_DOUBT, CallState.PENDING)
-        case Signalled():
-            return _signalled(p, event.signal)
-        case Refused() if event.quota >= 0:
-            return replace(p, quota=event.quota, wanted=event.wanted, detail=event.detail)
-        case Refused():
-            return replace(p, fault="breaker", wanted=event.wanted, detail=event.detail)
-        case Faulted():
-            return replace(p, fault="error", detail=event.detail)
-        case Woken():
-            return replace(p, retry_ms=0, quota=-1, detail="")
-        case Sent():
-            return replace(p, mail=p.mail + 1, idle=False, detail="" if p.idle else p.detail)
-        case Rested():
-            return _rested(p, event)
+            pages = [event.page, *event.after, *[call.page for call in event.calls]]
+        case Returned() | Sent():
+            return [event.page]
         case Exited():
-            return replace(
-                p, asking=None, calls=(), quota=-1, exit_code=event.code, result=event.result, detail=event.detail,
-            )  # fmt: skip
-        case Spawned() | Noted():
-            raise KernelPanic(f"process {p.pid}: {type(event).__name__} cannot happen to a live process")
-
-
-def _require(p: Process, holds: bool, event: AnyEvent) -> None:
-    if not holds:
-        raise KernelPanic(f"process {p.pid} is {p.state}: {type(event).__name__} cannot happen to it")
-
-
-def _asked(p: Process, event: Asked) -> Process:
-    _require(p, p.state is State.READY and not p.calls, event)
-    added = len(event.pages)
-    return replace(
-        p,
-        asking=event.asking,
-        attempts=event.asking.attempt,
-        retry_ms=0,
-        detail="",
-        length=p.length + added,
-        frame_tokens=p.frame_tokens + event.tokens,
-        whole_length=p.length + added,
-        whole_tokens=p.frame_tokens + event.tokens,
-        whole_turn=p.turn,
-        mail=p.mail - len(event.messages),
-    )
-
-
-def _replied(p: Process, event: Replied) -> Process:
-    _require(p, p.asking is not None and p.asking.hold == event.hold, event)
-    p = replace(
-        p,
-        asking=None,
-        attempts=0,
-        failures=0,
-        turn=p.turn + 1,
-        length=p.length + 1 + len(event.after),
-        frame_tokens=p.frame_tokens + event.tokens,
-        mends=p.mends + 1 if event.mended else 0,
-        mail=p.mail - len(event.messages),
-        children=p.children + event.spawned,
-        input_tokens=p.input_tokens + event.input_tokens,
-        cached_tokens=p.cached_tokens + event.cached_tokens,
-        output_tokens=p.output_tokens + event.output_tokens,
-        reply=event.page,
-        calls=event.calls,
-    )
-    return _closed(p)
-
-
-def _rested(p: Process, event: Rested) -> Process:
-    _require(p, p.conversation and p.asking is None and not p.calls, event)
-    return replace(
-        p, idle=p.interrupted or not p.mail, idle_turn=p.turn, interrupted=False, detail=event.detail,
-        failures=0, retry_ms=0, quota=-1, mends=0,
-    )  # fmt: skip
-
-
-_RETURNS = (CallState.IN_FLIGHT, CallState.WAITING, CallState.IN_DOUBT)
-
-
-def _returned(p: Process, event: Returned) -> Process:
-    returns = (*_RETURNS, CallState.PENDING) if p.interrupted else _RETURNS
-    _require(p, any(c.id == event.call and c.state in returns for c in p.calls), event)
-    calls = tuple(
-        replace(c, state=CallState.DONE, page=event.page, on="", due_ms=0) if c.id == event.call else c for c in p.calls
-    )
-    p = replace(p, calls=calls, frame_tokens=p.frame_tokens + event.tokens, mail=p.mail - len(event.messages))
-    return _closed(p)
-
-
-def _closed(p: Process) -> Process:
-    """A turn whose calls are all done is over: their results join the context, in the order of the calls."""
-    if not p.calls or any(c.state is not CallState.DONE for c in p.calls):
-        return p
-    return replace(p, calls=(), reply="", length=p.length + len(p.calls))
-
-
-def _calls_to(p: Process, event: AnyEvent, ids: tuple[str, ...], before: CallState, after: CallState) -> Process:
-    _require(p, sum(c.id in ids and c.state is before for c in p.calls) == len(ids), event)
-    step = 1 if after is CallState.IN_FLIGHT else 0
-    calls = tuple(replace(c, state=after, attempt=c.attempt + step) if c.id in ids else c for c in p.calls)
-    return replace(p, calls=calls)
-
-
-def _signalled(p: Process, signal: str) -> Process:
-    match signal:
-        case "STOP":
-            return replace(p, paused=True)
-        case "CONT":
-            retry = p.fault == "error"
-            return replace(
-                p, paused=False, fault="", detail="" if p.fault else p.detail,
-                failures=0 if retry else p.failures, mends=0 if retry else p.mends,
-            )  # fmt: skip
-        case "TERM":
-            return replace(p, ending=True)
-        case "INT":
-            return replace(p, interrupted=True)
+            pages = [event.result]
+        case Exec(image=i):
+            return [i.program, i.tree, i.inputs, i.tools, *i.opening]
         case _:
-            raise KernelPanic(f"process {p.pid}: signal {signal} has no event")
+            return []
+    return [page for page in pages if page]

@@ -21,15 +21,17 @@ from mains.settings import Settings
 
 _message = msgspec.json.Decoder(Message)
 _tools = msgspec.json.Decoder(tuple[Tool, ...])
+_Image = tuple[str, str, str]  # pages: program, inputs, tools
 _BOXES_MAX = 1_000
 
 
 class Frame:
     """What one process has in mind, with its program and tools."""
 
-    __slots__ = ("box", "bytes", "messages", "program")
+    __slots__ = ("box", "bytes", "image", "messages", "program")
 
-    def __init__(self, program: Program, box: Toolbox) -> None:
+    def __init__(self, image: _Image, program: Program, box: Toolbox) -> None:
+        self.image = image
         self.program = program
         self.box = box
         self.messages: list[Message] = []
@@ -62,7 +64,10 @@ class Frames:
 
     def of(self, p: Process) -> Frame:
         """The frame of a process as it stands (its record must be committed)."""
-        frame = self._frames.pop(p.pid, None) or Frame(*self._box(p))
+        image = (p.program, p.inputs, p.tools)
+        if (known := self._frames.get(p.pid)) and known.image != image:
+            self.drop(p.pid)  # exec has changed the opening
+        frame = self._frames.pop(p.pid, None) or Frame(image, *self._box(p))
         self._frames[p.pid] = frame
         if len(frame.messages) < p.length:
             self._read(p, frame)

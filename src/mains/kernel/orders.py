@@ -8,8 +8,8 @@ from __future__ import annotations
 import msgspec
 
 from mains.errors import NotFoundError, UsageError
-from mains.kernel import mailbox
-from mains.kernel.birth import Birth, World, ask_of, bear, fork
+from mains.kernel import execs, mailbox
+from mains.kernel.birth import Birth, World, ask_of, bear, fork, image_of
 from mains.kernel.calls import KILL_CODE, TERM_CODE, arguments_of, deliver, end, finish, return_call, share_room
 from mains.kernel.event import Answered, Signalled
 from mains.kernel.ports import Signal
@@ -39,6 +39,26 @@ def spawn(tx: Tx, world: World, birth: Birth) -> int:
     if birth.key:
         tx.run("key_insert", birth.key, pid, ask)
     return pid
+
+
+def exec_of(tx: Tx, world: World, pid: int, birth: Birth) -> bool:
+    """Let a process run another program, with its context; False when it runs just that already.
+
+    One that stopped with an error goes on.
+    """
+    p = present(tx, pid)
+    if p.state is State.EXITED:
+        raise UsageError(f"process {pid} has exited (code {p.exit_code})", hint="`mains run` starts the program anew")
+    if (p.schedule is None) != (birth.schedule is None):
+        what = ("is a schedule", "has none") if p.schedule else ("is no schedule", "has one")
+        raise UsageError(f"process {pid} {what[0]}, and the program {what[1]}", hint="kill it and run the program anew")
+    image = image_of(tx, world, msgspec.structs.replace(birth, conversation=p.conversation))
+    if not execs.is_new(p, image):
+        return False
+    p = execs.plan(tx, p, image)
+    if p.fault == "error":
+        tx.happen(p, Signalled(signal=Signal.CONT.value))
+    return True
 
 
 def fork_of(tx: Tx, world: World, pid: int) -> int:
@@ -95,8 +115,24 @@ def _done_text(value: str) -> str:
     return decoded if isinstance(decoded, str) else value
 
 
-def signal(tx: Tx, world: World, pid: int, sign: Signal) -> list[int]:
-    """Send a signal to a process and all below it, itself first; the pids that it changed."""
+def signal(tx: Tx, world: World, to: int | str, sign: Signal) -> list[int]:
+    """Send a signal to a process and all below it, itself first; or to a group by its name, the oldest first.
+
+    The pids that it changed. Raises NotFoundError when there is no such process, or no living one in the group.
+    """
+    if isinstance(to, int):
+        return _signal_tree(tx, world, to, sign)
+    members = [row[0] for row in tx.run("process_group", to)]
+    if not members:
+        raise NotFoundError(f"no living process is in the group `{to}`", hint="`mains ps` shows groups")
+    changed: dict[int, None] = {}
+    for pid in members:
+        if present(tx, pid).state is not State.EXITED:  # it ended with one before it
+            changed |= dict.fromkeys(_signal_tree(tx, world, pid, sign))
+    return list(changed)
+
+
+def _signal_tree(tx: Tx, world: World, pid: int, sign: Signal) -> list[int]:
     first = present(tx, pid)
     if first.state is State.EXITED:
         raise UsageError(f"process {pid} has exited already (code {first.exit_code})")

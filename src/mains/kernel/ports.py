@@ -228,6 +228,8 @@ class ProcessView(msgspec.Struct, frozen=True):
     tokens: int
     created_at: str
     label: str = ""
+    engine: str = ""
+    group: str = ""
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -284,13 +286,17 @@ class Control(Protocol):
         cwd: str = "",
         paused: bool = False,
         conversation: bool = False,
+        now: bool = False,
+        group: str = "",
     ) -> int:
         """Start a process; its pid. Nothing is started when anything is wrong.
 
         `inputs`: name -> text as typed, or a value. `key`: the same key with the same program and inputs gives the
         existing process. `budget` is in tokens. `conversation`: an answer does not end it; it waits for the next
-        message, and for the first one when no `prompt` is given. `engine` overrules the program's model, for its
-        children too. Relative paths start from `cwd` (empty: this process's own folder).
+        message, and for the first one when no `prompt` is given. A program with a schedule becomes a schedule, which
+        starts runs of it, unless `now`: then it runs once, at once. `group` names its process group and its children's.
+        `engine` overrules the program's model, for its children too. Relative paths start from `cwd` (empty: this
+        process's own folder).
         """
         ...
 
@@ -320,6 +326,20 @@ class Control(Protocol):
 
     async def signal(self, pid: int, signal: Signal) -> list[int]:
         """Send a signal to a process and all below it; the pids that it changed."""
+        ...
+
+    async def signal_group(self, group: str, signal: Signal) -> list[int]:
+        """Send a signal to every process of a group and all below them; the pids that it changed."""
+        ...
+
+    async def exec(
+        self, pid: int, program: str | Path, inputs: Mapping[str, Any] | None = None, *, cwd: str = ""
+    ) -> bool:
+        """Let a process run another program, with its context, from its next turn on; False: it runs just that."""
+        ...
+
+    async def restart(self, pid: int) -> bool:
+        """Let a process run what stands in its program's file now, from its next turn on; False: it is the same."""
         ...
 
     async def fork(self, pid: int) -> int:

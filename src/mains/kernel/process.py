@@ -1,7 +1,7 @@
 """The process: its record, its states, and the one table of legal transitions. Pure.
 
 A process is a row. Everything about it that may change stands in one frozen `Process`; only an event changes it
-(`event.py`), and its state follows from the rest of the record (`rest`).
+(`fold.py`), and its state follows from the rest of the record (`rest`).
 
     NEW -> READY -> RUNNING -> EXITED           a turn runs while a model or device call is in flight
              ^  \\      |
@@ -17,6 +17,8 @@ from __future__ import annotations
 import enum
 
 import msgspec
+
+from mains.program import Schedule
 
 
 class State(enum.StrEnum):
@@ -82,26 +84,69 @@ class Asking(msgspec.Struct, frozen=True):
     attempt: int
 
 
+class Route(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An engine and one of its models. `context_tokens`: of one call, 0 when not known; `then`: what to take when it
+    cannot serve, in order."""
+
+    engine: str
+    model: str
+    context_tokens: int = 0
+    then: tuple[Route, ...] = ()
+
+    @property
+    def chain(self) -> tuple[Route, ...]:
+        """All routes in order, when there are several."""
+        return (replace(self, then=()), *self.then) if self.then else ()
+
+
+class GivenUp(msgspec.Struct, frozen=True):
+    """A route that could not serve in this turn, and why."""
+
+    route: int
+    why: str
+
+
+class Image(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What a program makes of a process: all of it that `exec` replaces. Pages are named by their hash."""
+
+    name: str
+    path: str  # the program's file; empty when it was spawned by another process
+    program: str  # page
+    tree: str  # page
+    inputs: str  # page
+    tools: str  # page
+    opening: tuple[str, ...]  # pages: the beginning of the context
+    opening_tokens: int
+    reads_mail: bool
+    band: str
+    route: Route
+    reserve_tokens: int
+    output_tokens_max: int
+    schedule: Schedule | None = None
+
+
 class Process(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """A process as it stands. Pages are named by their hash; token counts are what engines reported."""
 
-    # written once, at spawn
+    # written at spawn, some of it again by exec
     pid: int
     parent: int = 0  # 0: none
     spawned_by: str = ""  # the parent's call that spawned it
     item: str = ""  # what of the parent's input it was spawned for
     name: str  # of the program
+    path: str = ""
     program: str  # page
     tree: str  # page: the programs it may spawn, by name
     inputs: str  # page
     tools: str  # page: the frozen tool list
     accounts: tuple[int, ...]  # its own, every ancestor's, the home's
     band: str = "normal"
+    group: str = ""
     key: str = ""
-    engine: str = ""
-    model: str = ""
+    routes: tuple[Route, ...] = ()  # where several engines may serve it: all of them, in order
     engine_forced: bool = False  # by whoever ran it: its children run there too
     reads_mail: bool = False  # it was granted `receive`: messages come when it asks, not by themselves
+    schedule: Schedule | None = None  # it starts a run at each slot, and does nothing else
     conversation: bool = False  # it does not end with an answer: it waits for the next message
     workspace: str = ""
     depth: int = 0
@@ -109,6 +154,17 @@ class Process(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     reserve_tokens: int = 0  # estimate of what every frame carries besides: the tool list, the output's schema
     output_tokens_max: int  # of one model call
     created_ms: int
+
+    # written at spawn, and by a turn that takes another of the routes
+    engine: str = ""
+    model: str = ""
+    route: int = 0  # the index of these in `routes`
+    return_ms: int = 0  # when the first route is tried again
+
+    # written by exec
+    next: Image | None = None  # what it takes before its next model call
+    opening: int = 2  # how many context entries the program made
+    opening_tokens: int = 0  # estimate of those
 
     # written by turns
     state: State = State.NEW
@@ -124,6 +180,8 @@ class Process(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     asking: Asking | None = None
     attempts: int = 0  # of this turn's model call, those included that a crash cut off
     failures: int = 0  # of this turn's model call: the retry budget is counted in these
+    failures_here: int = 0  # those of them that the engine in use made
+    given_up: tuple[GivenUp, ...] = ()  # of this turn's model call: who could not serve
     retry_ms: int = 0  # when it is made again
     mends: int = 0
     input_tokens: int = 0
@@ -133,6 +191,8 @@ class Process(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     wanted: int = 0  # tokens that its next hold needs at least
     mail: int = 0  # unread messages
     children: int = 0
+    slot_ms: int = 0  # the next slot of its schedule
+    run: int = 0  # the process that it started last
     idle: bool = False  # a conversation whose turn is over
     idle_turn: int = 0  # the turn after which it was idle last
 
@@ -164,6 +224,8 @@ def rest(process: Process) -> tuple[State, str]:
         return State.STOPPED, "in doubt"
     if process.fault:
         return State.STOPPED, process.fault
+    if process.schedule is not None:
+        return State.WAITING, "timer"
     if process.quota >= 0:
         return State.WAITING, "quota"
     if any(c.state is CallState.PENDING for c in calls):

@@ -6,6 +6,7 @@ process exits). SyscallError goes back to the model as the call's result, and un
 
     spawn(program, inputs)       start a child
     spawn_each(program, over)    start a child for each item of an input, and wait for their results
+    exec(program, inputs)        become another program, and keep the context
     wait(pids, timeout_s)        until children have ended
     send(to, text)               a message into a mailbox
     receive(timeout_s)           the next message
@@ -22,7 +23,7 @@ from typing import Any
 import msgspec
 
 from mains.errors import LimitError, MainsError, SyscallError
-from mains.kernel import birth, mailbox, pages
+from mains.kernel import birth, execs, mailbox, pages
 from mains.kernel.birth import World
 from mains.kernel.calls import awaited, deliver, letter
 from mains.kernel.context import StoredInput
@@ -110,6 +111,13 @@ def _spawn_each(i: Invocation) -> Answer:
     for label, bound in births:
         i.bear(program, bound, label)
     return Later("child") if births else Now("[]")
+
+
+def _exec(i: Invocation) -> Answer:
+    program = birth.child_program(i.tx, i.world, i.process, "exec", i.arguments["program"])
+    inputs = bind_child(program, i.arguments.get("inputs", {}), i.world.settings, _files_by_name(i))
+    i.process = execs.plan(i.tx, i.process, birth.image_within(i.tx, i.world, i.process, program, inputs))
+    return Now(f"from the next turn on this process runs {program.name}")
 
 
 def _stored(i: Invocation) -> list[StoredInput]:
@@ -210,6 +218,7 @@ def _earlier(i: Invocation, call: str) -> str:
 HANDLERS: dict[str, Callable[[Invocation], Answer]] = {
     "spawn": _spawn,
     "spawn_each": _spawn_each,
+    "exec": _exec,
     "wait": _wait,
     "send": _send,
     "receive": _receive,

@@ -33,7 +33,7 @@ def toolset(
 
 
 def _syscalls(program: Program, inputs: tuple[StoredInput, ...], programs: dict[str, Program]) -> dict[str, Tool]:
-    """The syscalls by name. `spawn` and `spawn_each` are there when their grants name programs."""
+    """The syscalls by name. `spawn`, `spawn_each` and `exec` are there when their grants name programs."""
     tools = dict(_PLAIN)
     files = tuple(file.name for i in inputs for file in i.files)
     over = tuple(i.name for i in inputs if i.type in ("folder", "json"))
@@ -42,6 +42,8 @@ def _syscalls(program: Program, inputs: tuple[StoredInput, ...], programs: dict[
         names.setdefault(grant.name, []).extend(name for name in grant.arguments if name in programs)
     if spawned := names.get("spawn"):
         tools["spawn"] = _spawn_tool(spawned, programs, files)
+    if others := names.get("exec"):
+        tools["exec"] = _exec_tool(others, programs, files)
     if each := names.get("spawn_each"):
         tools["spawn_each"] = Tool(
             "spawn_each",
@@ -63,6 +65,15 @@ def _spawn_tool(names: list[str], programs: dict[str, Program], files: tuple[str
         "spawn",
         f"Start a process of a program and go on; `wait` gives its result. {_about(names, programs)}",
         _object(needed, program={"enum": names}, inputs=takes),
+    )
+
+
+def _exec_tool(names: list[str], programs: dict[str, Program], files: tuple[str, ...]) -> Tool:
+    like = _spawn_tool(names, programs, files)
+    return Tool(
+        "exec",
+        f"Become another program from the next turn on, and keep everything said so far. {_about(names, programs)}",
+        like.parameters,
     )
 
 
@@ -96,5 +107,5 @@ _PLAIN: dict[str, Tool] = {
     )
 }
 
-SYSCALLS = frozenset({*_PLAIN, "spawn", "spawn_each"})
+SYSCALLS = frozenset({*_PLAIN, "spawn", "spawn_each", "exec"})
 """The names that no device may take."""

@@ -2,7 +2,8 @@
 
     begin     READY -> intent: a model call with its hold, or the device calls that are due
     replied   the model's reply: settle the hold, do the syscalls, mark the device calls that go out at once
-    failed    the model call failed: settle by what it may have cost; try again later, or stop and say why
+    failed    the model call failed: settle by what it may have cost; try again later or elsewhere, or stop and say why
+    unserved  the engine is not there: try elsewhere, or stop and say why
     returned  a device call's result; what is due next goes out in the same commit
     doubted   a device broke in the middle of a call that may not be repeated
     fire      timers that are due
@@ -14,8 +15,8 @@ from __future__ import annotations
 
 import msgspec
 
-from mains.errors import EngineError, Spent, SyscallError
-from mains.kernel import ledger, mailbox, pages, timers
+from mains.errors import ConfigError, EngineError, Spent, SyscallError
+from mains.kernel import execs, fallback, ledger, mailbox, pages, schedules, timers
 from mains.kernel.birth import World
 from mains.kernel.calls import (
     INTERRUPTED,
@@ -50,6 +51,12 @@ def begin(tx: Tx, world: World, pid: int) -> Process | None:
         return None
     if any(c.state is CallState.PENDING for c in p.calls):
         return tx.happen(p, Called(calls=next_calls(p.calls)))
+    if p.next is not None:
+        execs.take(tx, p)  # its engine may be another: it is queued there when this is committed
+        return None
+    if fallback.is_due_back(p, tx.now_ms):
+        tx.happen(p, fallback.rerouted(p, 0, tx.now_ms, world.settings))  # it is queued there when this is committed
+        return None
     if p.turn - p.idle_turn >= world.settings.turns_max:
         over(tx, p, 1, "", f"the turn limit is reached ({world.settings.turns_max}, turns_max)", world.settings)
         return None
@@ -230,17 +237,35 @@ def failed(tx: Tx, world: World, pid: int, hold: int, error: EngineError, backof
     else:
         posted = ledger.post(tx, p.accounts, hold, None)
     going_on = not (p.ending or p.interrupted)
-    again = error.retryable and p.failures + 1 < world.settings.model_attempts_max and going_on
-    retry_ms = tx.now_ms + backoff_ms if again else 0
+    step = fallback.after_failure(p, error, world.settings) if going_on else None
+    retry_ms = tx.now_ms + backoff_ms if step == fallback.AGAIN else 0
     p = tx.happen(p, AskFailed(hold=hold, posted=posted, reason=str(error), retry_ms=retry_ms))
-    if again:
+    if step == fallback.AGAIN:
         timers.arm(tx, retry_ms, pid, timers.RETRY)
+    elif step is not None:
+        p = tx.happen(p, fallback.rerouted(p, step, tx.now_ms, world.settings, str(error), backoff_ms / 1_000))
     elif going_on:
         tries = f" ({p.failures} tries)" if p.failures > 1 else ""
-        why = f"{error}{tries}"
-        p = rested(tx, p, why) if p.conversation else tx.happen(p, Faulted(detail=why))
+        p = _faulted(tx, p, f"{fallback.told(p, str(error))}{tries}")
     share_room(tx, p.accounts)
     return finish(tx, p, world.settings)
+
+
+def _faulted(tx: Tx, p: Process, why: str) -> Process:
+    """No engine can serve it: a conversation tells whoever talks with it, any other process stops."""
+    return rested(tx, p, why) if p.conversation else tx.happen(p, Faulted(detail=why))
+
+
+def unserved(tx: Tx, world: World, pid: int, engine: str, error: ConfigError) -> Process | None:
+    """`engine` of a READY process is not there: take the next one, or stop and say why."""
+    why = f"{error} ({error.hint})" if error.hint else str(error)
+    p = tx.process(pid)
+    if p is None or p.state is not State.READY or p.engine != engine:
+        return None
+    index = fallback.after_absence(p)
+    if index is None:
+        return finish(tx, _faulted(tx, p, fallback.told(p, why)), world.settings)
+    return tx.happen(p, fallback.rerouted(p, index, tx.now_ms, world.settings, why))
 
 
 def interrupted(tx: Tx, world: World, pid: int) -> Process | None:
@@ -303,6 +328,9 @@ def fire(tx: Tx, world: World) -> int:
     for pid, call_id in due:
         p = tx.process(pid)
         if p is None or p.state is State.EXITED:
+            continue
+        if call_id == timers.SLOT:
+            schedules.due(tx, world, p)
             continue
         if call_id == timers.RETRY:
             if p.retry_ms and p.retry_ms <= tx.now_ms:

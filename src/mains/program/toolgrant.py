@@ -14,7 +14,7 @@ from mains.errors import Mistake, UsageError
 from mains.program.fields import is_null, shown
 from mains.program.frontmatter import Items, Node, Scalar
 
-SPAWNING = ("spawn", "spawn_each")
+SPAWNING = ("spawn", "spawn_each", "exec")
 """The syscalls whose arguments name programs."""
 
 _NAME_MAX = 128

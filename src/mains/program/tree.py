@@ -25,6 +25,7 @@ class Tree(msgspec.Struct, frozen=True):
     """
 
     root: str
+    path: Path
     programs: dict[str, Program]
 
     @property
@@ -44,7 +45,7 @@ def load_tree(path: Path, settings: Settings) -> Tree:
     found = _Found(settings, root, first)
     while found.unread:
         found.read_names(found.unread.popleft())
-    return Tree(root.name, found.programs)
+    return Tree(root.name, first.resolve(), found.programs)
 
 
 class _Found:

@@ -19,8 +19,8 @@ from typing import Any, Protocol
 
 from mains.engines.scripted import ScriptedEngine
 from mains.errors import ConfigError, DeviceError, EngineError, Spent
-from mains.kernel.birth import Route
 from mains.kernel.ports import CallContext, Done, Engine, EngineState, Failed, Finish, Reply, Request, ToolCall, Usage
+from mains.kernel.process import Route
 from mains.program import Tree, load_tree
 from mains.settings import Settings
 from mains.testing.clock import FakeClock

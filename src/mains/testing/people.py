@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from mains.errors import ConfigError, DiskFullError, JournalError, LimitError, UsageError
-from mains.kernel.birth import Route
 from mains.kernel.desk import Desk
 from mains.kernel.main import Kernel
 from mains.kernel.ports import Signal
-from mains.kernel.process import Process, State
+from mains.kernel.process import Process, Route, State
 from mains.program import Bound, Tree, bind, load_tree
 from mains.testing.cast import library
 from mains.testing.plan import Action

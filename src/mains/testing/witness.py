@@ -25,8 +25,8 @@ from mains.kernel.event import (
     Returned,
     Spawned,
     Woken,
-    apply,
 )
+from mains.kernel.fold import apply
 from mains.kernel.ports import CallContext, Message, Request
 from mains.kernel.process import Process, State
 from mains.kernel.tx import decode_event, decode_process

@@ -1,0 +1,237 @@
+"""The fold: what each event makes of a process. The process table is the fold of the journal. Pure.
+
+`apply(process, event)` gives the process after an event, and nothing else changes one. An event that cannot happen
+to a process in its state is a KernelPanic: it would be our bug.
+"""
+
+from __future__ import annotations
+
+from mains.errors import KernelPanic
+from mains.kernel.event import (
+    Answered,
+    AnyEvent,
+    Asked,
+    AskFailed,
+    Called,
+    Doubted,
+    Exec,
+    Execed,
+    Exited,
+    Faulted,
+    Noted,
+    Refused,
+    Replied,
+    Rerouted,
+    Rested,
+    Returned,
+    Sent,
+    Signalled,
+    Slotted,
+    Spawned,
+    Woken,
+)
+from mains.kernel.process import TRANSITIONS, CallState, GivenUp, Process, State, replace, rest
+
+
+def apply(process: Process | None, event: AnyEvent) -> Process:
+    """The process after `event`. Raises KernelPanic for an event that cannot happen to it."""
+    if process is None:
+        if not isinstance(event, Spawned):
+            raise KernelPanic(f"{type(event).__name__} for a process that was never spawned")
+        process = event.process
+        return _moved(process, process)
+    if process.state is State.EXITED:
+        if isinstance(event, Sent | Noted):
+            return process
+        raise KernelPanic(f"process {process.pid} has exited and cannot change: {type(event).__name__}")
+    return _moved(process, _changed(process, event))
+
+
+def _moved(before: Process, after: Process) -> Process:
+    state, reason = rest(after)
+    if state is not before.state and state not in TRANSITIONS[before.state]:
+        raise KernelPanic(f"process {before.pid}: no transition from {before.state} to {state}")
+    if state is after.state and reason == after.reason:
+        return after
+    return replace(after, state=state, reason=reason)
+
+
+def _changed(p: Process, event: AnyEvent) -> Process:
+    match event:
+        case Asked():
+            return _asked(p, event)
+        case Replied():
+            return _replied(p, event)
+        case AskFailed():
+            _require(p, p.asking is not None and p.asking.hold == event.hold, event)
+            return replace(
+                p, asking=None, retry_ms=event.retry_ms, detail=event.reason,
+                failures=p.failures + (not event.crashed),
+                failures_here=p.failures_here + (not event.crashed), output_tokens=p.output_tokens + event.posted,
+            )  # fmt: skip
+        case Rerouted():
+            return _rerouted(p, event)
+        case Called():
+            return _calls_to(p, event, event.calls, CallState.PENDING, CallState.IN_FLIGHT)
+        case Returned():
+            return _returned(p, event)
+        case Doubted():
+            return _calls_to(p, event, event.calls, CallState.IN_FLIGHT, CallState.IN_DOUBT)
+        case Answered():
+            return _calls_to(p, event, event.calls, CallState.IN_DOUBT, CallState.PENDING)
+        case Signalled():
+            return _signalled(p, event.signal)
+        case Refused() if event.quota >= 0:
+            return replace(p, quota=event.quota, wanted=event.wanted, detail=event.detail)
+        case Refused():
+            return replace(p, fault="breaker", wanted=event.wanted, detail=event.detail)
+        case Faulted():
+            return replace(p, fault="error", detail=event.detail)
+        case Woken():
+            return replace(p, retry_ms=0, quota=-1, detail="")
+        case Sent():
+            return replace(p, mail=p.mail + 1, idle=False, detail="" if p.idle else p.detail)
+        case Exec():
+            return replace(p, next=event.image)
+        case Execed():
+            return _execed(p, event)
+        case Slotted():
+            _require(p, p.schedule is not None and 0 < event.slot_ms == p.slot_ms, event)
+            return replace(p, slot_ms=event.next_ms, run=event.run or p.run, detail=event.reason)
+        case Rested():
+            return _rested(p, event)
+        case Exited():
+            return replace(
+                p, asking=None, calls=(), quota=-1, exit_code=event.code, result=event.result, detail=event.detail,
+            )  # fmt: skip
+        case Spawned() | Noted():
+            raise KernelPanic(f"process {p.pid}: {type(event).__name__} cannot happen to a live process")
+
+
+def _require(p: Process, holds: bool, event: AnyEvent) -> None:
+    if not holds:
+        raise KernelPanic(f"process {p.pid} is {p.state}: {type(event).__name__} cannot happen to it")
+
+
+def _asked(p: Process, event: Asked) -> Process:
+    _require(p, p.state is State.READY and not p.calls, event)
+    added = len(event.pages)
+    return replace(
+        p,
+        asking=event.asking,
+        attempts=event.asking.attempt,
+        retry_ms=0,
+        detail="",
+        length=p.length + added,
+        frame_tokens=p.frame_tokens + event.tokens,
+        whole_length=p.length + added,
+        whole_tokens=p.frame_tokens + event.tokens,
+        whole_turn=p.turn,
+        mail=p.mail - len(event.messages),
+    )
+
+
+def _rerouted(p: Process, event: Rerouted) -> Process:
+    _require(p, 0 <= event.index < len(p.routes) and p.asking is None and not p.calls, event)
+    route = p.routes[event.index]
+    gone = (GivenUp(p.route, event.reason),) if event.reason else ()
+    return replace(
+        p, engine=route.engine, model=route.model, route=event.index, return_ms=event.return_ms, failures_here=0,
+        given_up=(*p.given_up, *gone),
+    )  # fmt: skip
+
+
+def _replied(p: Process, event: Replied) -> Process:
+    _require(p, p.asking is not None and p.asking.hold == event.hold, event)
+    p = replace(
+        p,
+        asking=None,
+        attempts=0,
+        failures=0,
+        failures_here=0,
+        given_up=(),
+        turn=p.turn + 1,
+        length=p.length + 1 + len(event.after),
+        frame_tokens=p.frame_tokens + event.tokens,
+        mends=p.mends + 1 if event.mended else 0,
+        mail=p.mail - len(event.messages),
+        children=p.children + event.spawned,
+        input_tokens=p.input_tokens + event.input_tokens,
+        cached_tokens=p.cached_tokens + event.cached_tokens,
+        output_tokens=p.output_tokens + event.output_tokens,
+        reply=event.page,
+        calls=event.calls,
+    )
+    return _closed(p)
+
+
+def _execed(p: Process, event: Execed) -> Process:
+    i = p.next
+    _require(p, i is not None and p.asking is None and not p.calls, event)
+    assert i is not None
+    more, tokens = len(i.opening) - p.opening, i.opening_tokens - p.opening_tokens
+    routed = {} if p.engine_forced else {
+        "engine": i.route.engine, "model": i.route.model, "routes": i.route.chain, "route": 0, "return_ms": 0,
+    }  # fmt: skip
+    return replace(
+        p, next=None, name=i.name, path=i.path, program=i.program, tree=i.tree, inputs=i.inputs, tools=i.tools,
+        opening=len(i.opening), opening_tokens=i.opening_tokens, reads_mail=i.reads_mail, band=i.band,
+        reserve_tokens=i.reserve_tokens, output_tokens_max=i.output_tokens_max, schedule=i.schedule,
+        slot_ms=event.slot_ms, length=p.length + more, whole_length=p.whole_length + more,
+        frame_tokens=p.frame_tokens + tokens, whole_tokens=p.whole_tokens + tokens, failures_here=0, given_up=(),
+        **routed,
+    )  # fmt: skip
+
+
+def _rested(p: Process, event: Rested) -> Process:
+    _require(p, p.conversation and p.asking is None and not p.calls, event)
+    return replace(
+        p, idle=p.interrupted or not p.mail, idle_turn=p.turn, interrupted=False, detail=event.detail,
+        failures=0, failures_here=0, given_up=(), retry_ms=0, quota=-1, mends=0,
+    )  # fmt: skip
+
+
+_RETURNS = (CallState.IN_FLIGHT, CallState.WAITING, CallState.IN_DOUBT)
+
+
+def _returned(p: Process, event: Returned) -> Process:
+    returns = (*_RETURNS, CallState.PENDING) if p.interrupted else _RETURNS
+    _require(p, any(c.id == event.call and c.state in returns for c in p.calls), event)
+    calls = tuple(
+        replace(c, state=CallState.DONE, page=event.page, on="", due_ms=0) if c.id == event.call else c for c in p.calls
+    )
+    p = replace(p, calls=calls, frame_tokens=p.frame_tokens + event.tokens, mail=p.mail - len(event.messages))
+    return _closed(p)
+
+
+def _closed(p: Process) -> Process:
+    """A turn whose calls are all done is over: their results join the context, in the order of the calls."""
+    if not p.calls or any(c.state is not CallState.DONE for c in p.calls):
+        return p
+    return replace(p, calls=(), reply="", length=p.length + len(p.calls))
+
+
+def _calls_to(p: Process, event: AnyEvent, ids: tuple[str, ...], before: CallState, after: CallState) -> Process:
+    _require(p, sum(c.id in ids and c.state is before for c in p.calls) == len(ids), event)
+    step = 1 if after is CallState.IN_FLIGHT else 0
+    calls = tuple(replace(c, state=after, attempt=c.attempt + step) if c.id in ids else c for c in p.calls)
+    return replace(p, calls=calls)
+
+
+def _signalled(p: Process, signal: str) -> Process:
+    match signal:
+        case "STOP":
+            return replace(p, paused=True)
+        case "CONT":
+            retry = p.fault == "error"
+            return replace(
+                p, paused=False, fault="", detail="" if p.fault else p.detail,
+                failures=0 if retry else p.failures, failures_here=0 if retry else p.failures_here,
+                given_up=() if retry else p.given_up, mends=0 if retry else p.mends,
+            )  # fmt: skip
+        case "TERM":
+            return replace(p, ending=True)
+        case "INT":
+            return replace(p, interrupted=True)
+        case _:
+            raise KernelPanic(f"process {p.pid}: signal {signal} has no event")
