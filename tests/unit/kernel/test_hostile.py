@@ -465,7 +465,7 @@ async def test_who_is_killed_by_the_commit_of_its_reply_makes_no_device_call(wor
         async def nobody() -> bool:
             return not kernel.busy()
 
-        await world.until(nobody, rounds=500)
+        await world.until(nobody)
     assert acted == []
 
 
