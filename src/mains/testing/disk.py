@@ -46,12 +46,12 @@ class _Connection(sqlite3.Connection):
         if sql == "COMMIT":
             return self.disk.commit(self, super().execute)
         if self.disk.armed:
-            self.disk.statement(sql, super().execute)
+            self.disk.statement(sql, self, super().execute)
         return super().execute(sql, parameters)
 
     def executemany(self, sql: str, parameters: Any, /) -> sqlite3.Cursor:
         if self.disk.armed:
-            self.disk.statement(sql, super().execute)
+            self.disk.statement(sql, self, super().execute)
         return super().executemany(sql, parameters)
 
 
@@ -82,21 +82,21 @@ class Disk:
         self._after = after
         self._left = times
 
-    def statement(self, sql: str, execute: Callable[[str], Any]) -> None:
+    def statement(self, sql: str, connection: sqlite3.Connection, execute: Callable[[str], Any]) -> None:
         """A statement is about to run: raise sqlite3.OperationalError when that is what was planned."""
         if self.armed not in ("full", "io") or (self.armed == "full" and not sql.startswith(_WRITES)):
             return
         if self._after > 0:
             self._after -= 1
             return
-        self._fail(execute)
+        self._fail(connection, execute)
 
-    def _fail(self, execute: Callable[[str], Any]) -> None:
+    def _fail(self, connection: sqlite3.Connection, execute: Callable[[str], Any]) -> None:
         fault, self.failed = self.armed, self.armed
         self._left -= 1
         if self._left <= 0:
             self.armed = ""
-        if self._chance.random() < 0.5:
+        if self._chance.random() < 0.5 and connection.in_transaction:
             execute("ROLLBACK")
         if fault == "full":
             raise _error("SQLITE_FULL", "database or disk is full")
@@ -109,7 +109,7 @@ class Disk:
             self._after -= 1
             fault = ""
         if fault in ("full", "io"):
-            self._fail(execute)
+            self._fail(connection, execute)
         if fault == "lost":
             self.armed, self.failed = "", fault
             execute("ROLLBACK")
