@@ -38,7 +38,7 @@ class _Future(asyncio.Future[Any]):
         return self._number
 
 
-class _Task(asyncio.Task[Any]):
+class _Work(asyncio.Task[Any]):
     def __init__(self, number: int, coroutine: Any, loop: asyncio.AbstractEventLoop, **named: Any) -> None:
         self._number = number  # first: asyncio asks for the hash while a task is made
         super().__init__(coroutine, loop=loop, **named)
@@ -70,7 +70,7 @@ class Stage(asyncio.SelectorEventLoop):
         self._idle: list[asyncio.Future[None]] = []
         self._turns = 0
         self._turns_max = turns_max
-        self.set_task_factory(lambda loop, coroutine, **named: _Task(next(self._numbers), coroutine, loop, **named))
+        self.set_task_factory(lambda loop, coroutine, **named: _Work(next(self._numbers), coroutine, loop, **named))
 
     def time(self) -> float:
         """What has passed on the clock, in seconds."""
