@@ -41,11 +41,16 @@ tools: [spawn(former), wait, sleep, look, note, ping, exit]
 inputs: {word: {type: text, default: hi}}
 on_doubt: retry
 budget: 3000
-model: far
+model: [far, near]
 """,
     "former": """description: has to answer with a number
 tools: [ping, exit]
+model: [near, far]
 output: {type: object, properties: {n: {type: integer}}, required: [n]}
+""",
+    "hourly": """description: runs by itself
+tools: [look, exit]
+schedule: {cron: "*/20 * * * *", timezone: UTC, catch_up: all, overlap: skip}
 """,
 }
 _TURNS_LONG = 5
@@ -116,7 +121,8 @@ class Cast:
 
     def route(self, models: tuple[str, ...]) -> Route:
         """The engine that a program names."""
-        return Route(models[0] if models else "near", "")
+        first, *others = models or ("near",)
+        return Route(first, "", then=tuple(Route(name, "") for name in others))
 
     def force(self, name: str) -> Route:
         """The engine that a caller names."""

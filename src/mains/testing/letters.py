@@ -25,6 +25,10 @@ class Letters:
         """A process begins with so many messages in its context: what they tell was read by another."""
         self._inherited[pid] = length
 
+    def reborn(self, pid: int, more: int) -> None:
+        """The opening of a context has become longer (or shorter) by so many messages."""
+        self._inherited[pid] += more
+
     def look(self, p: Process, context: list[Message], reader: Reader) -> None:
         """Compare mailbox and context of a process. Raises Broke."""
         rows = reader.rows("messages", p.pid)

@@ -103,6 +103,10 @@ class People:
                 return self._signal(desk, pid, Signal(action.text))
             case "answer":
                 return self._answer(desk, pid, action.text)
+            case "group":
+                return self._signal(desk, f"group{action.which % 2}", Signal(action.text))
+            case "exec":
+                return self._exec(desk, pid, action.text)
             case "fork":
                 return self._fork(desk, pid)
             case "wait":
@@ -126,6 +130,7 @@ class People:
             key=key,
             budget=action.value or None,
             paused=action.kind == "paused",
+            group=f"group{action.which % 2}" if action.which % 3 == 0 else "",
             conversation=action.kind == "converse",
         )
         if key and self._keyed.setdefault(key, pid) != pid:
@@ -154,7 +159,7 @@ class People:
         if row is None or row[0] != pid or page is None or text not in page[0].decode():
             raise Broke(DURABLE, f"a caller was told of message {number} to process {pid}, which is not there")
 
-    async def _signal(self, desk: Desk, pid: int, signal: Signal) -> str:
+    async def _signal(self, desk: Desk, pid: int | str, signal: Signal) -> str:
         seq = self._last_seq()
         changed = await desk.signal(pid, signal)
         for each in changed:
@@ -177,6 +182,14 @@ class People:
         if not kinds & {"answered", "returned"}:
             raise Broke(DURABLE, f"a caller was told that process {pid} has its answer, which is not so")
         return "taken"
+
+    async def _exec(self, desk: Desk, pid: int, program: str) -> str:
+        seq = self._last_seq()
+        new = await desk.exec(pid, self._folder / f"{program}.md")
+        kinds = {kind for (kind,) in self._witness.reader.rows("events_of", pid, seq)}
+        if new and "exec" not in kinds:
+            raise Broke(DURABLE, f"a caller was told that process {pid} gets another program, which is not so")
+        return f"new: {new}"
 
     async def _fork(self, desk: Desk, pid: int) -> str:
         fork = await desk.fork(pid)
@@ -238,7 +251,9 @@ class People:
     def help(self, desk: Desk, p: Process, stage: Stage) -> None:
         """At the end: whoever waits for a person gets one."""
         which = 8 * [q.pid for q in self._witness.table.values() if q.state is not State.EXITED].index(p.pid) + 1
-        if p.state is State.WAITING and p.reason == "human":
+        if p.schedule is not None:
+            self.order(desk, Action("signal", which, text="KILL"), stage)
+        elif p.state is State.WAITING and p.reason == "human":
             self.order(desk, Action("answer", which, text="yes"), stage)
         elif p.state is State.WAITING and p.reason == "message":
             kind = "KILL" if p.conversation else ""

@@ -43,7 +43,7 @@ class Plan(msgspec.Struct, frozen=True):
 
 _OFTEN = {
     "advance": 36, "send": 22, "spawn": 14, "signal": 14, "answer": 14, "wait": 10, "fork": 6, "look": 4,
-    "jump": 3, "odd": 4, "rest": 12,
+    "jump": 3, "odd": 4, "exec": 5, "group": 2, "rest": 12,
 }  # fmt: skip
 
 
@@ -87,6 +87,10 @@ def _action(chance: random.Random, kind: str) -> Action:
             return Action(kind, which, chance.randrange(1 << 16), chance.choice(("", "", "key")), turns)
         case "signal":
             return Action(kind, which, text=chance.choice(SIGNALS), turns=turns)
+        case "group":
+            return Action(kind, which, text=chance.choice(("STOP", "CONT", "CONT", "TERM")), turns=turns)
+        case "exec":
+            return Action(kind, which, text=chance.choice(("root", "keeper", "worker", "former")), turns=turns)
         case "answer":
             return Action(kind, which, text=chance.choice(ANSWERS), turns=turns)
         case "odd":
@@ -98,7 +102,7 @@ def _action(chance: random.Random, kind: str) -> Action:
 
 
 def _spawn(chance: random.Random) -> Action:
-    program = chance.choice(("root", "root", "keeper", "keeper", "worker", "former"))
+    program = chance.choice(("root", "root", "keeper", "keeper", "worker", "former", "hourly"))
     budget = chance.choice((0, 0, 900, 2_000, 6_000, 20_000))
     kind = chance.choice(("spawn", "spawn", "spawn", "converse", "paused", "keyed"))
     return Action(kind, chance.randrange(1 << 16), budget, program, _turns(chance))

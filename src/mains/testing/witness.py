@@ -19,6 +19,7 @@ from mains.kernel.event import (
     Asked,
     AskFailed,
     Called,
+    Execed,
     Faulted,
     Refused,
     Rested,
@@ -79,6 +80,7 @@ class Witness:
         self.letters = Letters()
         self.retries: Counter[int] = Counter()  # how often a person said `retry`, by pid
         self._contexts: dict[int, _Context] = {}
+        self._openings: dict[int, int] = {}
         self.seq = 0
         self._crc = 0
         self._wakeable: set[int] = set()
@@ -161,6 +163,7 @@ class Witness:
         match event:
             case Spawned():
                 self._contexts[pid] = _Context()
+                self._openings[pid] = self.table[pid].opening
                 self.letters.born(pid, len(event.context))
             case Refused() if event.quota >= 0:
                 self._wakeable.add(pid)
@@ -169,6 +172,8 @@ class Witness:
             case Asked(asking=asking):
                 self._wakeable.discard(pid)
                 self._intents[f"{pid}-{self.table[pid].turn + 1}-{asking.attempt}"] = asking.hold
+            case Execed():
+                self._other_opening(pid)
             case Rested():
                 self._wakeable.discard(pid)
             case Faulted() if _PYTHON.match(event.detail) and pid not in self._excused:
@@ -190,6 +195,15 @@ class Witness:
                     self.retries[pid] -= 1
                     if self.retries[pid] < 0:
                         raise Broke(ONCE, f"event {seq}: nobody said `retry` to process {pid}")
+
+    def _other_opening(self, pid: int) -> None:
+        """Another program begins the context otherwise; all that came after stays."""
+        before, context = self._openings[pid], self._contexts[pid]
+        rows = self.reader.rows("context", pid, 0)[: self.table[pid].opening]
+        context.pages[:before] = [page for page, _ in rows]
+        context.messages[:before] = [_message.decode(data or b"") for _, data in rows]
+        self._openings[pid] = self.table[pid].opening
+        self.letters.reborn(pid, self.table[pid].opening - before)
 
     def _row(self, pid: int) -> None:
         row, p = self.reader.one("process", pid), self.table[pid]
