@@ -38,7 +38,9 @@ class Meter:
         """Follow what was committed. Raises Broke."""
         rows = reader.rows("accounts")
         for account, parent, limit, *_ in rows:
-            known = self._accounts.setdefault(account, _Account(parent, limit))
+            known = self._accounts.get(account)
+            if known is None:
+                known = self._accounts[account] = _Account(parent, limit)
             if (known.parent, known.limit) != (parent, limit):
                 raise Broke(LIMITS, f"account {account} has another parent or limit than it was born with")
         for number, hold, kind, debit, credit, tokens in reader.rows("entries_since", self._last):
