@@ -159,9 +159,9 @@ class People:
         if row is None or row[0] != pid or page is None or text not in page[0].decode():
             raise Broke(DURABLE, f"a caller was told of message {number} to process {pid}, which is not there")
 
-    async def _signal(self, desk: Desk, pid: int | str, signal: Signal) -> str:
+    async def _signal(self, desk: Desk, to: int | str, signal: Signal) -> str:
         seq = self._last_seq()
-        changed = await desk.signal(pid, signal)
+        changed = await (desk.signal(to, signal) if isinstance(to, int) else desk.signal_group(to, signal))
         for each in changed:
             kinds = {kind for (kind,) in self._witness.reader.rows("events_of", each, seq)}
             if not kinds & {"signalled", "exited"}:
