@@ -5,13 +5,15 @@
 #   make test             what CI runs
 #   make lock             both lock files after a change of pyproject.toml (UPGRADE=1: newer releases too)
 #   make bench            the benchmarks
-#   make torture          the crash tests for as long as you let them
+#   make torture          the crash tests at length, and 10,000 seeds of the simulation (SEEDS=, SEED=: how many, from which)
 #   make clean            forget everything that make has made
 #
 # Another Python: make test PYTHON=python3.12
 
 PYTHON ?= python3
 UPGRADE ?=
+SEEDS ?= 10000
+SEED ?= 0
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -48,6 +50,7 @@ bench: $(VENV)/.dev
 
 torture: $(VENV)/.dev
 	@$(PY) -m pytest tests/crash --torture
+	@$(PY) -m pytest -n auto tests/sim --torture --seeds $(SEEDS) --seed $(SEED)
 
 clean:
 	$(STEP) "clean"

@@ -5,6 +5,7 @@ idle       memory of 100,000 idle processes, and how fast 1,000 of them wake
 boot       boot with 10,000 processes, 1,000 of them cut off in the middle of a turn
 start      `mains --help` and `import mains`
 embedded   tokens a second through Mains against the same engine asked directly
+soak       200 processes living on with faults: memory and descriptors (only when it is named; --minutes 60)
 """
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ from bench import machine
 from bench.report import Report, save, table
 
 NAMES = ("turns", "idle", "boot", "start", "embedded")
+LONG = ("soak",)  # run only when they are named
 
 
-def measure(name: str, *, quick: bool) -> Report:
+def measure(name: str, *, quick: bool, minutes: float) -> Report:
     """Run one benchmark and keep its report."""
     before = machine.load()
     print(f"{name} (load {before:.2f})", file=sys.stderr, flush=True)
-    report: Report = importlib.import_module(f"bench.{name}").main(quick)
+    more = {"minutes": minutes} if name in LONG else {}
+    report: Report = importlib.import_module(f"bench.{name}").main(quick, **more)
     save(machine.RESULTS, report, machine=machine.describe(), loads=(before, machine.load()), quick=quick)
     return report
 
@@ -31,13 +34,16 @@ def measure(name: str, *, quick: bool) -> Report:
 def main() -> None:
     """Parse, measure, print."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="The benchmarks of Mains.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which ones ({', '.join(NAMES)}); without: all")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"which ones ({', '.join((*NAMES, *LONG))}); without: all but soak"
+    )
     parser.add_argument("--quick", action="store_true", help="small sizes: shows that all work, not how fast they are")
+    parser.add_argument("--minutes", type=float, default=60.0, help="how long a soak lasts (default 60)")
     asked = parser.parse_args()
-    if unknown := set(asked.names) - set(NAMES):
-        parser.error(f"there is no benchmark `{min(unknown)}` (known: {', '.join(NAMES)})")
+    if unknown := set(asked.names) - {*NAMES, *LONG}:
+        parser.error(f"there is no benchmark `{min(unknown)}` (known: {', '.join((*NAMES, *LONG))})")
     before = machine.load()
-    reports = [measure(name, quick=asked.quick) for name in asked.names or NAMES]
+    reports = [measure(name, quick=asked.quick, minutes=asked.minutes) for name in asked.names or NAMES]
     print(table(reports))
     print(f"machine: {machine.describe()}; load {before:.2f} before, {machine.load():.2f} after")
     if asked.quick:

@@ -1,4 +1,4 @@
-"""Options of the test run. `--torture` makes the crash tests long; `make torture` sets it."""
+"""Options of the test run. `--torture` makes the crash tests and the simulation long; `make torture` sets it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ FORGOTTEN = (
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--torture`, `--kills N`, `--seed N`."""
+    """`--torture`, `--kills N`, `--seeds N`, `--seed N`."""
     parser.addoption("--torture", action="store_true", help="long crash tests")
     parser.addoption("--kills", type=int, default=0, help="how many real kill -9 (default 8; 50 with --torture)")
+    parser.addoption("--seeds", type=int, default=0, help="how many simulations (default 1000; 10000 with --torture)")
     parser.addoption("--seed", type=int, default=0, help="of what is drawn by chance (printed by each run)")
 
 
@@ -24,6 +25,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """The defaults that depend on each other."""
     if not config.option.kills:
         config.option.kills = 50 if config.option.torture else 8
+    if not config.option.seeds:
+        config.option.seeds = 10_000 if config.option.torture else 1_000
 
 
 class Forgotten(logging.Handler):

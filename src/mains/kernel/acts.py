@@ -60,8 +60,11 @@ class Acts:
         self._probe.at("model.after")
         return reply
 
-    async def call(self, p: Process, call: Call, arguments: dict[str, Any]) -> str:
-        """One device call; a refusal of the device is text too. Raises DeviceError: nobody knows what happened."""
+    async def call(self, p: Process, call: Call, arguments: dict[str, Any], wanted: Callable[[], bool]) -> str:
+        """One device call; a refusal of the device is text too. Raises DeviceError: nobody knows what happened.
+
+        `wanted` is asked at the last moment: whoever was killed while it waited for its turn makes no call.
+        """
         if call.tool not in self._by_tool:
             return f"error: nothing offers the tool `{call.tool}` any more"
         device, tool = self._by_tool[call.tool]
@@ -69,6 +72,8 @@ class Acts:
         limit_s = self._settings.device_timeout_s
         try:
             async with self._slots:
+                if not wanted():
+                    return "not made: the process has ended"
                 self._probe.at("device.before")
                 async with asyncio.timeout(limit_s):
                     answer = await device.call(tool, arguments, context)

@@ -26,6 +26,7 @@ from mains.program import Bound, Tree, bind, load_tree, with_zone
 
 T = TypeVar("T")
 DAYS_MAX = 1_000_000
+_BUDGET_MAX = 10**15  # sums of many such budgets still fit into the database's 64 bits
 
 
 class Desk:
@@ -54,8 +55,8 @@ class Desk:
         """Start a process; its pid (see `ports.Control`)."""
         for what, text in (("key", key), ("engine", engine), ("group", group), *_texts(inputs or {})):
             _check_text(what, text)
-        if budget is not None and budget <= 0:
-            raise UsageError(f"a budget is a number of tokens above zero, not {budget}")
+        if budget is not None and not 0 < budget <= _BUDGET_MAX:
+            raise UsageError(f"a budget is a number of tokens from 1 to {_BUDGET_MAX:,}, not {budget:,}")
         start = Path(cwd) if cwd else Path.cwd()
         tree, bound = await asyncio.to_thread(self._prepare, start / program, inputs or {}, start)
         root = tree.program

@@ -37,6 +37,8 @@ from mains.kernel.tx import Mark, Row, Tx, decode_process, load_queries
 from mains.settings import Settings
 
 T = TypeVar("T")
+Connect = Callable[..., sqlite3.Connection]
+"""The door to the store: `sqlite3.connect`, or one behind which a test keeps a disk that fails."""
 _OF_ONE_OPERATION = (
     MainsError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, MsgspecError,
     sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError,
@@ -75,10 +77,12 @@ class Journal:
         now_ms: Callable[[], int],
         on_commit: Callable[[Batch], None],
         probe: Probe | None = None,
+        connect: Connect | None = None,
         *,
         migrate: bool = True,
     ) -> None:
         self.path = path
+        self._connect = connect or sqlite3.connect
         self._settings = settings
         self._now_ms = now_ms
         self._on_commit = on_commit
@@ -192,8 +196,11 @@ class Journal:
     def _undo(self, jobs: list[_Job], error: BaseException, mark: Mark) -> None:
         """Nobody in the batch is acknowledged. Only a full disk lets the journal live on."""
         full = getattr(error, "sqlite_errorname", "") == "SQLITE_FULL"
-        if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
+        try:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        except sqlite3.Error as worse:  # the callers are told all the same
+            full, error = False, worse
         self._tx.back(mark)
         if full:
             told: BaseException = DiskFullError(
@@ -216,7 +223,7 @@ class Journal:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
             uri = f"{self.path.absolute().as_uri()}?mode=ro"
-            connection = sqlite3.connect(uri, uri=True, timeout=10, check_same_thread=False, isolation_level=None)
+            connection = self._connect(uri, uri=True, timeout=10, check_same_thread=False, isolation_level=None)
             self._local.connection = connection
             self._readers.append(connection)
         return connection
@@ -248,7 +255,7 @@ class Journal:
 
     def process(self, pid: int) -> Process | None:
         """The process as it was last committed."""
-        found = self.processes("process_get", pid)
+        found = self.processes("process_get", pid) if 0 < pid < 1 << 63 else []
         return found[0] if found else None
 
     def checkpoint_seq(self) -> int:
@@ -260,7 +267,7 @@ class Journal:
 
     def _open(self, migrate: bool) -> sqlite3.Connection:
         try:
-            connection = sqlite3.connect(
+            connection = self._connect(
                 self.path, isolation_level=None, check_same_thread=False, cached_statements=256, timeout=5
             )
             with contextlib.ExitStack() as unless_ready:

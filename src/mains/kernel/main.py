@@ -26,7 +26,7 @@ from mains.kernel.birth import World
 from mains.kernel.clock import Clock
 from mains.kernel.clockwork import Clockwork
 from mains.kernel.frames import Frame, Frames
-from mains.kernel.journal import Batch, Journal
+from mains.kernel.journal import Batch, Connect, Journal
 from mains.kernel.ports import Device, Engines, EngineState, NoProbe, Notice, Probe, Signal
 from mains.kernel.process import Call, CallState, Process, Route, State
 from mains.kernel.scheduler import Lane
@@ -55,13 +55,13 @@ class Kernel:
         workspaces: Path,
         chance: random.Random,
         probe: Probe | None = None,
+        connect: Connect | None = None,
     ) -> None:
         self.settings = settings
-        self._path = path
         self._clock = clock
         self._chance = chance
-        self._probe = probe or NoProbe()
-        self._acts = Acts(engines, devices, settings, self._probe)
+        self._open = partial(Journal, path, settings, clock.now_ms, self._committed, probe, connect)
+        self._acts = Acts(engines, devices, settings, probe or NoProbe())
         self.world = World(settings, self._acts.tools, route, workspaces)
         self._lanes: dict[str, Lane] = {}
         self._turns: set[asyncio.Task[None]] = set()  # turns at work
@@ -78,14 +78,14 @@ class Kernel:
     # boot, recover, halt
 
     async def __aenter__(self) -> Self:
-        self.journal = Journal(self._path, self.settings, self._clock.now_ms, self._committed, self._probe)
+        self.journal = self._open()
         self._frames = Frames(self.journal, self.world, self.settings)
         self._group = await asyncio.TaskGroup().__aenter__()
         booted = False
         try:
             if faults := audit.replay(self.journal):
                 hint = "`mains journal verify` lists every fault"
-                raise JournalError(f"{self._path}: {faults[0]} ({len(faults)} faults)", hint=hint)
+                raise JournalError(f"{self.journal.path}: {faults[0]} ({len(faults)} faults)", hint=hint)
             await self.journal.commit(recovery.boot, "boot")
             await self._recover()
             self._side(self._run_timers)
@@ -100,8 +100,8 @@ class Kernel:
         pids = [row[0] for row in self.journal.rows("process_pids_in", State.RUNNING)]
         most = self.settings.wakes_per_commit_max
         for start in range(0, len(pids), most):
-            chunk = pids[start : start + most]
-            await self.journal.commit(partial(recovery.recover, world=self.world, pids=chunk), "recover")
+            op = partial(recovery.recover, world=self.world, pids=pids[start : start + most])
+            await self.journal.commit(op, "recover")
         for p in self.journal.processes("process_in", State.READY):
             self._queue(p)
         self._pump()
@@ -199,8 +199,8 @@ class Kernel:
             await self._call_devices(p)
 
     async def _call_devices(self, p: Process) -> None:
-        """Issue the calls in flight side by side, and those that their results bring, until none is left."""
-        latest, started = p, set[tuple[str, int]]()
+        """Issue the calls in flight side by side, and those that their results bring; none of who was killed since."""
+        latest, started = self.journal.process(p.pid) or p, set[tuple[str, int]]()
         flying: set[asyncio.Task[Process | None]] = set()
         this = self._acting[p.pid] = _this_task()
         try:
@@ -223,7 +223,7 @@ class Kernel:
     async def _call_device(self, p: Process, call: Call) -> Process | None:
         """One device call and the record of its result."""
         try:
-            text = await self._acts.call(p, call, self._frames.arguments(p, call))
+            text = await self._acts.call(p, call, self._frames.arguments(p, call), lambda: p.pid in self._acting)
         except DeviceError as error:
             why = str(error)
             if not call.repeatable:
@@ -307,7 +307,7 @@ class Kernel:
                 self._frames.drop(p.pid)
             if p.state is State.EXITED:
                 self._interrupt(p.pid)
-            elif (p.ending or p.interrupted) and p.asking:
+            elif (p.ending or p.interrupted) and p.asking and p.pid in self._acting:
                 self._ending.add(p.pid)
                 self._interrupt(p.pid)
         self.watchers.commit(batch.notices)
@@ -317,8 +317,8 @@ class Kernel:
         self._pump()
 
     def _interrupt(self, pid: int) -> None:
-        """Cancel the act that a process is in, if it is in one."""
-        if task := self._acting.get(pid):
+        """Cancel the act that a process is in, if it is in one; it makes no call from here on."""
+        if task := self._acting.pop(pid, None):
             task.cancel()
 
     def _queue(self, p: Process) -> None:
@@ -362,8 +362,8 @@ class Kernel:
 
     async def order(self, op: Callable[[Tx], T], name: str) -> T:
         """Commit an order from outside. Raises what it raises, and JournalError when the kernel has halted."""
-        if self._failure is not None:
-            raise self._failure
+        if self.halted.is_set():
+            raise self._failure or JournalError("the kernel halts; give the order to the next one")
         try:
             return await self.journal.commit(op, name, bounded=True)
         except DiskFullError:
@@ -375,7 +375,7 @@ class Kernel:
     async def signal(self, to: int | str, sign: Signal) -> list[int]:
         """Send a signal to a process or a group, and all below. TERM becomes KILL after `term_grace_s`."""
         changed = await self.order(lambda tx: orders.signal(tx, self.world, to, sign), "signal")
-        if sign is Signal.TERM:
+        if sign is Signal.TERM and not self.halted.is_set():
             for each in changed:
                 self._side(partial(self._grace, each))
         return changed

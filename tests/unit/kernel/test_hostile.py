@@ -12,7 +12,7 @@ from tests.unit.kernel.world import World, by_turn, call, calls, says, turn_of
 
 import mains
 from mains import Signal
-from mains.errors import ConfigError, EngineError, LimitError, MainsError, Spent
+from mains.errors import ConfigError, EngineError, LimitError, MainsError, NotFoundError, Spent, UsageError
 from mains.kernel.desk import Desk
 from mains.kernel.ports import Reply, Request, ToolCall, Usage
 
@@ -441,3 +441,45 @@ async def test_the_last_error_is_kept_when_all_attempts_fail(world: World) -> No
         assert outcome.reason == "error: no room (3 tries)"
         assert len(world.asked) == 3
         assert outcome.usage.total == 0
+
+
+async def test_who_is_killed_by_the_commit_of_its_reply_makes_no_device_call(world: World) -> None:
+    acted: list[str] = []
+    orders: list[asyncio.Task[list[int]]] = []
+
+    @mains.device
+    def act() -> str:
+        """Act."""
+        acted.append("act")
+        return "done"
+
+    def answer(request: Request) -> Reply:
+        orders.append(asyncio.create_task(kernel.signal(1, Signal.KILL)))  # waits behind the reply, in its batch
+        return calls(call("act"))
+
+    async with world.open(answer, devices=[act]) as kernel:
+        pid = await kernel.spawn(world.program("p", "tools: [act]"))
+        assert (await kernel.wait(pid, 10)).exit_code == 137
+        await orders[0]
+
+        async def nobody() -> bool:
+            return not kernel.busy()
+
+        await world.until(nobody)
+    assert acted == []
+
+
+async def test_numbers_that_no_database_holds_are_refused_like_any_other(world: World) -> None:
+    async with world.open(_or_bystander(by_turn(says("ok")))) as kernel:
+        path = world.program("p")
+        for ask in (
+            kernel.show(1 << 70),
+            kernel.wait(1 << 70, 1),
+            kernel.history(1 << 70),
+            kernel.signal(1 << 70, Signal.KILL),
+        ):
+            with pytest.raises(NotFoundError):
+                await ask
+        with pytest.raises(UsageError, match="budget"):
+            await kernel.spawn(path, budget=1 << 70)
+        await _bystander(world, kernel)
