@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from mains.errors import ConfigError, DiskFullError, JournalError, LimitError, UsageError
+from mains.kernel.care import Care
+from mains.kernel.clock import Clock
 from mains.kernel.desk import Desk
 from mains.kernel.main import Kernel
 from mains.kernel.ports import Signal
@@ -54,10 +56,10 @@ class People:
         self._born: set[int] = set()
         self.busy: set[asyncio.Task[None]] = set()
 
-    def desk(self, kernel: Kernel, force: Callable[[str], Route]) -> Desk:
+    def desk(self, kernel: Kernel, force: Callable[[str], Route], clock: Clock) -> Desk:
         """The desk of a kernel that has just booted, at which programs are read once for all."""
         kernel.world._programs.update((t.program.source.encode(), t.program) for t in library().values())
-        return _Desk(kernel, force)
+        return _Desk(kernel, force, Care(kernel, clock))
 
     def order(self, desk: Desk, action: Action, stage: Stage) -> None:
         """Give the order that an action stands for."""

@@ -161,7 +161,7 @@ class Simulation:
         )  # fmt: skip
         try:
             async with kernel:
-                desk = self._people.desk(kernel, self._cast.force)
+                desk = self._people.desk(kernel, self._cast.force, self.clock)
                 if self._crashed:
                     self._verify(desk)
                 await self._play(desk)
