@@ -56,7 +56,7 @@ class Desk:
         for what, text in (("key", key), ("engine", engine), ("group", group), *_texts(inputs or {})):
             _check_text(what, text)
         if budget is not None and not 0 < budget <= _BUDGET_MAX:
-            raise UsageError(f"a budget is a number of tokens from 1 to {_BUDGET_MAX:,}, not {budget:,}")
+            raise UsageError(f"a budget is a number of tokens above zero, {_BUDGET_MAX:,} at most, not {budget:,}")
         start = Path(cwd) if cwd else Path.cwd()
         tree, bound = await asyncio.to_thread(self._prepare, start / program, inputs or {}, start)
         root = tree.program
