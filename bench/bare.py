@@ -126,7 +126,7 @@ def _prepare(connection: sqlite3.Connection, producers: int) -> None:
     connection.execute("BEGIN")
     for pid in range(1, producers + 1):
         row = (pid, 0, "", "READY", "", -1, 0, _PROCESS)
-        connection.execute("INSERT INTO process VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        connection.execute("INSERT INTO process VALUES (?, ?, ?, ?, ?, ?, ?, ?, '')", row)
     for account in range(-1, producers + 1):
         connection.execute("INSERT INTO account (id, parent) VALUES (?, 0)", (account,))
     connection.execute("COMMIT")

@@ -27,9 +27,10 @@ def rm(
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Erase ended processes and the ended trees below them: inputs, context, messages, result.
+    """Erase ended processes and the ended trees below them.
 
-    The ledger keeps its sums. Nothing is erased when one of them lives, or may still be read by its parent.
+    Their inputs, context, messages and result are overwritten; the ledger keeps its sums. Nothing is erased when one of
+    them lives, or may still be read by its parent.
     """
     _tell(daemon_of(home).remove(pids), as_json)
 
@@ -43,7 +44,10 @@ def prune(
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Erase every process that ended long ago, as `rm` would. The daemon does it once a day."""
+    """Erase every process that ended long ago, as `rm` would.
+
+    The daemon does it once a day.
+    """
     _tell(daemon_of(home).prune(parse_age(older_than) if older_than else None, dry_run=dry_run), as_json, dry_run)
 
 
@@ -55,9 +59,9 @@ def backup(
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write the home's journal and mains.toml into one file, as of one moment, also while agents work.
+    """Write a home into one file, also while agents work.
 
-    It is verified before it is called done.
+    The file holds the journal, as of one moment, and mains.toml. It is verified before it is called done.
     """
     from mains.backup import write
 
@@ -80,7 +84,10 @@ def restore(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a new home from a backup, after all of it was verified. It starts nothing."""
+    """Make a new home from a backup, after all of it was verified.
+
+    It starts nothing.
+    """
     from mains.backup import restore as restore_home
 
     place = find_home(home)

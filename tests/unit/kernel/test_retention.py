@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import mains
 from mains.kernel import audit, ledger, retention
 from mains.kernel.care import DAY_MS
 from mains.kernel.desk import Desk
+from mains.kernel.journal import Journal
 from mains.kernel.ports import Reply, Request
 
 TABLES = [
@@ -193,6 +196,32 @@ async def test_growth_is_bounded(world: World) -> None:
         whole(kernel)
     assert sizes[-1] <= sizes[1] + 65_536, sizes
     assert gaps[-1] <= 11 * 8
+
+
+async def test_verify_finds_a_gap_that_is_not_on_record_as_it_is(world: World) -> None:
+    program = world.program("p")
+    async with world.open(lambda r: says("x")) as kernel:
+        pids = [await run(kernel, program) for _ in range(3)]
+        await kernel.remove([pids[1]])
+    with contextlib.closing(sqlite3.connect(world.folder / "home" / "mains.db", isolation_level=None)) as spoiler:
+        [(first, last, crc)] = spoiler.execute("SELECT first, last, crc FROM cut").fetchall()
+        for change in ("first = first + 1", "last = last - 1", "last = last + 1", "crc = crc + 1"):
+            spoiler.execute(f"UPDATE cut SET {change}")
+            assert (await _faults(world)) != [], change
+            spoiler.execute("UPDATE cut SET first = ?, last = ?, crc = ?", (first, last, crc))
+        spoiler.execute("INSERT INTO cut VALUES (100000, 100001, 7)")
+        assert (await _faults(world)) != []
+        spoiler.execute("DELETE FROM cut WHERE first = 100000")
+        assert (await _faults(world)) == []
+
+
+async def _faults(world: World) -> list[str]:
+    path = world.folder / "home" / "mains.db"
+    journal = Journal(path, mains.Settings(), lambda: 0, lambda _: None)
+    try:
+        return audit.verify(journal)
+    finally:
+        await journal.close()
 
 
 class Grinder:
