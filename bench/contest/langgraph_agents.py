@@ -1,4 +1,4 @@
-"""LangGraph: a graph of two nodes (model, tools) with its asynchronous SQLite checkpoints, as its documentation builds it.
+"""LangGraph: a graph of two nodes (model, tools) with its asynchronous SQLite checkpoints, as documented.
 
 Modes: `sync` and `async` are LangGraph's durability modes (`async` is its default: the next step starts before the
 checkpoint of the last one is written). `sync lean` is `sync` with a bare aiohttp call in place of `ChatOpenAI`, to show

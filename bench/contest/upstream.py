@@ -6,21 +6,25 @@
     POST /hold/v1/chat/completions            no answer until somebody asks for /release
     GET  /state                               {"calls": answered or held, "held": waiting now}
     GET  /release                             answers those that are held (with an end); the next ones are held again
+    GET  /kill/{pid}/{calls}/{microseconds}   SIGKILL to that process, so long after so many more calls have come in
 
 Streamed when the request says so. What it decides, it decides by the number of tool messages in the request, so that a
 call that is made again is answered in the same way. The name of the agent is the first `agent-N` in the body.
 
-It must never be what a contest measures: bytes in, bytes out, no framework. `bench.contest.probe` measures its ceiling.
+It must never be what a contest measures: bytes in, bytes out, no framework. `bench.contest.ceiling` shows that.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import json
+import os
 import re
+import signal
 import sys
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import uvloop
@@ -88,6 +92,7 @@ class Endpoint:
     def __init__(self) -> None:
         self.calls = 0
         self._held: list[tuple[asyncio.Transport, bytes]] = []
+        self._kill: tuple[int, int, float] | None = None  # at which call, whom, and after how many seconds
 
     def reply(self, transport: asyncio.Transport, path: str, body: bytes) -> None:
         """Answer one request, now or when it is released."""
@@ -98,12 +103,19 @@ class Endpoint:
             held, self._held = self._held, []
             for waiting, response in held:
                 waiting.write(response)
+        if path.startswith("/kill/"):
+            pid, calls, delay_us = (int(each) for each in path.split("/")[2:])
+            self._kill = (self.calls + calls, pid, delay_us / 1e6)
         held_now = sum(not waiting.is_closing() for waiting, _ in self._held)
         state = json.dumps({"calls": self.calls, "held": held_now}).encode()
         transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(state), state))
 
     def _complete(self, transport: asyncio.Transport, mode: str, body: bytes) -> None:
         self.calls += 1
+        if self._kill is not None and self.calls >= self._kill[0]:
+            _, pid, delay_s = self._kill
+            self._kill = None
+            asyncio.get_running_loop().call_later(delay_s, _kill, pid)
         asked = _decoder.decode(body)
         found = _AGENT.search(body)
         agent = found[0].decode() if found else "agent-0"
@@ -112,6 +124,11 @@ class Endpoint:
             self._held.append((transport, answer(agent, done, done, asked.stream)))
         else:
             transport.write(answer(agent, done, int(mode), asked.stream))
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):  # it has ended
+        os.kill(pid, signal.SIGKILL)
 
 
 class Connection(asyncio.Protocol):
@@ -123,8 +140,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
-        self._transport = transport  # type: ignore[assignment]
+        self._transport = cast(asyncio.Transport, transport)  # of a stream, as create_server makes them
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
