@@ -302,6 +302,8 @@ async def _drain(response: aiohttp.ClientResponse) -> None:
     """Read the few bytes behind the last event, so that the connection can be used again."""
     import aiohttp
 
+    if response.content.at_eof():  # as a rule the end came along with the last event
+        return
     with contextlib.suppress(aiohttp.ClientError, OSError):
         async with asyncio.timeout(DRAIN_S):
             while await response.content.readany():

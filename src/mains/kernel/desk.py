@@ -104,6 +104,7 @@ class Desk:
                         why = await self._read(views.stuck, journal, p)
                         if p.state is State.EXITED or why:
                             return await self._read(self._outcome, p, why)
+                        del p  # a wait may be long, and a decoded process is some kB
                         await ticket
                     finally:
                         waits.discard(pid, ticket)
