@@ -12,16 +12,18 @@ import random
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
+import msgspec
+
 from mains.bus.devices.files import Files
 from mains.engines import catalogue
 from mains.engines.catalogue import EngineSpec
 from mains.errors import ConfigError, UsageError
 from mains.home import Home
-from mains.kernel.birth import Route
 from mains.kernel.clock import Clock, SystemClock
 from mains.kernel.desk import Desk
 from mains.kernel.main import Kernel
 from mains.kernel.ports import Device, Engine, EngineState, Probe
+from mains.kernel.process import Route
 from mains.settings import Settings
 
 
@@ -51,17 +53,29 @@ class Engines:
         self.specs = catalogue.load_engines(document.get("engines", {}), where)
         for engine in self._at_work.values():
             if engine.name not in self.specs:
-                self.specs[engine.name] = EngineSpec(name=engine.name, kind="scripted", path="(given)")
+                self.specs[engine.name] = EngineSpec(
+                    name=engine.name, kind="scripted", path="(given)", context_tokens=engine.context_tokens
+                )
         self.default = self._first or catalogue.default_engine(document, self.specs, where)
 
-    def choice(self, models: tuple[str, ...]) -> tuple[str, str, str]:
-        """The engine, its model, and a note when that is not what the program asked for."""
-        chosen = catalogue.resolve(models[0] if models else "", self.specs, self.default)
-        return chosen.spec.name, chosen.spec.path if chosen.spec.path.endswith(".gguf") else chosen.model, chosen.note
+    def chain(self, models: tuple[str, ...]) -> tuple[list[Route], list[str]]:
+        """The engines and their models that a program gets, in order, and what is not as the program asked for."""
+        routes: list[Route] = []
+        notes: list[str] = []
+        for name in models or ("",):
+            chosen = catalogue.resolve(name, self.specs, self.default)
+            path = chosen.spec.path
+            model = path if path.endswith(".gguf") else chosen.model
+            route = Route(chosen.spec.name, model, chosen.spec.context_tokens)
+            notes += [chosen.note] if chosen.note else []
+            if route not in routes:
+                routes.append(route)
+        return routes, notes
 
     def route(self, models: tuple[str, ...]) -> Route:
-        """The engine and model of a program."""
-        return Route(*self.choice(models)[:2])
+        """The engine and model of a program, with those that follow when these cannot serve."""
+        (first, *rest), _ = self.chain(models)
+        return msgspec.structs.replace(first, then=tuple(rest))
 
     def force(self, name: str) -> Route:
         """The route to an engine (or `engine/model`) that a caller names. Raises UsageError."""
@@ -101,10 +115,8 @@ def _idle(spec: EngineSpec) -> EngineState:
 
 def build(spec: EngineSpec, home: Home, settings: Settings) -> Engine:
     """The engine of a spec; nothing is started."""
-    if spec.kind == "openai":
-        from mains.engines.openai import OpenAIEngine
-
-        return OpenAIEngine(spec, timeout_s=settings.model_timeout_s)
+    if spec.kind in catalogue.ENDPOINTS:
+        return _endpoint(spec, settings)
     if spec.kind == "scripted":
         from mains.engines.scripted import ScriptedEngine
 
@@ -114,6 +126,27 @@ def build(spec: EngineSpec, home: Home, settings: Settings) -> Engine:
     from mains.engines.llama import LlamaEngine
 
     return LlamaEngine(spec, home.logs / f"{spec.name}.log", settings)
+
+
+def _endpoint(spec: EngineSpec, settings: Settings) -> Engine:
+    from mains.engines.endpoint import Dialect, EndpointEngine
+
+    dialect: Dialect
+    if spec.kind == "anthropic":
+        from mains.engines.anthropic import AnthropicDialect
+
+        dialect = AnthropicDialect()
+    else:
+        from mains.engines.openai import OpenAIDialect
+
+        dialect = OpenAIDialect()
+    return EndpointEngine(
+        spec,
+        dialect,
+        timeout_s=settings.model_timeout_s,
+        first_byte_s=settings.first_byte_s,
+        stream_idle_s=settings.stream_idle_s,
+    )
 
 
 @contextlib.asynccontextmanager

@@ -7,7 +7,7 @@
       SyscallError                  the program: a call it made cannot be served; the model may mend it
       LimitError                    the operator: a limit in settings or a budget is reached
       DeviceError                   the world: a device failed (.retryable)
-        EngineError                 the world: a model engine failed (.retryable, .spent, .retry_after_s)
+        EngineError                 the world: a model engine failed (.retryable, .spent, .blame)
       JournalError                  the disk: nothing was acknowledged; the kernel halts
         DiskFullError               the disk is full: nothing was acknowledged; work resumes when there is room
       ConfigError                   the operator: this home or its mains.toml cannot be booted
@@ -80,11 +80,20 @@ class Spent(enum.StrEnum):
     UNKNOWN = "unknown"
 
 
+class Blame(enum.StrEnum):
+    """What a model call failed of: the engine, the request, or a request that is too long for this engine."""
+
+    ENGINE = "engine"
+    REQUEST = "request"
+    LENGTH = "length"
+
+
 class EngineError(DeviceError):
     """A model call failed.
 
     `spent` decides what becomes of its hold (voided or posted whole); `retry_after_s` is the time that the
-    backend asked everybody to wait (RFC 9110, section 10.2.3), 0 when it named none.
+    backend asked everybody to wait (RFC 9110, section 10.2.3), 0 when it named none; `blame` says whether
+    another engine may serve the same request.
     """
 
     def __init__(
@@ -94,10 +103,12 @@ class EngineError(DeviceError):
         retryable: bool,
         spent: Spent,
         retry_after_s: float = 0.0,
+        blame: Blame = Blame.ENGINE,
         hint: str = "",
     ) -> None:
         super().__init__(text, hint=hint, retryable=retryable)
         self.spent = spent
+        self.blame = blame
         self.retry_after_s = retry_after_s
 
 

@@ -22,6 +22,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     input_bytes_max: int = 8 * 1024 * 1024
     folder_files_max: int = 1_000
     programs_max: int = 64  # programs that one program may name, directly or through others
+    models_max: int = 8  # models that one program may name, to be tried in order
 
     # turns
     output_tokens_max: int = 1_024  # the cap of one model call when the program names none
@@ -30,11 +31,15 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     calls_per_turn_max: int = 64
     mends_max: int = 3  # malformed calls, empty replies or invalid results in a row that the model may mend
     model_attempts_max: int = 6  # tries of one model call (the one retry budget)
+    fallback_failures: int = 2  # failures of an engine after which a program's next model is taken
+    fallback_return_s: float = 300.0  # after this time the first model is tried again
     device_attempts_max: int = 6  # tries of a call in doubt under `on_doubt: retry`
     retry_base_ms: int = 500  # first back-off; doubles up to retry_ceiling_ms
     retry_ceiling_ms: int = 60_000
     retry_after_ceiling_ms: int = 600_000  # a backend's Retry-After is honoured up to this
     model_timeout_s: float = 600.0
+    first_byte_s: float = 300.0  # silence of an engine before its first output: long prompts take long to read
+    stream_idle_s: float = 60.0  # silence of an engine after it
     device_timeout_s: float = 120.0
     result_bytes_max: int = 64 * 1024  # of one tool result in a frame; the rest is cut, and said so
     halt_grace_s: float = 5.0  # how long an orderly halt waits for device calls in flight
@@ -47,6 +52,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     mailbox_messages_max: int = 1_000  # unread, of one process
     message_bytes_max: int = 256 * 1024
     wakes_per_commit_max: int = 500
+    catch_up_slots_max: int = 100  # missed slots of a schedule that `catch_up: all` runs; older ones are skipped
+    schedule_grace_s: float = 60.0  # a slot that is later than this counts as missed (`catch_up: none` skips it)
     device_calls_max: int = 64  # in flight, all processes together
 
     # journal

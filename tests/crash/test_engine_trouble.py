@@ -55,7 +55,8 @@ async def _answer(request: web.Request) -> web.StreamResponse:
 
 def _config(url: str) -> str:
     engines = [
-        f'[engines.{name}]\nkind = "openai"\nurl = "{url}/{name}"\nmodel = "m"\nidle_timeout_s = 0.3\n'
+        f'[engines.{name}]\nkind = "openai"\nurl = "{url}/{name}"\nmodel = "m"\n'
+        "first_byte_s = 0.3\nidle_timeout_s = 0.3\n"
         for name in [*TROUBLES, "good"]
     ]
     settings = "[settings]\nmodel_attempts_max = 2\nretry_base_ms = 1\n"

@@ -164,7 +164,7 @@ def test_a_path_of_a_gguf_is_an_engine_of_its_own() -> None:
 @pytest.mark.parametrize("name", list(PRESETS))
 def test_a_preset_needs_only_a_model(name: str) -> None:
     spec = new_spec(name, model="m")
-    assert (spec.kind, spec.url, spec.key_env) == ("openai", PRESETS[name].url, PRESETS[name].key_env)
+    assert (spec.kind, spec.url, spec.key_env) == (PRESETS[name].kind, PRESETS[name].url, PRESETS[name].key_env)
     assert new_spec("mine", kind=name if name != "openai" else None, model="m", url=spec.url).kind == "openai"
     with pytest.raises(ConfigError, match="`model` is missing"):
         new_spec(name)

@@ -9,26 +9,35 @@ import email.utils
 import json
 import re
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from aiohttp import web
+from tests.unit.endpoint_box import (
+    HELLO,
+    KEY,
+    Handler,
+    Serve,
+    answer,
+    engine_at,
+    fails,
+    hang,
+    ignore,
+    lost,
+    raw_server,
+    started,
+)
 
 from mains.engines import stream
-from mains.engines.catalogue import EngineSpec
-from mains.engines.openai import OpenAIEngine
+from mains.engines.endpoint import EndpointEngine
+from mains.engines.openai import OpenAIDialect
 from mains.engines.stream import Assembly, BadAnswerError, EventLines
 from mains.engines.wire import ToolTable, ToolTables, body_of, is_strict, object_text, wire_names
 from mains.errors import EngineError, Spent
 from mains.kernel.ports import Engine, Finish, Message, Request, Sampling, Tool, ToolCall, Usage
 
-KEY = "sk-very-secret-0123456789"
-HELLO = Request(messages=(Message("system", "Be brief."), Message("user", "Hello?")), output_tokens_max=64, key="k1")
 STOP = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Serve = Callable[..., Awaitable[OpenAIEngine]]
 
 
 @pytest.fixture
@@ -36,37 +45,15 @@ async def serve() -> AsyncIterator[Serve]:
     """A factory: handler -> an engine that talks to it. Extra arguments change the spec or the engine."""
     async with contextlib.AsyncExitStack() as stack:
 
-        async def start(handler: Handler, *, timeout_s: float = 5.0, now: float = 0.0, **spec: Any) -> OpenAIEngine:
-            async def handle(request: web.Request) -> web.StreamResponse:
-                return await handler(request)
-
-            app = web.Application()
-            app.router.add_post("/v1/chat/completions", handle)
-            runner = web.AppRunner(app, shutdown_timeout=0.001, access_log=None, handler_cancellation=True)
-            await runner.setup()
-            stack.push_async_callback(runner.cleanup)
-            site = web.TCPSite(runner, "127.0.0.1", 0)
-            await site.start()
-            port = runner.addresses[0][1]
-            return engine_at(stack, f"http://127.0.0.1:{port}/v1", timeout_s=timeout_s, now=now, **spec)
+        async def start(handler: Handler, **changes: Any) -> EndpointEngine:
+            url = await started(stack, handler, OpenAIDialect.path)
+            return openai_at(stack, url, **changes)
 
         yield start
 
 
-def engine_at(
-    stack: contextlib.AsyncExitStack, url: str, *, timeout_s: float = 5.0, now: float = 0.0, **changes: Any
-) -> OpenAIEngine:
-    fields: dict[str, Any] = {
-        "model": "m1",
-        "key_env": "TEST_KEY",
-        "slots": 4,
-        "context_tokens": 1_000,
-        **changes,
-    }
-    spec = EngineSpec(name="e1", kind="openai", url=url, **fields)
-    engine = OpenAIEngine(spec, timeout_s=timeout_s, environ={"TEST_KEY": KEY}, now=lambda: now)
-    stack.push_async_callback(engine.close)
-    return engine
+def openai_at(stack: contextlib.AsyncExitStack, url: str, **changes: Any) -> EndpointEngine:
+    return engine_at(stack, url, OpenAIDialect(), kind="openai", **changes)
 
 
 async def events(request: web.Request, *data: object, done: bool = True) -> web.StreamResponse:
@@ -95,19 +82,6 @@ def piece(index: int | None = None, id: str | None = None, **function: object) -
 
 def usage(prompt: int, completion: int, **more: object) -> dict[str, Any]:
     return {"usage": {"prompt_tokens": prompt, "completion_tokens": completion, **more}}
-
-
-def ignore(text: str) -> None:
-    """A watcher that does not watch."""
-
-
-async def fails(engine: OpenAIEngine, request: Request = HELLO) -> EngineError:
-    with pytest.raises(EngineError) as caught:
-        await engine.complete(request, ignore)
-    assert KEY not in str(caught.value) + caught.value.hint + repr(caught.value)
-    assert engine.state().health == f"failing: {caught.value}"
-    assert engine.state().busy == 0
-    return caught.value
 
 
 # ----------------------------------------------------------------------------------------------- a good day
@@ -340,15 +314,6 @@ async def test_malformed_arguments_and_unknown_tools_come_as_they_are(serve: Ser
 # ---------------------------------------------------------------------------------------------- HTTP refuses
 
 
-def answer(status: int, body: object = None, **headers: str) -> Handler:
-    async def handler(request: web.Request) -> web.StreamResponse:
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        text = body if isinstance(body, str) else json.dumps(body or {"error": {"message": "said the server"}})
-        return web.Response(status=status, text=text, headers=named, content_type="application/json")
-
-    return handler
-
-
 @pytest.mark.parametrize(
     ("status", "retryable", "spent"),
     [
@@ -443,10 +408,6 @@ async def test_the_message_is_found_in_any_error_body(serve: Serve, body: object
 # ------------------------------------------------------------------------------------------ nonsense, silence
 
 
-def lost(error: EngineError) -> bool:
-    return error.retryable and error.spent is Spent.UNKNOWN
-
-
 @pytest.mark.parametrize(
     ("content_type", "body", "text"),
     [
@@ -514,23 +475,34 @@ async def test_a_connection_cut_behind_the_finish_spoils_nothing(serve: Serve) -
     assert (reply.text, reply.usage) == ("x", Usage(3, 0, 1))
 
 
-async def hang(request: web.Request) -> web.StreamResponse:
-    await asyncio.Event().wait()
-    raise AssertionError("never")
-
-
 async def test_silence_from_the_start(serve: Serve) -> None:
-    error = await fails(await serve(hang, idle_timeout_s=0.005))
+    error = await fails(await serve(hang, first_byte_s=0.005, idle_timeout_s=0.001))
     assert lost(error)
     assert "sent nothing for 0.005 s" in str(error)
 
 
-async def test_silence_in_the_middle(serve: Serve) -> None:
+@pytest.mark.parametrize("begun", [delta(role="assistant", content=""), {"choices": []}])
+async def test_a_prompt_that_is_read_for_long_is_no_silence_within_a_stream(serve: Serve, begun: object) -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
-        await events(request, delta(content="x"), done=False)
+        await events(request, begun, done=False)
         return await hang(request)
 
-    assert lost(await fails(await serve(handler, idle_timeout_s=0.005)))
+    error = await fails(await serve(handler, first_byte_s=0.006, idle_timeout_s=0.001))
+    assert lost(error)
+    assert "sent nothing for 0.006 s" in str(error)
+
+
+@pytest.mark.parametrize(
+    "begun", [delta(content="x"), delta(reasoning_content="hm"), piece(0, "a", name="f", arguments="{")]
+)
+async def test_silence_in_the_middle(serve: Serve, begun: object) -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        await events(request, begun, done=False)
+        return await hang(request)
+
+    error = await fails(await serve(handler, idle_timeout_s=0.005))
+    assert lost(error)
+    assert "sent nothing for 0.005 s" in str(error)
 
 
 async def test_a_slow_drip_meets_the_total_timeout(serve: Serve) -> None:
@@ -563,7 +535,7 @@ async def test_a_huge_line_and_a_huge_body_are_cut_off(serve: Serve, monkeypatch
     assert lost(error)
     assert "a line of more than" in str(error)
 
-    monkeypatch.setattr("mains.engines.openai.BODY_BYTES_MAX", 1_000)
+    monkeypatch.setattr("mains.engines.endpoint.BODY_BYTES_MAX", 1_000)
     big = answer(200, {"choices": [{"message": {"content": "x" * 2_000}}]})
     error = await fails(await serve(big))
     assert lost(error)
@@ -575,19 +547,9 @@ async def test_nobody_is_there() -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     async with contextlib.AsyncExitStack() as stack:
-        error = await fails(engine_at(stack, f"http://127.0.0.1:{port}/v1"))
+        error = await fails(openai_at(stack, f"http://127.0.0.1:{port}/v1"))
     assert (error.retryable, error.spent) == (True, Spent.NOTHING)
     assert "no connection to" in str(error)
-
-
-Connected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-@contextlib.asynccontextmanager
-async def raw_server(connected: Connected) -> AsyncIterator[str]:
-    server = await asyncio.start_server(connected, "127.0.0.1", 0)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
 
 
 async def test_a_server_that_speaks_no_http_or_hangs_up() -> None:
@@ -601,7 +563,7 @@ async def test_a_server_that_speaks_no_http_or_hangs_up() -> None:
 
         async with contextlib.AsyncExitStack() as stack:
             url = await stack.enter_async_context(raw_server(connected))
-            assert lost(await fails(engine_at(stack, url)))
+            assert lost(await fails(openai_at(stack, url)))
 
 
 async def test_cancelling_closes_the_connection() -> None:
@@ -617,7 +579,7 @@ async def test_cancelling_closes_the_connection() -> None:
         gone.set()
 
     async with contextlib.AsyncExitStack() as stack:
-        engine = engine_at(stack, await stack.enter_async_context(raw_server(connected)))
+        engine = openai_at(stack, await stack.enter_async_context(raw_server(connected)))
         call = asyncio.create_task(engine.complete(HELLO, ignore))
         await asked.wait()
         assert engine.state().busy == 1
@@ -639,9 +601,9 @@ async def test_a_closed_engine_can_start_again(serve: Serve) -> None:
 # -------------------------------------------------------------------------------------------- what is sent
 
 
-def sent(request: Request, json_schema: bool = True) -> dict[str, Any]:
+def sent(request: Request) -> dict[str, Any]:
     table = ToolTable.of(request.tools)
-    body = body_of(request, table, model="m", tokens_field="max_tokens", json_schema=json_schema, stream=True)
+    body = body_of(request, table, model="m", tokens_field="max_tokens", stream=True)
     return json.loads(json.dumps(body, default=lambda raw: json.loads(bytes(raw))))  # type: ignore[no-any-return]
 
 
@@ -676,10 +638,26 @@ def test_output_becomes_a_response_format() -> None:
     closed = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
     request = Request(messages=(), output_tokens_max=5, output=closed)
     assert sent(request)["response_format"]["json_schema"] == {"name": "output", "schema": closed}
-    assert "response_format" not in sent(request, json_schema=False)
     assert is_strict({**closed, "additionalProperties": False})
     assert not is_strict({**closed, "additionalProperties": False, "minProperties": 1})
     assert not is_strict({"type": "array", "items": closed})
+
+
+@pytest.mark.parametrize(("json_schema", "tries"), [(False, [False]), (True, [True, False])])
+async def test_a_schema_that_the_endpoint_does_not_take_is_left_out(
+    serve: Serve, json_schema: bool, tries: list[bool]
+) -> None:
+    seen: list[bool] = []
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        seen.append("response_format" in await request.json())
+        if seen[-1]:
+            return await answer(400, {"error": {"message": "response_format is not supported"}})(request)
+        return await events(request, delta(content="x"), STOP)
+
+    request = Request(messages=(), output_tokens_max=5, output={"type": "string"})
+    assert (await (await serve(handler, json_schema=json_schema)).complete(request, ignore)).text == "x"
+    assert seen == tries
 
 
 def test_tool_names_go_there_and_back() -> None:

@@ -16,6 +16,7 @@ from mains.errors import NotFoundError, ProgramError, UsageError
 from mains.program import (
     InputSpec,
     Program,
+    Schedule,
     ToolGrant,
     load,
     load_tree,
@@ -140,12 +141,12 @@ def test_a_whole_program() -> None:
     assert read.inputs[1] == InputSpec("title", "text", "the heading", required=False, default="Digest")
     assert read.inputs[2].choices == ("short", "yes", "no")
     assert (read.budget, read.max_tokens, read.temperature) == (1_500_000, 2_000, 0.2)
-    assert (read.band, read.on_doubt, read.schedule) == ("batch", "retry", "0 7 * * *")
+    assert (read.band, read.on_doubt, read.schedule) == ("batch", "retry", Schedule("0 7 * * *"))
     assert read.pin == ("documents", "title", "depth")
     assert read.output is not None and read.output["$defs"] == {"line": {"type": "string"}}
     assert read.foreign == {"metadata": {"owner": "docs team"}}
     assert read.prose.startswith("# {{title}}") and read.prose.endswith("{{ depth }}.")
-    assert notes(read) == ("`schedule: 0 7 * * *` is kept but nothing runs it yet",)
+    assert notes(read) == ()
 
 
 def test_the_least_program() -> None:
@@ -313,6 +314,7 @@ ONE_MISTAKE = [
     ("pin: [promt]", "`pin`: no input `promt` (did you mean `prompt`?)"),
     ("temperature: 2.5", "`temperature` must be a number from 0 to 2"),
     ("temperature: true", "`temperature` must be a number from 0 to 2"),
+    ("model: [a, b, c, d, e, f, g, h, i]", "`model` names 9 models; at most 8 may be named (models_max)"),
     ("model: {a: b}", "`model` must be a text or a list of texts"),
     ("schedule: []", "`schedule` must be text"),
     ("metadata: team", "`metadata` must be a mapping: lines `name: value` below it"),
@@ -542,6 +544,44 @@ def test_the_examples_of_the_reference_are_programs() -> None:
     (example,) = re.findall(r"^```markdown\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     assert program(example).name == "summary"
     parts = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-    assert len(parts) == 3
+    assert len(parts) == 5
     for part in parts:
         program(keys(part.rstrip()))
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("0 7 * * *", Schedule("0 7 * * *")),
+        ("  */5  8-17 * * MON-FRI ", Schedule("*/5 8-17 * * MON-FRI")),
+        (
+            "{cron: 0 0 L * *, timezone: Asia/Shanghai, catch_up: all, overlap: allow}",
+            Schedule("0 0 L * *", "Asia/Shanghai", "all", "allow"),
+        ),
+        ("", None),
+    ],
+)
+def test_schedules(written: str, expected: Schedule | None) -> None:
+    assert program(keys(f"schedule: {written}")).schedule == expected
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("every morning", "`every morning` names no times (2 fields): write minute, hour"),
+        ("0 0 * * * *", "names no times (6 fields)"),
+        ("61 * * * *", "names no times (Bad minute)"),
+        ("0 0 31 2 *", "names no times (Bad day-of-month)"),
+        ("{cron: 0 7 * * *, timezone: Berlin}", "`Berlin` is no time zone: write an IANA name"),
+        ("{cron: 0 7 * * *, timezone: ../etc/passwd}", "is no time zone"),
+        ("{cron: 0 7 * * *, catchup: all}", "unknown key `catchup` (did you mean `catch_up`?)"),
+        ("{cron: 0 7 * * *, catch_up: never}", "`never` is none of `latest`, `all`, `none`"),
+        ("{timezone: UTC}", "`schedule` says nothing"),
+        ("[a, b]", "`schedule` must be text"),
+    ],
+)
+def test_schedules_that_are_none(written: str, told: str) -> None:
+    with pytest.raises(ProgramError) as failed:
+        program(keys(f"schedule: {written}"))
+    assert told in str(failed.value)
+    assert len(failed.value.mistakes) == 1

@@ -89,7 +89,7 @@ async def _reading(home: Home) -> AsyncIterator[Journal]:
     if not home.database.exists():
         raise NotFoundError(f"{home.database}: there is no journal yet", hint="the first `mains run` makes it")
     with home.lock():
-        journal = Journal(home.database, settings_of(home), SystemClock().now_ms, lambda _: None)
+        journal = Journal(home.database, settings_of(home), SystemClock().now_ms, lambda _: None, migrate=False)
         try:
             yield journal
         finally:

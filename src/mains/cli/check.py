@@ -55,7 +55,7 @@ def report_of(tree: Tree, home: Home) -> dict[str, Any]:
     from mains.program import estimate_tokens, notes
 
     program = tree.program
-    engine, model, why = Engines.of(home).choice(program.model)
+    routes, whys = Engines.of(home).chain(program.model)
     tools, missing, tool_tokens = _offer(tree)
     told = [f"`{name}` is offered by nothing here; it is no mistake until it is called" for name in missing]
     return {
@@ -71,10 +71,11 @@ def report_of(tree: Tree, home: Home) -> dict[str, Any]:
         "band": program.band,
         "on_doubt": program.on_doubt,
         "fixed_tokens": estimate_tokens(program.prose) + tool_tokens,
-        "engine": engine,
-        "model": model,
+        "engine": routes[0].engine,
+        "model": routes[0].model,
+        "fallbacks": [{"engine": route.engine, "model": route.model} for route in routes[1:]],
         "hash": program.hash,
-        "notes": [*([why] if why else []), *told, *notes(program)],
+        "notes": [*whys, *told, *notes(program)],
     }
 
 
@@ -119,7 +120,11 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
     yield f"output: {'JSON, by its schema' if report['output'] is not None else 'text'}"
     yield f"budget: {_number(report['budget'], 'no limit of its own')}"
     yield f"fixed part: about {report['fixed_tokens']:,} tokens (prose and tools, in every frame)"
-    yield f"runs on: {report['engine']} ({report['model']})"
+    yield f"runs on: {', then '.join(f'{e} ({m})' for e, m in _routes(report))}"
+
+
+def _routes(report: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(each["engine"], each["model"]) for each in (report, *report["fallbacks"])]
 
 
 def _kind(each: dict[str, Any]) -> str:

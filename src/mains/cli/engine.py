@@ -96,7 +96,8 @@ def engine_add(
         str | None, typer.Option("--key-env", metavar="VAR", help="The environment variable that holds the key.")
     ] = None,
     kind: Annotated[
-        str | None, typer.Option("--kind", metavar="KIND", help="llama, openai, scripted, or a known endpoint.")
+        str | None,
+        typer.Option("--kind", metavar="KIND", help="llama, openai, anthropic, scripted, or a known endpoint."),
     ] = None,
     path: Annotated[
         Path | None, typer.Option("--path", metavar="FILE", help="A .gguf (llama) or a .yaml (scripted).")

@@ -73,6 +73,10 @@ def _about(shown: Mapping[str, Any]) -> Iterator[str]:
     yield f"program: {shown['program']}{f' ({label})' if (label := shown['label']) else ''}"
     yield f"state: {state}" + ("" if shown["exit_code"] is None else f", exit code {shown['exit_code']}")
     yield f"engine: {shown['engine']} ({shown['model']})"
+    if shown["routes"]:
+        routes = [f"{route['engine']} ({route['model']}){' *' if route['in_use'] else ''}" for route in shown["routes"]]
+        back = f"; the first is tried again after {shown['returns_at']}" if shown["returns_at"] else ""
+        yield f"engines in order: {', '.join(routes)}{back}"
     for name in ("parent", "key", "band", "workspace", "created_at"):
         if shown[name]:
             yield f"{name}: {shown[name]}"

@@ -137,13 +137,14 @@ def _give_way(heads: Sequence[str], cells: list[list[str]], at: int, width: int)
         row[at] = shorten(row[at], max(room, len(heads[at])))
 
 
-PS_HEADS = ("PID", "PROGRAM", "STATE", "REASON", "TURNS", "TOKENS", "AGE")
+PS_HEADS = ("PID", "PROGRAM", "STATE", "REASON", "TURNS", "TOKENS", "AGE", "ENGINE")
 PS_RIGHT = ("PID", "TURNS", "TOKENS", "AGE")
 
 
 def ps_table(views: Sequence[View], width: int) -> Table:
-    """Processes as `ps` shows them, children below their parents."""
+    """Processes as `ps` shows them, children below their parents; their engines where these are not one."""
     now = datetime.now(UTC)
+    heads = PS_HEADS if len({view["engine"] for view in views}) > 1 else tuple(h for h in PS_HEADS if h != "ENGINE")
     rows = [
         (
             str(view["pid"]),
@@ -153,10 +154,11 @@ def ps_table(views: Sequence[View], width: int) -> Table:
             str(view["turns"]),
             f"{view['tokens']:,}",
             age(view["created_at"], now),
+            *([view["engine"]] if "ENGINE" in heads else []),
         )
         for depth, view in as_tree(views)
     ]
-    return table(PS_HEADS, rows, right=PS_RIGHT, give="REASON", width=width)
+    return table(heads, rows, right=PS_RIGHT, give="REASON", width=width)
 
 
 def name_of(view: View) -> str:

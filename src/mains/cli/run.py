@@ -35,10 +35,11 @@ def run(
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", metavar="FILE", help="Write the result to a file.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Show what the model says, as it comes.")] = False,
+    now: Annotated[bool, typer.Option("--now", help="Run it once, now, whatever its schedule.")] = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run a program and wait for its result.
+    """Run a program and wait for its result. One with a schedule is put on it instead.
 
     Exits with the code of the process; 3 when it stands and needs a decision; 2 when it was not started.
     """
@@ -57,10 +58,16 @@ def run(
             next(notices)  # the watch has begun: nothing that follows is missed
         pid = client.spawn(
             str(file), given, key=key, budget=tokens, engine=engine,
-            workspace=str(workspace or ""), cwd=str(Path.cwd()),
+            workspace=str(workspace or ""), cwd=str(Path.cwd()), now=now,
         )  # fmt: skip
         if detach:
             say_json({"pid": pid}) if as_json else say(str(pid))
+            return
+        if not now and (schedule := client.show(pid)["schedule"]):
+            text = (
+                f"process {pid} is a schedule: {schedule['cron']} ({schedule['timezone']}), next run {schedule['next']}"
+            )
+            say_json({"pid": pid, "schedule": schedule}) if as_json else say(text)
             return
         if watch and not as_json:
             note(f"process {pid}")

@@ -47,6 +47,8 @@ class SpawnOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     workspace: str = ""
     cwd: str = ""
     paused: bool = False
+    conversation: bool = False
+    now: bool = False
 
 
 class Letter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

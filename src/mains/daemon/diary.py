@@ -70,6 +70,8 @@ def tell(event: ev.AnyEvent, text_of: PageOf) -> tuple[str, str]:
             return _tell_life(event, text_of)
         case ev.Asked() | ev.Replied() | ev.AskFailed() | ev.Refused():
             return _tell_model(event, text_of)
+        case ev.Rerouted(engine=engine, reason=reason):
+            return f"goes to the engine {engine}{f', because of: {reason}' if reason else ' again'}", ""
         case ev.Called(calls=calls):
             return f"calls {', '.join(calls)}", ""
         case ev.Returned(call=call, page=page):
@@ -84,8 +86,20 @@ def tell(event: ev.AnyEvent, text_of: PageOf) -> tuple[str, str]:
             return f"stopped: {detail}", ""
         case ev.Woken():
             return "woken", ""
+        case ev.Slotted():
+            return _tell_slot(event), ""
+        case ev.Rested(detail=detail):
+            return f"waits for the next message{f': {detail}' if detail else ''}", ""
         case ev.Noted(text=text):
             return text, ""
+
+
+def _tell_slot(event: ev.Slotted) -> str:
+    slot = stamp(event.slot_ms)
+    if event.run:
+        return f"slot {slot}: process {event.run} runs"
+    more = f" and {event.count - 1:,} more" if event.count > 1 else ""
+    return f"slot {slot}{more}: skipped, {event.reason}"
 
 
 def _tell_life(event: ev.Spawned | ev.Sent | ev.Exited, text_of: PageOf) -> tuple[str, str]:

@@ -3,7 +3,7 @@
     default_engine = "qwen"          # which engine runs a program that names none; "llama" when not said
 
     [engines.qwen]
-    kind = "openai"                  # "llama" (embedded), "openai" (an endpoint), "scripted" (a file)
+    kind = "openai"                  # "llama" (embedded), "openai" or "anthropic" (an endpoint), "scripted" (a file)
     url = "https://dashscope-intl.aliyuncs.com/compatible-mode/v1"
     model = "qwen-plus"
     key_env = "DASHSCOPE_API_KEY"    # the variable that holds the key; the key itself is never written down
@@ -29,14 +29,17 @@ import msgspec
 
 from mains.errors import ConfigError
 
-Kind = Literal["llama", "openai", "scripted"]
+Kind = Literal["llama", "openai", "anthropic", "scripted"]
+
+ENDPOINTS: dict[str, str] = {"openai": "/chat/completions", "anthropic": "/messages"}
+"""The kinds that are reached by HTTP, and the path of their calls below `url`."""
 
 DEFAULT_ENGINE = "llama"
 DEFAULT_MODEL = "smollm2-135m-instruct"
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_URL_HINT = 'such as url = "http://127.0.0.1:8000/v1", without /chat/completions'
+_URL_HINT = 'such as url = "http://127.0.0.1:8000/v1", without /chat/completions or /messages'
 
 
 class EngineSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
@@ -53,9 +56,11 @@ class EngineSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     slots: int = 0  # calls at once
     context_tokens: int = 0  # of one call: input and output
     tokens_field: str = "max_tokens"  # what the endpoint calls the cap of the output
-    json_schema: bool = True  # the endpoint takes response_format json_schema
+    json_schema: bool = True  # the endpoint takes the schema of an output
     stream: bool = True
-    idle_timeout_s: float = 120.0
+    thinking: bool = True  # false: a model of the anthropic dialect is told not to think before it answers
+    first_byte_s: float | None = None  # silence before the first output, instead of the setting of this name
+    idle_timeout_s: float | None = None  # silence after it, instead of the setting stream_idle_s
     path: str = ""  # of a GGUF (llama) or of a YAML file (scripted)
     threads: int = 0  # of the embedded engine; 0 lets it choose
 
@@ -75,13 +80,17 @@ class Preset(NamedTuple):
     key_env: str
     tokens_field: str = "max_tokens"
     json_schema: bool = True
+    kind: Kind = "openai"
 
 
-_SLOTS: dict[Kind, int] = {"llama": 4, "openai": 8, "scripted": 0}
-# SmolLM2 was trained on 8,192; nearly every endpoint takes 32,768.
-_CONTEXT_TOKENS: dict[Kind, int] = {"llama": 8_192, "openai": 32_768, "scripted": 0}
+_SLOTS: dict[Kind, int] = {"llama": 4, "openai": 8, "anthropic": 8, "scripted": 0}
+# SmolLM2 was trained on 8,192; nearly every endpoint takes 32,768. Every current model of Anthropic takes 200,000:
+# https://platform.claude.com/docs/en/build-with-claude/context-windows
+_CONTEXT_TOKENS: dict[Kind, int] = {"llama": 8_192, "openai": 32_768, "anthropic": 200_000, "scripted": 0}
 
 PRESETS: dict[str, Preset] = {
+    # https://platform.claude.com/docs/en/api/overview
+    "anthropic": Preset("https://api.anthropic.com/v1", "ANTHROPIC_API_KEY", kind="anthropic"),
     # https://platform.openai.com/docs/api-reference/chat/create (max_tokens is deprecated there)
     "openai": Preset("https://api.openai.com/v1", "OPENAI_API_KEY", tokens_field="max_completion_tokens"),
     # https://www.alibabacloud.com/help/en/model-studio/compatibility-of-openai-with-dashscope
@@ -129,9 +138,11 @@ def new_spec(name: str, where: str = "mains engine add", **fields: Any) -> Engin
     said = {key: value for key, value in fields.items() if value is not None}
     kind = said.pop("kind", "")
     preset = PRESETS.get(name if kind in ("", "openai") else kind)
+    if preset is not None and kind == "openai" != preset.kind:
+        preset = None  # the same host, another dialect
     # A preset's key goes to the preset's host only.
     if preset is not None and said.get("url", preset.url) == preset.url:
-        said, kind = {**preset._asdict(), **said}, "openai"
+        said, kind = {**preset._asdict(), **said}, preset.kind
     kind = kind or _kind_of(said)
     if not kind:
         hint = f"give --url and --model, or name one that is known: {', '.join(PRESETS)}"
@@ -172,7 +183,7 @@ def _spec(name: str, entry: Mapping[str, Any], where: str) -> EngineSpec:
     try:
         spec = msgspec.convert({**entry, "name": name}, EngineSpec)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{where}: {error}", hint='kind is "llama", "openai" or "scripted"') from error
+        raise ConfigError(f"{where}: {error}", hint='kind is "llama", "openai", "anthropic" or "scripted"') from error
     _check(spec, where)
     return spec
 
@@ -181,15 +192,16 @@ def _check(spec: EngineSpec, where: str) -> None:
     for field in ("slots", "context_tokens", "threads"):
         if getattr(spec, field) < 0:
             raise ConfigError(f"{where}: `{field}` must not be below zero")
-    if spec.idle_timeout_s <= 0:
-        raise ConfigError(f"{where}: `idle_timeout_s` must be above zero")
+    for field in ("first_byte_s", "idle_timeout_s"):
+        if getattr(spec, field) is not None and getattr(spec, field) <= 0:
+            raise ConfigError(f"{where}: `{field}` must be above zero")
     if spec.key_env and not _VARIABLE.fullmatch(spec.key_env):
         hint = 'write the variable\'s name, such as key_env = "OPENAI_API_KEY", and export the key'
         # What stands there may be a key that somebody pasted: it is not shown.
         raise ConfigError(f"{where}: `key_env` is not the name of an environment variable", hint=hint)
     if not _VARIABLE.fullmatch(spec.tokens_field):
         raise ConfigError(f"{where}: `tokens_field` must be a field's name, such as max_completion_tokens")
-    if spec.kind == "openai":
+    if spec.kind in ENDPOINTS:
         if not spec.model:
             raise ConfigError(f"{where}: `model` is missing", hint="the endpoint's name for the model")
         _check_url(spec.url, where)
@@ -213,8 +225,9 @@ def _check_url(url: str, where: str) -> None:
         raise ConfigError(f"{where}: `url` must not hold a password", hint="name a variable that does: key_env")
     if not whole or parts.query or parts.fragment or any(char.isspace() for char in url):
         raise ConfigError(f"{where}: `url` must be http(s)://HOST[:PORT]/PATH, not {url}", hint=_URL_HINT)
-    if parts.path.rstrip("/").endswith("/chat/completions"):
-        raise ConfigError(f"{where}: `url` must end before /chat/completions", hint=_URL_HINT)
+    for path in ENDPOINTS.values():
+        if parts.path.rstrip("/").endswith(path):
+            raise ConfigError(f"{where}: `url` must end before {path}", hint=_URL_HINT)
 
 
 def resolve(name: str, engines: Mapping[str, EngineSpec], default: str) -> Choice:
@@ -243,7 +256,7 @@ def resolve(name: str, engines: Mapping[str, EngineSpec], default: str) -> Choic
 
 def _of_engine(spec: EngineSpec, model: str) -> Choice:
     """An endpoint has many models; any other engine has the one that it is configured with."""
-    if spec.kind == "openai":
+    if spec.kind in ENDPOINTS:
         return Choice(spec, model, "")
     return Choice(spec, spec.model, f"engine `{spec.name}` runs `{spec.model}` only, not `{model}`")
 

@@ -23,13 +23,25 @@ from collections.abc import Mapping
 import msgspec
 
 from mains.engines.stream import ServerError
-from mains.errors import EngineError, Spent
+from mains.errors import Blame, EngineError, Spent
 
 TEXT_CHARS_MAX = 300
 RETRY_AFTER_S_MAX = 24 * 3600.0
 _UNKNOWN_STATUSES = frozenset({500, 502, 504, 520, 521, 522, 523, 524})
+_REQUEST_STATUSES = frozenset({400, 406, 409, 415, 422, 451})
+# What endpoints say with 400 of a prompt that does not fit: OpenAI and vLLM, Anthropic, llama.cpp, DashScope.
+_TOO_LONG = (
+    *(b"context length", b"context_length", b"prompt is too long", b"context limit", b"context window"),
+    *(b"context size", b"context_size", b"input length"),
+)
+# What some say with 400 instead of 404 of a model that they do not have.
+_NO_MODEL = (b"model_not_found", b"model not found", b"model not exist", b"invalid model", b"unsupported model")
 _RETRYABLE_4XX = frozenset({408, 425, 429})
-_NO_QUOTA = ("insufficient_quota", "billing_hard_limit_reached", "exceeded_current_quota_error")
+_NO_QUOTA = (
+    *("insufficient_quota", "billing_hard_limit_reached", "exceeded_current_quota_error"),
+    # Anthropic says these with 400: https://platform.claude.com/docs/en/api/errors
+    *("credit balance is too low", "specified API usage limits"),
+)
 
 
 class Party(msgspec.Struct, frozen=True):
@@ -58,17 +70,18 @@ def lost(party: Party, text: str, *, hint: str = "") -> EngineError:
     return EngineError(text, retryable=True, spent=Spent.UNKNOWN, hint=hint)
 
 
-def unsent(party: Party, text: str, *, retryable: bool, hint: str = "") -> EngineError:
+def unsent(party: Party, text: str, *, retryable: bool, hint: str = "", blame: Blame = Blame.ENGINE) -> EngineError:
     """The call was not made: nothing is spent."""
     text = f"engine {party.engine}: {party.clean(text)}"
-    return EngineError(text, retryable=retryable, spent=Spent.NOTHING, hint=hint)
+    return EngineError(text, retryable=retryable, spent=Spent.NOTHING, hint=hint, blame=blame)
 
 
 def reported(party: Party, error: ServerError) -> EngineError:
     """The server reported an error within an answer that it had begun with 200."""
     retryable = not 400 <= error.code < 500 or error.code in _RETRYABLE_4XX
     text = f"engine {party.engine}: the server broke off: {party.clean(str(error))}"
-    return EngineError(text, retryable=retryable, spent=Spent.UNKNOWN)
+    blame = _blame(error.code, str(error).encode("utf-8", "replace"))
+    return EngineError(text, retryable=retryable, spent=Spent.UNKNOWN, blame=blame)
 
 
 def refused(party: Party, status: int, headers: Mapping[str, str], body: bytes, now: float) -> EngineError:
@@ -82,8 +95,19 @@ def refused(party: Party, status: int, headers: Mapping[str, str], body: bytes, 
         retryable=retryable,
         spent=Spent.UNKNOWN if status in _UNKNOWN_STATUSES else Spent.NOTHING,
         retry_after_s=retry_after_s(headers, now) if retryable else 0.0,
+        blame=_blame(status, body),
         hint=_hint(party, status, no_quota),
     )
+
+
+def _blame(status: int, body: bytes) -> Blame:
+    """Whether another engine may serve the same request. A wrong key, model or URL is the engine's own matter."""
+    said = body.lower()
+    if status == 413 or (status in _REQUEST_STATUSES and any(mark in said for mark in _TOO_LONG)):
+        return Blame.LENGTH
+    if status not in _REQUEST_STATUSES or any(mark in said for mark in _NO_MODEL):
+        return Blame.ENGINE
+    return Blame.ENGINE if any(mark.encode().lower() in said for mark in _NO_QUOTA) else Blame.REQUEST
 
 
 def _hint(party: Party, status: int, no_quota: bool) -> str:
@@ -99,7 +123,7 @@ def _hint(party: Party, status: int, no_quota: bool) -> str:
         return "the frame is too large for this endpoint: set a smaller context_tokens"
     if status in (400, 422):
         return (
-            f"if the endpoint does not know a field: tokens_field, json_schema and stream in "
+            f"if the endpoint does not know a field: tokens_field, json_schema, stream and thinking in "
             f"[engines.{party.engine}] of mains.toml change what is sent"
         )
     return ""

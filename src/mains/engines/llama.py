@@ -9,6 +9,7 @@ the connection, which frees the slot. What went wrong, and what it cost:
 | the prompt does not fit into the context         | no        | nothing |
 | the child does not start                         | yes       | nothing |
 | the child ended, crashed or hung during the call | yes       | unknown |
+| it lives, but says nothing more on this call     | yes       | unknown |
 | no end within `model_timeout_s`                  | yes       | unknown |
 
 `spec.path` names any GGUF; without it the embedded model is used (`model_file.py`).
@@ -33,8 +34,9 @@ from mains.engines.llama_body import Plan, estimate, plan
 from mains.engines.llama_child import ChildConfig
 from mains.engines.llama_server import HEALTH_TIMEOUT_S, LlamaServer, Server
 from mains.engines.room import Room
+from mains.engines.silence import Silence, SilentError
 from mains.engines.stream import DONE, Assembly, BadAnswerError, EventLines, ServerError, shown
-from mains.errors import ConfigError, EngineError, Spent
+from mains.errors import Blame, ConfigError, EngineError, Spent
 from mains.kernel.ports import EngineState, Reply, Request
 from mains.settings import Settings
 
@@ -77,15 +79,19 @@ class LlamaEngine:
         self._spec = spec
         self._timeout_s = settings.model_timeout_s
         self._monotonic = monotonic
+        idle_s = spec.idle_timeout_s or settings.stream_idle_s
         log = BoundedLog(log_path, settings.log_bytes_max)
         self._server = LlamaServer(
             spec.name,
             self._config,
             log,
-            idle_timeout_s=spec.idle_timeout_s,
+            idle_timeout_s=idle_s,
             health_timeout_s=health_timeout_s,
             monotonic=monotonic,
         )
+        # Longer than the watch over the child takes: a child that hangs must be killed, not only left.
+        self._idle_s = 2 * idle_s + health_timeout_s
+        self._first_byte_s = max(spec.first_byte_s or settings.first_byte_s, self._idle_s)
         self._room: Room | None = None
         self._session: aiohttp.ClientSession | None = None
         self._busy = 0
@@ -179,19 +185,25 @@ class LlamaEngine:
         body = planned.body(max(1, request.output_tokens_max), self._spec.model)
         assembly = Assembly({}, request.key)
         watch = on_delta if not planned.moves else _quiet
+        call = self._open().post(
+            f"{server.url}/v1/chat/completions",
+            data=body,
+            headers={**server.headers, "Content-Type": "application/json"},
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
+        )
         try:
             sent.sent = True
-            async with self._open().post(
-                f"{server.url}/v1/chat/completions",
-                data=body,
-                headers={**server.headers, "Content-Type": "application/json"},
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
-            ) as response:
+            async with Silence(self._first_byte_s, self._idle_s) as silence, call as response:
                 self._server.heard()
                 if response.status != 200:
                     raise self._refusal(response.status, await response.content.read(ERROR_BYTES_MAX), planned)
-                await self._read(response, assembly, watch)
+                await self._read(response, assembly, watch, silence)
             return assembly.reply()
+        except SilentError as error:
+            if assembly.finished:
+                return assembly.reply()
+            text = f"engine {self.name}: the stream {error}, though the server lives"
+            raise EngineError(text, retryable=True, spent=Spent.UNKNOWN) from None
         except (aiohttp.ClientError, OSError, BadAnswerError, ServerError) as error:
             raise await self._broken(server, error) from None
 
@@ -205,7 +217,7 @@ class LlamaEngine:
         return self._session
 
     async def _read(
-        self, response: aiohttp.ClientResponse, assembly: Assembly, on_delta: Callable[[str], None]
+        self, response: aiohttp.ClientResponse, assembly: Assembly, on_delta: Callable[[str], None], silence: Silence
     ) -> None:
         """Read the stream to its end, and measure its speed."""
         lines = EventLines()
@@ -218,6 +230,7 @@ class LlamaEngine:
                     done = True
                 elif text := assembly.add(data):
                     on_delta(text)
+            silence.heard(flowing=assembly.flowing)
         if not assembly.finished:
             raise BadAnswerError("the stream ended before the answer was finished")
         self._measure(assembly, self._monotonic() - begun)
@@ -238,11 +251,11 @@ class LlamaEngine:
                 f" the context of the model {said.get('n_ctx', self.context_tokens):,}"
             )
             hint = "give the program less to read (`tokens_max` of an input), or use a model with a larger context"
-            return EngineError(text, retryable=False, spent=Spent.NOTHING, hint=hint)
+            return EngineError(text, retryable=False, spent=Spent.NOTHING, blame=Blame.LENGTH, hint=hint)
         text = f"engine {self.name}: {status} from llama.cpp: {said.get('message') or shown(body)}"
         if status == 400:
             kind = _ConstraintError if planned.constraint else EngineError
-            return kind(text, retryable=False, spent=Spent.NOTHING)
+            return kind(text, retryable=False, spent=Spent.NOTHING, blame=Blame.REQUEST)
         return EngineError(text, retryable=True, spent=Spent.NOTHING if status == 503 else Spent.UNKNOWN)
 
     async def _broken(self, server: Server, error: Exception) -> EngineError:

@@ -130,6 +130,8 @@ class _CallPiece(msgspec.Struct, frozen=True):
 
 class _Delta(msgspec.Struct, frozen=True):
     content: Any = None
+    reasoning_content: Any = None
+    reasoning: Any = None  # OpenRouter's name for it
     refusal: str | None = None
     tool_calls: list[_CallPiece] | None = None
 
@@ -209,6 +211,8 @@ class Assembly:
         self._finish = ""
         self.usage: Usage | None = None
         self.begun = False  # a choice was seen
+        self.flowing = False  # the model has begun to write, or to think aloud
+        self.over = False  # the server has said that nothing more comes
 
     @property
     def finished(self) -> bool:
@@ -217,6 +221,9 @@ class Assembly:
 
     def add(self, data: bytes) -> str:
         """Take an event's data (or a whole body); the text that it adds."""
+        if data.strip() == DONE:
+            self.over = True
+            return ""
         try:
             event = _decoder.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -247,6 +254,8 @@ class Assembly:
         for piece in delta.tool_calls or ():
             self._call_for(piece).add(piece)
         text = _content_text(delta.content)
+        thought = delta.reasoning_content or delta.reasoning
+        self.flowing = self.flowing or bool(text or thought or delta.refusal or delta.tool_calls)
         if text:
             self._texts.append(text)
         return text

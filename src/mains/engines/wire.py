@@ -106,9 +106,7 @@ def _hashed(name: str, safe: str) -> str:
     return f"{safe[: NAME_CHARS_MAX - len(mark) - 1]}_{mark}"
 
 
-def body_of(
-    request: Request, table: ToolTable, *, model: str, tokens_field: str, json_schema: bool, stream: bool
-) -> dict[str, Any]:
+def body_of(request: Request, table: ToolTable, *, model: str, tokens_field: str, stream: bool) -> dict[str, Any]:
     """The object to send. The cap of the output (`tokens_field`) is always there: the hold pays no more."""
     body: dict[str, Any] = {
         "model": model,
@@ -117,7 +115,7 @@ def body_of(
     }
     if table.tools:
         body["tools"] = table.encoded
-    if request.output is not None and json_schema:
+    if request.output is not None:
         body["response_format"] = _response_format(request.output)
     sampling = request.sampling
     if sampling.temperature is not None:

@@ -16,7 +16,7 @@ import msgspec
 from mains.errors import JournalError, KernelPanic
 from mains.kernel import pages
 from mains.kernel.context import StoredInput
-from mains.kernel.event import AnyEvent, Asked, Exited, Replied, Returned, Sent, Spawned, apply
+from mains.kernel.event import AnyEvent, Asked, Replied, Returned, Spawned, apply, named
 from mains.kernel.journal import Journal
 from mains.kernel.process import Process
 from mains.kernel.tx import decode_event, decode_process, row_crc
@@ -34,7 +34,7 @@ def verify(journal: Journal) -> list[str]:
     """Faults of the whole journal, of the page store and of the contexts."""
     with journal.snapshot():
         whole = _Whole(journal)
-        return whole.run() + whole.check_contexts() + pages.verify(journal)
+        return whole.run() + whole.check_contexts() + whole.check_uses() + pages.verify(journal)
 
 
 class _Fold:
@@ -90,7 +90,7 @@ class _Fold:
 
 def _columns(p: Process) -> list[str | int]:
     """What stands in columns of its own beside the record, for queries."""
-    return [p.parent, p.spawned_by, p.state.value, p.reason, p.quota]
+    return [p.parent, p.spawned_by, p.state.value, p.reason, p.quota, p.group]
 
 
 def _readable(body: bytes) -> Process | None:
@@ -107,6 +107,8 @@ class _Whole(_Fold):
         super().__init__(journal, 0, 0)
         self._contexts: dict[int, tuple[int, int]] = {}  # pid -> length, checksum of its pages' names
         self._seen: set[str] = set()
+        self._uses: set[tuple[str, int]] = set()  # which process's events name which page
+        self._parts: set[tuple[str, str]] = set()  # which page names which
 
     def folded(self, seq: int, before: Process | None, event: AnyEvent) -> None:
         pid = event.process.pid if isinstance(event, Spawned) else before.pid if before else 0
@@ -114,28 +116,40 @@ class _Whole(_Fold):
         for page in _joined(before, event):
             context = (context[0] + 1, zlib.crc32(page.encode(), context[1]))
         self._contexts[pid] = context
-        for page in _named(event):
+        for page in named(event):
             self._check_page(seq, page)
+            self._uses.add((page, pid))
         if isinstance(event, Spawned):
-            for page in self._nested(event.process):
+            for page, whole in self._nested(event.process):
                 self._check_page(seq, page)
+                self._parts.add((page, whole))
 
     def _check_page(self, seq: int, page: str) -> None:
-        if page and page not in self._seen:
+        if page not in self._seen:
             self._seen.add(page)
             if not self._journal.rows("page_known", page):
                 self._faults.append(f"event {seq}: names page {page}, which does not exist")
 
-    def _nested(self, p: Process) -> Iterator[str]:
-        """The pages that a process's tree of programs and its inputs name."""
+    def _nested(self, p: Process) -> Iterator[tuple[str, str]]:
+        """The pages that a process's tree of programs and its inputs name, each with the page that names it."""
         try:
             for row in self._journal.rows("page_get", p.tree):
-                yield from msgspec.json.decode(row[0], type=dict[str, str]).values()
+                for page in msgspec.json.decode(row[0], type=dict[str, str]).values():
+                    yield page, p.tree
             for row in self._journal.rows("page_get", p.inputs):
                 for stored in msgspec.json.decode(row[0], type=list[StoredInput]):
-                    yield from (file.page for file in stored.files)
+                    for file in stored.files:
+                        yield file.page, p.inputs
         except msgspec.DecodeError:
             return  # such a page is named among those with another hash
+
+    def check_uses(self) -> list[str]:
+        """What the tables say about who names a page, against what events and pages name."""
+        uses = {(page, pid) for page, pid in self._journal.scan("page_use_scan")}
+        parts = {(page, whole) for page, whole in self._journal.scan("page_part_scan")}
+        return [f"page {page}: process {pid} names it, or it does not" for page, pid in sorted(uses ^ self._uses)] + [
+            f"page {page}: page {whole} names it, or it does not" for page, whole in sorted(parts ^ self._parts)
+        ]
 
     def check_contexts(self) -> list[str]:
         """What the page tables hold, against what the events made them hold."""
@@ -163,22 +177,5 @@ def _joined(before: Process | None, event: AnyEvent) -> tuple[str, ...]:
         case Returned() if before is not None:
             results = [event.page if call.id == event.call else call.page for call in before.calls]
             return tuple(results) if all(results) else ()
-        case _:
-            return ()
-
-
-def _named(event: AnyEvent) -> tuple[str, ...]:
-    """The pages that an event names."""
-    match event:
-        case Spawned(process=p):
-            return (p.program, p.tree, p.inputs, p.tools, *event.context)
-        case Asked():
-            return event.pages
-        case Replied():
-            return (event.page, *event.after, *(call.page for call in event.calls))
-        case Returned() | Sent():
-            return (event.page,)
-        case Exited():
-            return (event.result,)
         case _:
             return ()

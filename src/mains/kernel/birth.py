@@ -12,24 +12,17 @@ from pathlib import Path
 import msgspec
 
 from mains.errors import LimitError, SyscallError, UsageError
-from mains.kernel import ledger, pages
+from mains.kernel import ledger, pages, timers
 from mains.kernel.context import StoredFile, StoredInput, opening, tokens_of
 from mains.kernel.event import Spawned
 from mains.kernel.ports import Tool
-from mains.kernel.process import Process, State, replace
+from mains.kernel.process import Process, Route, State, replace
 from mains.kernel.toolset import toolset
 from mains.kernel.tx import Tx
-from mains.program import Bound, Program, estimate_tokens, parse
+from mains.program import PROMPT, Bound, Program, Schedule, estimate_tokens, parse
 from mains.settings import Settings
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
-
-
-class Route(msgspec.Struct, frozen=True):
-    """Which engine, and which of its models, a program runs on."""
-
-    engine: str
-    model: str
 
 
 class World:
@@ -68,14 +61,22 @@ class Birth(msgspec.Struct, frozen=True, kw_only=True):
     budget: int | None = None
     key: str = ""
     paused: bool = False
+    conversation: bool = False
+    schedule: Schedule | None = None
     item: str = ""
     spawned_by: str = ""
     engine_forced: bool = False
 
 
 def ask_of(birth: Birth) -> str:
-    """What `--key` compares: the program and its inputs, as one text."""
-    return f"{birth.program.hash} {pages.name_of(_encode(birth.inputs))}"
+    """What `--key` compares: the program, its inputs and how it lives, as one text."""
+    return f"{birth.program.hash} {pages.name_of(_encode(birth.inputs))}{_manner(birth)}"
+
+
+def _manner(birth: Birth) -> str:
+    if birth.schedule is not None:
+        return " schedule"
+    return " conversation" if birth.conversation else ""
 
 
 def bear(tx: Tx, world: World, birth: Birth, parent: Process | None) -> Process:
@@ -84,7 +85,7 @@ def bear(tx: Tx, world: World, birth: Birth, parent: Process | None) -> Process:
     pid = _next_pid(tx)
     stored = tuple(_store_input(tx, bound) for bound in birth.inputs)
     tools, _ = toolset(birth.program, stored, birth.programs, world.tools)
-    messages = opening(birth.program, birth.inputs)
+    messages = opening(birth.program, birth.inputs, birth.conversation)
     context = tuple(pages.put_message(tx, message) for message in messages)
     tree = {name: pages.put(tx, "program", p.source.encode()) for name, p in birth.programs.items()}
     tools_page = _encode(tools)
@@ -95,19 +96,24 @@ def bear(tx: Tx, world: World, birth: Birth, parent: Process | None) -> Process:
         item=birth.item,
         name=birth.program.name,
         program=pages.put(tx, "program", birth.program.source.encode()),
-        tree=pages.put(tx, "tree", _encode(tree)),
-        inputs=pages.put(tx, "inputs", _encode(stored)),
+        tree=pages.put(tx, "tree", _encode(tree), tree.values()),
+        inputs=pages.put(tx, "inputs", _encode(stored), [file.page for each in stored for file in each.files]),
         tools=pages.put(tx, "tools", tools_page),
-        reads_mail=any(tool.name == "receive" for tool in tools),
+        reads_mail=any(tool.name == "receive" for tool in tools) and not birth.conversation,
+        conversation=birth.conversation,
+        schedule=birth.schedule,
+        slot_ms=next(birth.schedule.slots(tx.now_ms), 0) if birth.schedule else 0,
+        idle=birth.conversation and not any(bound.name == PROMPT.name and bound.value for bound in birth.inputs),
         accounts=(pid, *(parent.accounts if parent else (ledger.HOME,))),
         band=birth.program.band,
         key=birth.key,
         engine=birth.route.engine,
         model=birth.route.model,
+        routes=(replace(birth.route, then=()), *birth.route.then) if birth.route.then else (),
         engine_forced=birth.engine_forced,
         workspace=birth.workspace or str(world.workspaces / str(pid)),
         depth=parent.depth + 1 if parent else 0,
-        budget=birth.budget if birth.budget is not None else birth.program.budget,
+        budget=birth.budget if birth.budget is not None or birth.schedule else birth.program.budget,
         reserve_tokens=_reserve(tools_page if tools else b"", birth.program),
         output_tokens_max=birth.program.max_tokens or world.settings.output_tokens_max,
         created_ms=tx.now_ms,
@@ -117,6 +123,8 @@ def bear(tx: Tx, world: World, birth: Birth, parent: Process | None) -> Process:
         whole_tokens=sum(map(tokens_of, messages)),
         paused=birth.paused,
     )
+    if process.slot_ms:
+        timers.arm(tx, process.slot_ms, pid, timers.SLOT)
     return _enter(tx, process, context, forked=False)
 
 
@@ -188,16 +196,41 @@ def bear_child(
     return bear(tx, world, birth, parent)
 
 
+def bear_run(tx: Tx, world: World, schedule: Process) -> Process:
+    """Write the run of a schedule's next slot: its program with its inputs, once. Raises LimitError.
+
+    The program's budget is the run's own; a budget of the schedule is for all its runs together.
+    """
+    assert schedule.schedule is not None
+    check_live(tx, world)
+    pid = _next_pid(tx)
+    slot = schedule.schedule.at(schedule.slot_ms)
+    key = f"{schedule.pid}@{slot}"
+    context = tuple(page for (page,) in tx.run("context_pages", schedule.pid, schedule.length))
+    born = replace(
+        schedule, pid=pid, parent=schedule.pid, spawned_by="schedule", item=slot, key=key,
+        schedule=None, slot_ms=0, run=0, accounts=(pid, *schedule.accounts),
+        budget=world.program(pages.get(tx, schedule.program)).budget,
+        depth=schedule.depth + 1, created_ms=tx.now_ms, detail="", paused=False, state=State.NEW, reason="",
+    )  # fmt: skip
+    tx.run("key_insert", key, pid, "")
+    return _enter(tx, born, context, forked=False)
+
+
 def fork(tx: Tx, world: World, source: Process) -> Process:
     """Write a process with the context of `source` as of its last whole turn: the turn since is made again.
 
     Pages are shared, never copied. The fork is a child of its source for the ledger: it brings no fresh limit.
     """
     check_live(tx, world)
+    if source.schedule is not None:
+        raise UsageError(
+            f"process {source.pid} is a schedule: there is no turn of it to fork", hint="fork one of its runs"
+        )
     if source.depth + 1 > world.settings.depth_max:
         raise UsageError(f"process {source.pid} cannot be forked: depth {source.depth} is the limit (depth_max)")
     pid = _next_pid(tx)
-    whole = source.asking is None and not source.calls and source.exit_code is None
+    whole = source.asking is None and not source.calls and (source.exit_code is None or source.idle)
     length, tokens = (source.length, source.frame_tokens) if whole else (source.whole_length, source.whole_tokens)
     rows = tx.run("context_pages", source.pid, length)
     context = tuple(page for (page,) in rows)
@@ -206,9 +239,11 @@ def fork(tx: Tx, world: World, source: Process) -> Process:
         accounts=(pid, *source.accounts), depth=source.depth + 1, created_ms=tx.now_ms,
         length=length, whole_length=length, frame_tokens=tokens, whole_tokens=tokens,
         turn=source.turn if whole else source.whole_turn,
-        reply="", calls=(), asking=None, attempts=0, failures=0, retry_ms=0, mends=0,
+        reply="", calls=(), asking=None, attempts=0, failures=0, failures_here=0, given_up=(),
+        retry_ms=0, mends=0,
         input_tokens=0, cached_tokens=0, output_tokens=0, quota=-1, wanted=0, mail=0, children=0,
-        paused=False, ending=False, fault="", detail="", exit_code=None, result="",
+        paused=False, ending=False, interrupted=False, fault="", detail="", exit_code=None, result="",
+        idle=source.idle and whole,
         state=State.NEW, reason="",
     )  # fmt: skip
     return _enter(tx, born, context, forked=True)

@@ -3,6 +3,7 @@
 next_calls(calls)                 which pending device calls may go out now (pure)
 return_call(tx, p, call, text)    a result; the last one of a turn closes it into the context
 deliver(tx, p)                    a message for a process that waits in `receive`
+over(tx, p, code, text)           the turn has come to its end: a conversation rests, any other process ends
 end(tx, p, code, text)            exit: holds settled, timers gone, a waiting parent told, freed room given on
 share_room(tx, accounts)          wake who waits for room that came free
 """
@@ -15,7 +16,7 @@ import msgspec
 
 from mains.kernel import ledger, mailbox, pages, timers
 from mains.kernel.context import tokens_of
-from mains.kernel.event import Exited, Returned, Woken
+from mains.kernel.event import Exited, Rested, Returned, Woken
 from mains.kernel.ports import Message
 from mains.kernel.process import Call, CallState, Process, State
 from mains.kernel.tx import Tx
@@ -23,6 +24,7 @@ from mains.settings import Settings
 
 TERM_CODE = 143
 KILL_CODE = 137
+INTERRUPTED = "interrupted: a person stopped this turn before the call was done"
 
 
 def next_calls(calls: tuple[Call, ...]) -> tuple[str, ...]:
@@ -64,20 +66,44 @@ def return_call(
     tx: Tx, p: Process, call: Call, text: str, settings: Settings, messages: tuple[int, ...] = ()
 ) -> Process:
     """Record a call's result. The last one of a turn closes the turn: all results join the context in order."""
+    return finish(tx, _returned(tx, p, call, text, messages), settings)
+
+
+def _returned(tx: Tx, p: Process, call: Call, text: str, messages: tuple[int, ...] = ()) -> Process:
     message = result_message(call.id, call.tool, text)
     page = pages.put_message(tx, message)
     after = tx.happen(p, Returned(call=call.id, page=page, tokens=tokens_of(message), messages=messages))
     if not after.calls:
         results = [page if c.id == call.id else c.page for c in p.calls]
         pages.extend(tx, p.pid, p.length, results)
-    return finish(tx, after, settings)
+    return after
 
 
 def finish(tx: Tx, p: Process, settings: Settings) -> Process:
-    """End a process that was told to (TERM), once nothing of it is in flight."""
-    if p.ending and p.state not in (State.RUNNING, State.EXITED):
+    """End a process that was told to (TERM), or its turn (INT), once nothing of it is in flight."""
+    if p.state in (State.RUNNING, State.EXITED):
+        return p
+    if p.ending:
         return end(tx, p, TERM_CODE, "", "terminated", settings)
-    return p
+    if not p.interrupted or any(c.state is CallState.IN_DOUBT for c in p.calls):
+        return p  # who is in doubt is asked first
+    for call in [c for c in p.calls if c.state is not CallState.DONE]:
+        p = _returned(tx, p, call, INTERRUPTED)
+    return rested(tx, p, "interrupted")
+
+
+def rested(tx: Tx, p: Process, detail: str) -> Process:
+    """The turn of a conversation is over, for whatever reason: the next message begins another."""
+    after = tx.happen(p, Rested(detail=detail))
+    share_room(tx, p.accounts)
+    return after
+
+
+def over(tx: Tx, p: Process, code: int, result: str, detail: str, settings: Settings) -> Process:
+    """A turn has come to its end. A conversation waits for the next message; any other process exits."""
+    if p.conversation and not p.ending:
+        return rested(tx, p, detail)
+    return end(tx, p, code, result, detail, settings)
 
 
 def deliver(tx: Tx, p: Process, settings: Settings) -> Process:
@@ -106,6 +132,8 @@ def end(tx: Tx, p: Process, code: int, result: str, detail: str, settings: Setti
     after = tx.happen(p, Exited(code=code, result=page, detail=detail))
     share_room(tx, p.accounts)
     if p.parent and (parent := tx.process(p.parent)):
+        if parent.run == p.pid and parent.slot_ms <= tx.now_ms:
+            timers.arm(tx, tx.now_ms, parent.pid, timers.SLOT)  # slots that it missed wait for the end of this run
         _tell_parent(tx, parent, settings)
     return after
 

@@ -31,10 +31,15 @@ class StoredInput(msgspec.Struct, frozen=True, omit_defaults=True):
     files: tuple[StoredFile, ...] = ()
 
 
-def opening(program: Program, inputs: tuple[Bound, ...]) -> tuple[Message, ...]:
-    """The first messages of a context: the prose with its placeholders filled, then the inputs it did not place."""
+def opening(program: Program, inputs: tuple[Bound, ...], conversation: bool = False) -> tuple[Message, ...]:
+    """The first messages of a context: the prose with its placeholders filled, then the inputs it did not place.
+
+    A conversation without inputs has only the prose: its first message comes from a person.
+    """
     prose, left = fill(program, inputs)
     told = "\n\n".join(filter(None, map(_told, left)))
+    if conversation and not told:
+        return (Message(role="system", text=prose),)
     return Message(role="system", text=prose), Message(role="user", text=told or BEGIN)
 
 

@@ -14,13 +14,13 @@ from typing import Any, TypeVar
 
 from mains.errors import JournalError, UsageError
 from mains.kernel import orders, pages, views
-from mains.kernel.birth import Birth, Route
+from mains.kernel.birth import Birth
 from mains.kernel.context import whole_text
 from mains.kernel.journal import Journal
 from mains.kernel.main import Kernel
 from mains.kernel.ports import EngineState, Notice, Outcome, ProcessView, Signal
-from mains.kernel.process import Process, State
-from mains.program import Bound, Tree, bind, load_tree
+from mains.kernel.process import Process, Route, State
+from mains.program import Bound, Tree, bind, load_tree, with_zone
 
 T = TypeVar("T")
 
@@ -43,6 +43,8 @@ class Desk:
         workspace: str = "",
         cwd: str = "",
         paused: bool = False,
+        conversation: bool = False,
+        now: bool = False,
     ) -> int:
         """Start a process; its pid (see `ports.Control`)."""
         for what, text in (("key", key), ("engine", engine), *_texts(inputs or {})):
@@ -62,6 +64,8 @@ class Desk:
             budget=budget,
             key=key,
             paused=paused,
+            conversation=conversation,
+            schedule=None if now or conversation or root.schedule is None else with_zone(root.schedule),
         )
         world = self._kernel.world
         return await self._kernel.order(lambda tx: orders.spawn(tx, world, birth), "spawn")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from mains.errors import KernelPanic
-from mains.kernel.process import TRANSITIONS, Asking, Call, CallState, Process, State, replace, rest
+from mains.kernel.process import TRANSITIONS, Asking, Call, CallState, GivenUp, Process, State, replace, rest
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind"):
@@ -62,6 +62,16 @@ class AskFailed(Event, tag="ask_failed", frozen=True):
     reason: str
     retry_ms: int = 0
     crashed: bool = False
+
+
+class Rerouted(Event, tag="rerouted", frozen=True):
+    """The process takes another of its routes: `index`, which is `engine`. `reason`: why the one in use could not
+    serve; empty when the first route is tried again, which happens after `return_ms`."""
+
+    index: int
+    engine: str
+    reason: str = ""
+    return_ms: int = 0
 
 
 class Called(Event, tag="called", frozen=True):
@@ -124,6 +134,25 @@ class Sent(Event, tag="sent", frozen=True):
     sender: str
 
 
+class Slotted(Event, tag="slot", frozen=True):
+    """A slot of a schedule has come: the process `run` was started for it, or (0) it was skipped for a `reason`.
+
+    `count` slots, from `slot_ms` on, were skipped together. The next one is at `next_ms`.
+    """
+
+    slot_ms: int
+    next_ms: int
+    run: int = 0
+    reason: str = ""
+    count: int = 1
+
+
+class Rested(Event, tag="rested", frozen=True):
+    """The turn of a conversation is over: it waits for the next message. `detail`: why, when that is no answer."""
+
+    detail: str = ""
+
+
 class Exited(Event, tag="exited", frozen=True):
     """The end."""
 
@@ -139,9 +168,27 @@ class Noted(Event, tag="noted", frozen=True):
 
 
 AnyEvent = (
-    Spawned | Asked | Replied | AskFailed | Called | Returned | Doubted | Answered
-    | Signalled | Refused | Faulted | Woken | Sent | Exited | Noted
+    Spawned | Asked | Replied | AskFailed | Rerouted | Called | Returned | Doubted | Answered
+    | Signalled | Refused | Faulted | Woken | Sent | Slotted | Rested | Exited | Noted
 )  # fmt: skip
+
+
+def named(event: AnyEvent) -> list[str]:
+    """The pages that an event names: they are kept as long as the event is."""
+    match event:
+        case Spawned(process=p):
+            pages = [p.program, p.tree, p.inputs, p.tools, *event.context]
+        case Asked():
+            return list(event.pages)
+        case Replied():
+            pages = [event.page, *event.after, *[call.page for call in event.calls]]
+        case Returned() | Sent():
+            return [event.page]
+        case Exited():
+            pages = [event.result]
+        case _:
+            return []
+    return [page for page in pages if page]
 
 
 def apply(process: Process | None, event: AnyEvent) -> Process:
@@ -177,8 +224,11 @@ def _changed(p: Process, event: AnyEvent) -> Process:
             _require(p, p.asking is not None and p.asking.hold == event.hold, event)
             return replace(
                 p, asking=None, retry_ms=event.retry_ms, detail=event.reason,
-                failures=p.failures + (not event.crashed), output_tokens=p.output_tokens + event.posted,
+                failures=p.failures + (not event.crashed),
+                failures_here=p.failures_here + (not event.crashed), output_tokens=p.output_tokens + event.posted,
             )  # fmt: skip
+        case Rerouted():
+            return _rerouted(p, event)
         case Called():
             return _calls_to(p, event, event.calls, CallState.PENDING, CallState.IN_FLIGHT)
         case Returned():
@@ -198,7 +248,12 @@ def _changed(p: Process, event: AnyEvent) -> Process:
         case Woken():
             return replace(p, retry_ms=0, quota=-1, detail="")
         case Sent():
-            return replace(p, mail=p.mail + 1)
+            return replace(p, mail=p.mail + 1, idle=False, detail="" if p.idle else p.detail)
+        case Slotted():
+            _require(p, p.schedule is not None and 0 < event.slot_ms == p.slot_ms, event)
+            return replace(p, slot_ms=event.next_ms, run=event.run or p.run, detail=event.reason)
+        case Rested():
+            return _rested(p, event)
         case Exited():
             return replace(
                 p, asking=None, calls=(), quota=-1, exit_code=event.code, result=event.result, detail=event.detail,
@@ -230,6 +285,16 @@ def _asked(p: Process, event: Asked) -> Process:
     )
 
 
+def _rerouted(p: Process, event: Rerouted) -> Process:
+    _require(p, 0 <= event.index < len(p.routes) and p.asking is None and not p.calls, event)
+    route = p.routes[event.index]
+    gone = (GivenUp(p.route, event.reason),) if event.reason else ()
+    return replace(
+        p, engine=route.engine, model=route.model, route=event.index, return_ms=event.return_ms, failures_here=0,
+        given_up=(*p.given_up, *gone),
+    )  # fmt: skip
+
+
 def _replied(p: Process, event: Replied) -> Process:
     _require(p, p.asking is not None and p.asking.hold == event.hold, event)
     p = replace(
@@ -237,6 +302,8 @@ def _replied(p: Process, event: Replied) -> Process:
         asking=None,
         attempts=0,
         failures=0,
+        failures_here=0,
+        given_up=(),
         turn=p.turn + 1,
         length=p.length + 1 + len(event.after),
         frame_tokens=p.frame_tokens + event.tokens,
@@ -252,11 +319,20 @@ def _replied(p: Process, event: Replied) -> Process:
     return _closed(p)
 
 
+def _rested(p: Process, event: Rested) -> Process:
+    _require(p, p.conversation and p.asking is None and not p.calls, event)
+    return replace(
+        p, idle=p.interrupted or not p.mail, idle_turn=p.turn, interrupted=False, detail=event.detail,
+        attempts=0, failures=0, failures_here=0, given_up=(), retry_ms=0, quota=-1, mends=0,
+    )  # fmt: skip
+
+
 _RETURNS = (CallState.IN_FLIGHT, CallState.WAITING, CallState.IN_DOUBT)
 
 
 def _returned(p: Process, event: Returned) -> Process:
-    _require(p, any(c.id == event.call and c.state in _RETURNS for c in p.calls), event)
+    returns = (*_RETURNS, CallState.PENDING) if p.interrupted else _RETURNS
+    _require(p, any(c.id == event.call and c.state in returns for c in p.calls), event)
     calls = tuple(
         replace(c, state=CallState.DONE, page=event.page, on="", due_ms=0) if c.id == event.call else c for c in p.calls
     )
@@ -286,9 +362,12 @@ def _signalled(p: Process, signal: str) -> Process:
             retry = p.fault == "error"
             return replace(
                 p, paused=False, fault="", detail="" if p.fault else p.detail,
-                failures=0 if retry else p.failures, mends=0 if retry else p.mends,
+                failures=0 if retry else p.failures, failures_here=0 if retry else p.failures_here,
+                given_up=() if retry else p.given_up, mends=0 if retry else p.mends,
             )  # fmt: skip
         case "TERM":
             return replace(p, ending=True)
+        case "INT":
+            return replace(p, interrupted=True)
         case _:
             raise KernelPanic(f"process {p.pid}: signal {signal} has no event")

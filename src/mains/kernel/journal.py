@@ -23,7 +23,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,11 +32,11 @@ from msgspec import MsgspecError
 from mains.errors import DiskFullError, JournalError, KernelPanic, LimitError, MainsError
 from mains.kernel.ports import NoProbe, Notice, Probe
 from mains.kernel.process import Process
+from mains.kernel.schema import prepare
 from mains.kernel.tx import Mark, Row, Tx, decode_process, load_queries
 from mains.settings import Settings
 
 T = TypeVar("T")
-SCHEMA_VERSION = 1
 _OF_ONE_OPERATION = (
     MainsError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, MsgspecError,
     sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError,
@@ -76,6 +75,8 @@ class Journal:
         now_ms: Callable[[], int],
         on_commit: Callable[[Batch], None],
         probe: Probe | None = None,
+        *,
+        migrate: bool = True,
     ) -> None:
         self.path = path
         self._settings = settings
@@ -89,7 +90,7 @@ class Journal:
         self._orders = 0  # of them (and of the batch under way), those from outside
         self._dead: BaseException | None = None
         self._closed = False
-        self._connection = self._open()
+        self._connection = self._open(migrate)
         self._tx = Tx(self._connection, self._queries)
         self._checkpointed: int = (self._tx.one("counter_get", "checkpoint_seq") or (0,))[0]
         self._loop = asyncio.get_running_loop()
@@ -257,34 +258,34 @@ class Journal:
 
     # opening and closing
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self, migrate: bool) -> sqlite3.Connection:
         try:
             connection = sqlite3.connect(
                 self.path, isolation_level=None, check_same_thread=False, cached_statements=256, timeout=5
             )
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
-            if version not in (0, SCHEMA_VERSION):
-                raise JournalError(
-                    f"{self.path}: schema version {version}, this Mains knows {SCHEMA_VERSION}",
-                    hint="use the Mains that wrote this home, or a newer one",
-                )
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute("PRAGMA fullfsync = ON")
-            connection.execute(f"PRAGMA wal_autocheckpoint = {self._settings.wal_pages}")
-            connection.execute(f"PRAGMA cache_size = -{self._settings.page_cache_bytes // 1024}")
-            if version == 0:
-                schema = resources.files("mains.kernel").joinpath("schema.sql").read_text(encoding="utf-8")
-                connection.executescript(f"BEGIN;{schema};PRAGMA user_version = {SCHEMA_VERSION};COMMIT;")
+            with contextlib.ExitStack() as unless_ready:
+                unless_ready.callback(connection.close)
+                self._make_ready(connection, migrate)
+                unless_ready.pop_all()
         except sqlite3.Error as error:
             raise JournalError(f"{self.path}: {error}", hint="`mains doctor` says what is wrong") from error
         return connection
+
+    def _make_ready(self, connection: sqlite3.Connection, migrate: bool) -> None:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA fullfsync = ON")
+        connection.execute("PRAGMA secure_delete = ON")  # what is erased is overwritten
+        connection.execute(f"PRAGMA wal_autocheckpoint = {self._settings.wal_pages}")
+        connection.execute(f"PRAGMA cache_size = -{self._settings.page_cache_bytes // 1024}")
+        prepare(connection, self.path, self._probe, migrate=migrate)
 
     async def close(self) -> None:
         """Commit what is queued, then end the writer and the readers."""
         self._closed = True
         self._arrived.set()
         await asyncio.wait([self._writer])
+        self._writer.exception()  # a bug that ended it: those who waited were told (`_undo`)
         self._fsync.shutdown()
         for reader in self._readers:
             reader.close()

@@ -179,12 +179,11 @@ def verify(journal: Journal) -> list[str]:
 
 def _verify(journal: Journal) -> list[str]:
     accounts = {row[0]: row[1:] for row in journal.rows("account_all")}
-    parents = {account: row[0] for account, row in accounts.items()}
     faults = _verify_tree(journal, accounts)
     if faults:
         return faults  # what rolls up where is not known
-    derived, of_hold = _derive(journal, parents)
-    for account, (_, tokens_max, held, posted, overrun) in accounts.items():
+    derived, of_hold = _derive(journal, accounts)
+    for account, (_, tokens_max, held, posted, overrun, *_gone) in accounts.items():
         want = derived[account]
         if (held, posted, overrun) != (want.held, want.posted, want.overrun):
             faults.append(
@@ -221,9 +220,18 @@ class _Entries(msgspec.Struct):
     sides: set[int] = set()
 
 
-def _derive(journal: Journal, parents: dict[int, int]) -> tuple[dict[int, Balance], dict[int, _Entries]]:
+def _derive(journal: Journal, accounts: dict[int, Row]) -> tuple[dict[int, Balance], dict[int, _Entries]]:
+    """What accounts must hold: what removed processes had, and what the entries say of the others."""
     derived: dict[int, Balance] = defaultdict(Balance)
     of_hold: dict[int, _Entries] = defaultdict(_Entries)
+    parents = {account: row[0] for account, row in accounts.items()}
+    for account, (*_, posted, overrun) in accounts.items():
+        sides = [(above, 1) for above in _upward(account, parents)]
+        if account != SUPPLY:
+            sides.append((SUPPLY, -1))
+        for each, sign in sides:
+            derived[each].posted += sign * posted
+            derived[each].overrun += sign * overrun
     for hold, kind, debit, credit, tokens in journal.scan("entry_all"):
         unit = {"held": "held", "released": "held", "posted": "posted", "overrun": "overrun"}.get(kind, "")
         for side, sign in ((debit, 1), (credit, -1)):

@@ -28,12 +28,15 @@ class Mail(msgspec.Struct, frozen=True):
 def put(tx: Tx, to: Process, sender: str, text: str, key: str, settings: Settings) -> tuple[int, Process]:
     """Put a message into the mailbox of `to`: its number, and the process after it.
 
-    Raises UsageError when the process has exited or the message is too large, LimitError when the mailbox is full.
+    Raises UsageError when the process has exited or is a schedule, or the message is too large, and LimitError when the
+    mailbox is full.
     """
     if key and (row := tx.one("message_by_key", to.pid, key)):
         return int(row[0]), to
     if to.state is State.EXITED:
         raise UsageError(f"process {to.pid} has exited and reads no more messages")
+    if to.schedule is not None:
+        raise UsageError(f"process {to.pid} is a schedule and reads no messages", hint="send them to one of its runs")
     if len(text.encode()) > settings.message_bytes_max:
         raise UsageError(f"the message is larger than {settings.message_bytes_max} bytes (message_bytes_max)")
     if to.mail >= settings.mailbox_messages_max:

@@ -22,13 +22,13 @@ from typing import Any, Self, TypeVar
 from mains.errors import ConfigError, DeviceError, DiskFullError, EngineError, JournalError, KernelPanic, MainsError
 from mains.kernel import audit, orders, recovery, timers, turns
 from mains.kernel.acts import Acts
-from mains.kernel.birth import Route, World
+from mains.kernel.birth import World
 from mains.kernel.clock import Clock
 from mains.kernel.clockwork import Clockwork
 from mains.kernel.frames import Frame, Frames
 from mains.kernel.journal import Batch, Journal
 from mains.kernel.ports import Device, Engines, EngineState, NoProbe, Notice, Probe, Signal
-from mains.kernel.process import Call, CallState, Process, State
+from mains.kernel.process import Call, CallState, Process, Route, State
 from mains.kernel.scheduler import Lane
 from mains.kernel.tx import Tx
 from mains.kernel.verdict import judge
@@ -68,7 +68,7 @@ class Kernel:
         self._sides: set[asyncio.Task[None]] = set()  # the clockwork, and the grace of TERM
         self._effects: set[asyncio.Task[Process | None]] = set()  # device calls, which a halt waits for
         self._acting: dict[int, asyncio.Task[Any]] = {}  # who waits for an engine or a device
-        self._ending: set[int] = set()  # whose model call was interrupted by TERM
+        self._ending: set[int] = set()  # whose model call was interrupted by TERM or INT
         self.watchers = Watchers(settings)
         self.waits = Waits()
         self._clockwork = Clockwork(clock)
@@ -176,7 +176,7 @@ class Kernel:
         try:
             reply = await self._acts.ask(p, frame.request(p), delta)
         except EngineError as error:
-            failure, backoff_ms = error, self._backoff_ms(lane, p.failures, error)
+            failure, backoff_ms = error, self._backoff_ms(lane, p.failures_here, error)
             return lambda tx: turns.failed(tx, self.world, p.pid, hold, failure, backoff_ms), "failed"
         verdict = judge(reply, turn, frame.box, self.settings)
         return lambda tx: turns.replied(tx, self.world, p.pid, hold, verdict, reply.usage, frame.box), "replied"
@@ -246,7 +246,7 @@ class Kernel:
 
     # who is at work
 
-    def _start(self, pid: int, turn: Callable[[], Awaitable[None]]) -> None:
+    def _start(self, pid: int, turn: Callable[[], Awaitable[object]]) -> None:
         task = self._group.create_task(self._guard(pid, turn))
         self._turns.add(task)
         task.add_done_callback(self._turns.discard)
@@ -276,7 +276,7 @@ class Kernel:
         except JournalError as error:
             self._halt(error)
 
-    async def _guard(self, pid: int, turn: Callable[[], Awaitable[None]]) -> None:
+    async def _guard(self, pid: int, turn: Callable[[], Awaitable[object]]) -> None:
         """The end of a turn: whatever went wrong becomes the record of its process, and touches no other."""
         try:
             await turn()
@@ -307,7 +307,7 @@ class Kernel:
                 self._frames.drop(p.pid)
             if p.state is State.EXITED:
                 self._interrupt(p.pid)
-            elif p.ending and p.asking:
+            elif (p.ending or p.interrupted) and p.asking:
                 self._ending.add(p.pid)
                 self._interrupt(p.pid)
         self.watchers.commit(batch.notices)
@@ -332,7 +332,8 @@ class Kernel:
             if p.engine not in self._lanes:
                 self._lanes[p.engine] = Lane(self._acts.engines.find(p.engine, p.model).slots)
         except ConfigError as error:
-            self._start(p.pid, partial(self._fault, p.pid, f"{error} ({error.hint})" if error.hint else str(error)))
+            unserved = partial(turns.unserved, world=self.world, pid=p.pid, engine=p.engine, error=error)
+            self._start(p.pid, partial(self._recorded, unserved, "unserved"))
         else:
             self._lanes[p.engine].add(p.pid, p.band)
 
@@ -394,7 +395,6 @@ class Kernel:
 
 
 def _this_task() -> asyncio.Task[Any]:
-    task = asyncio.current_task()
-    if task is None:
-        raise KernelPanic("a turn runs outside a task")
-    return task
+    if task := asyncio.current_task():
+        return task
+    raise KernelPanic("a turn runs outside a task")

@@ -10,7 +10,7 @@ import msgspec
 from mains.errors import NotFoundError, UsageError
 from mains.kernel import mailbox
 from mains.kernel.birth import Birth, World, ask_of, bear, fork
-from mains.kernel.calls import KILL_CODE, TERM_CODE, arguments_of, deliver, end, return_call, share_room
+from mains.kernel.calls import KILL_CODE, TERM_CODE, arguments_of, deliver, end, finish, return_call, share_room
 from mains.kernel.event import Answered, Signalled
 from mains.kernel.ports import Signal
 from mains.kernel.process import CallState, Process, State
@@ -100,8 +100,21 @@ def signal(tx: Tx, world: World, pid: int, sign: Signal) -> list[int]:
     first = present(tx, pid)
     if first.state is State.EXITED:
         raise UsageError(f"process {pid} has exited already (code {first.exit_code})")
+    if sign is Signal.INT:
+        return [pid] if _interrupt(tx, world, first) else []
     below = [row[0] for row in tx.run("process_tree_below", pid)]
     return [each for each in [pid, *below] if _signal(tx, world, each, sign)]
+
+
+def _interrupt(tx: Tx, world: World, p: Process) -> bool:
+    """End the turn of a conversation, and of nobody below it: what it started goes on."""
+    if not p.conversation:
+        hint = "`mains kill` ends a process, `mains pause` holds it"
+        raise UsageError(f"process {p.pid} is no conversation: there is no turn of it to interrupt", hint=hint)
+    if p.idle or p.interrupted:
+        return False
+    finish(tx, tx.happen(p, Signalled(signal=Signal.INT.value)), world.settings)
+    return True
 
 
 def _signal(tx: Tx, world: World, pid: int, sign: Signal) -> bool:

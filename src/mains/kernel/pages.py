@@ -7,7 +7,7 @@ A page's name is the SHA-256 of its bytes, in hexadecimal. Pages are stored once
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -24,10 +24,15 @@ def name_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def put(tx: Tx, kind: str, data: bytes) -> str:
-    """Store `data` (once) and name it."""
+def put(tx: Tx, kind: str, data: bytes, parts: Iterable[str] = ()) -> str:
+    """Store `data` (once) and name it; `parts` are the pages that it names itself.
+
+    An event of the same transaction must name the page: one that no event and no page names may be erased.
+    """
     name = name_of(data)
     tx.run("page_insert", name, kind, data)
+    for part in parts:
+        tx.run("page_part_insert", part, name)
     return name
 
 

@@ -228,6 +228,7 @@ class ProcessView(msgspec.Struct, frozen=True):
     tokens: int
     created_at: str
     label: str = ""
+    engine: str = ""
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -248,8 +249,9 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class Signal(enum.StrEnum):
-    """What can be sent to a process and all below it."""
+    """What can be sent to a process and all below it; INT ends the turn of a conversation, and goes to it alone."""
 
+    INT = "INT"
     TERM = "TERM"
     KILL = "KILL"
     STOP = "STOP"
@@ -282,12 +284,16 @@ class Control(Protocol):
         workspace: str = "",
         cwd: str = "",
         paused: bool = False,
+        conversation: bool = False,
+        now: bool = False,
     ) -> int:
         """Start a process; its pid. Nothing is started when anything is wrong.
 
         `inputs`: name -> text as typed, or a value. `key`: the same key with the same program and inputs gives the
-        existing process. `budget` is in tokens. `engine` overrules the program's model, for its children too.
-        Relative paths start from `cwd` (empty: this process's own folder).
+        existing process. `budget` is in tokens. `conversation`: an answer does not end it; it waits for the next
+        message, and for the first one when no `prompt` is given. A program with a schedule becomes a schedule, which
+        starts runs of it, unless `now`: then it runs once, at once. `engine` overrules the program's model, for its
+        children too. Relative paths start from `cwd` (empty: this process's own folder).
         """
         ...
 

@@ -18,6 +18,8 @@ import enum
 
 import msgspec
 
+from mains.program import Schedule
+
 
 class State(enum.StrEnum):
     """Where a process stands."""
@@ -32,7 +34,7 @@ class State(enum.StrEnum):
 
 _AT_REST = {State.READY, State.RUNNING, State.WAITING, State.STOPPED, State.EXITED}
 TRANSITIONS: dict[State, set[State]] = {
-    State.NEW: {State.READY, State.STOPPED},
+    State.NEW: {State.READY, State.WAITING, State.STOPPED},
     State.READY: _AT_REST,
     State.RUNNING: _AT_REST,
     State.WAITING: _AT_REST - {State.RUNNING},
@@ -82,6 +84,23 @@ class Asking(msgspec.Struct, frozen=True):
     attempt: int
 
 
+class Route(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An engine and one of its models. `context_tokens`: of one call, 0 when not known; `then`: what to take when it
+    cannot serve, in order."""
+
+    engine: str
+    model: str
+    context_tokens: int = 0
+    then: tuple[Route, ...] = ()
+
+
+class GivenUp(msgspec.Struct, frozen=True):
+    """A route that could not serve in this turn, and why."""
+
+    route: int
+    why: str
+
+
 class Process(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """A process as it stands. Pages are named by their hash; token counts are what engines reported."""
 
@@ -97,17 +116,25 @@ class Process(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     tools: str  # page: the frozen tool list
     accounts: tuple[int, ...]  # its own, every ancestor's, the home's
     band: str = "normal"
+    group: str = ""
     key: str = ""
-    engine: str = ""
-    model: str = ""
+    routes: tuple[Route, ...] = ()  # where several engines may serve it: all of them, in order
     engine_forced: bool = False  # by whoever ran it: its children run there too
     reads_mail: bool = False  # it was granted `receive`: messages come when it asks, not by themselves
+    schedule: Schedule | None = None  # it starts a run at each slot, and does nothing else
+    conversation: bool = False  # it does not end with an answer: it waits for the next message
     workspace: str = ""
     depth: int = 0
     budget: int | None = None
     reserve_tokens: int = 0  # estimate of what every frame carries besides: the tool list, the output's schema
     output_tokens_max: int  # of one model call
     created_ms: int
+
+    # written at spawn, and by a turn that takes another of the routes
+    engine: str = ""
+    model: str = ""
+    route: int = 0  # the index of these in `routes`
+    return_ms: int = 0  # when the first route is tried again
 
     # written by turns
     state: State = State.NEW
@@ -123,6 +150,8 @@ class Process(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     asking: Asking | None = None
     attempts: int = 0  # of this turn's model call, those included that a crash cut off
     failures: int = 0  # of this turn's model call: the retry budget is counted in these
+    failures_here: int = 0  # those of them that the engine in use made
+    given_up: tuple[GivenUp, ...] = ()  # of this turn's model call: who could not serve
     retry_ms: int = 0  # when it is made again
     mends: int = 0
     input_tokens: int = 0
@@ -132,10 +161,15 @@ class Process(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     wanted: int = 0  # tokens that its next hold needs at least
     mail: int = 0  # unread messages
     children: int = 0
+    slot_ms: int = 0  # the next slot of its schedule
+    run: int = 0  # the process that it started last
+    idle: bool = False  # a conversation whose turn is over
+    idle_turn: int = 0  # the turn after which it was idle last
 
     # written by signals, faults and the end
     paused: bool = False
     ending: bool = False
+    interrupted: bool = False  # the turn of a conversation is to end as soon as nothing is in flight
     fault: str = ""  # error or breaker
     detail: str = ""  # the sentence that goes with the reason
     exit_code: int | None = None
@@ -153,13 +187,15 @@ def rest(process: Process) -> tuple[State, str]:
     if process.exit_code is not None:
         return State.EXITED, ""
     if process.asking or any(c.state is CallState.IN_FLIGHT for c in calls):
-        return State.RUNNING, "pausing" if process.paused else "ending" if process.ending else ""
+        return State.RUNNING, _leaving(process)
     if process.paused:
         return State.STOPPED, "paused"
     if any(c.state is CallState.IN_DOUBT for c in calls):
         return State.STOPPED, "in doubt"
     if process.fault:
         return State.STOPPED, process.fault
+    if process.schedule is not None:
+        return State.WAITING, "timer"
     if process.quota >= 0:
         return State.WAITING, "quota"
     if any(c.state is CallState.PENDING for c in calls):
@@ -169,7 +205,15 @@ def rest(process: Process) -> tuple[State, str]:
             return State.WAITING, call.on
     if process.retry_ms:
         return State.WAITING, "timer"
+    if process.idle:
+        return State.WAITING, "message"
     return State.READY, ""
+
+
+def _leaving(process: Process) -> str:
+    if process.paused:
+        return "pausing"
+    return "ending" if process.ending else "interrupted" if process.interrupted else ""
 
 
 replace = msgspec.structs.replace

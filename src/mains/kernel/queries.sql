@@ -17,7 +17,8 @@ SELECT seq, at_ms, pid, kind, body FROM event WHERE seq > ? ORDER BY seq LIMIT ?
 -- name: process_get
 SELECT body FROM process WHERE pid = ?
 -- name: process_put
-INSERT INTO process (pid, parent, spawned_by, state, reason, quota, seq, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO process (pid, parent, spawned_by, state, reason, quota, pgroup, seq, body)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (pid) DO UPDATE SET state = excluded.state, reason = excluded.reason, quota = excluded.quota,
     seq = excluded.seq, body = excluded.body
 -- name: process_update
@@ -49,7 +50,7 @@ SELECT pid FROM below ORDER BY pid
 -- name: process_quota_next
 SELECT pid FROM process WHERE quota = ? AND quota >= 0 ORDER BY pid LIMIT 1
 -- name: process_changed
-SELECT pid, parent, spawned_by, state, reason, quota, seq, body FROM process WHERE seq > ?
+SELECT pid, parent, spawned_by, state, reason, quota, pgroup, seq, body FROM process WHERE seq > ?
 
 -- name: key_get
 SELECT pid, ask FROM process_key WHERE key = ?
@@ -72,6 +73,14 @@ INSERT INTO page (hash, kind, bytes) VALUES (?, ?, ?) ON CONFLICT (hash) DO NOTH
 SELECT bytes FROM page WHERE hash = ?
 -- name: page_known
 SELECT 1 FROM page WHERE hash = ?
+-- name: page_use_insert
+INSERT INTO page_use (page, pid) VALUES (?, ?) ON CONFLICT DO NOTHING
+-- name: page_part_insert
+INSERT INTO page_part (page, whole) VALUES (?, ?) ON CONFLICT DO NOTHING
+-- name: page_use_scan
+SELECT page, pid FROM page_use
+-- name: page_part_scan
+SELECT page, whole FROM page_part
 -- name: page_scan
 SELECT hash, bytes FROM page
 -- name: context_insert
@@ -116,7 +125,7 @@ SELECT tokens_max, held, posted, overrun FROM account WHERE id = ?
 -- name: account_move
 UPDATE account SET held = held + ?, posted = posted + ?, overrun = overrun + ? WHERE id = ?
 -- name: account_all
-SELECT id, parent, tokens_max, held, posted, overrun FROM account ORDER BY id
+SELECT id, parent, tokens_max, held, posted, overrun, gone_posted, gone_overrun FROM account ORDER BY id
 -- name: hold_insert
 INSERT INTO hold (account, tokens, engine, state, at_ms) VALUES (?, ?, ?, 'dispatched', ?)
 -- name: hold_get

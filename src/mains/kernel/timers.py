@@ -1,7 +1,8 @@
 """Timers: rows that wake a process at a time. A sleeping process costs a row and no memory.
 
-A timer names a process and a call (`""`: the retry of its model call). One that fires for a call that is over does
-nothing. Due times are wall-clock milliseconds, compared with `<=`, so that a clock that jumps forward fires once.
+A timer names a process and a call (`RETRY`: its model call is made again; `SLOT`: its schedule looks again). One that
+fires for a call that is over does nothing. Due times are wall-clock milliseconds, compared with `<=`, so that a clock
+that jumps forward fires once.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from mains.kernel.journal import Journal
 from mains.kernel.tx import Tx
 
 RETRY = ""
+SLOT = "@"  # of a schedule; no call has this name
 
 
 def arm(tx: Tx, due_ms: int, pid: int, call: str) -> None:

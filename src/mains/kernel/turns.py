@@ -2,7 +2,8 @@
 
     begin     READY -> intent: a model call with its hold, or the device calls that are due
     replied   the model's reply: settle the hold, do the syscalls, mark the device calls that go out at once
-    failed    the model call failed: settle by what it may have cost; try again later, or stop and say why
+    failed    the model call failed: settle by what it may have cost; try again later or elsewhere, or stop and say why
+    unserved  the engine is not there: try elsewhere, or stop and say why
     returned  a device call's result; what is due next goes out in the same commit
     doubted   a device broke in the middle of a call that may not be repeated
     fire      timers that are due
@@ -14,10 +15,11 @@ from __future__ import annotations
 
 import msgspec
 
-from mains.errors import EngineError, Spent, SyscallError
-from mains.kernel import ledger, mailbox, pages, timers
+from mains.errors import ConfigError, EngineError, Spent, SyscallError
+from mains.kernel import fallback, ledger, mailbox, pages, schedules, timers
 from mains.kernel.birth import World
 from mains.kernel.calls import (
+    INTERRUPTED,
     arguments_of,
     awaited,
     deliver,
@@ -25,6 +27,8 @@ from mains.kernel.calls import (
     find,
     finish,
     next_calls,
+    over,
+    rested,
     result_message,
     return_call,
     share_room,
@@ -47,8 +51,11 @@ def begin(tx: Tx, world: World, pid: int) -> Process | None:
         return None
     if any(c.state is CallState.PENDING for c in p.calls):
         return tx.happen(p, Called(calls=next_calls(p.calls)))
-    if p.turn >= world.settings.turns_max:
-        end(tx, p, 1, "", f"the turn limit is reached ({world.settings.turns_max}, turns_max)", world.settings)
+    if fallback.is_due_back(p, tx.now_ms):
+        tx.happen(p, fallback.rerouted(p, 0, tx.now_ms, world.settings))  # it is queued there when this is committed
+        return None
+    if p.turn - p.idle_turn >= world.settings.turns_max:
+        over(tx, p, 1, "", f"the turn limit is reached ({world.settings.turns_max}, turns_max)", world.settings)
         return None
     mail = [] if p.reads_mail else mailbox.unread(tx, p, _MAIL_PER_TURN)
     read = tuple(m.page for m in mail)
@@ -114,17 +121,23 @@ def _after_reply(tx: Tx, world: World, p: Process, verdict: Verdict, ended: End 
         return end(tx, p, ended.code, ended.result, "", settings)
     if verdict.bad and p.mends > settings.mends_max:
         why = verdict.mend or verdict.calls[0].error
-        return end(tx, p, 1, "", f"the model did not mend its reply in {settings.mends_max} tries: {why}", settings)
+        return over(tx, p, 1, "", f"the model did not mend its reply in {settings.mends_max} tries: {why}", settings)
     if not verdict.calls and not verdict.mend:
         if p.mail and not p.reads_mail and not p.ending:
             return p  # somebody wrote meanwhile: the next turn reads it
-        return end(tx, p, verdict.code, verdict.result, verdict.detail, settings)
+        return over(tx, p, verdict.code, verdict.result, verdict.detail, settings)
     return _go_on(tx, finish(tx, p, settings))
 
 
 def _go_on(tx: Tx, p: Process) -> Process:
-    """Issue what is due, unless the process was paused, is ending, or is in doubt."""
-    if p.paused or p.ending or p.exit_code is not None or any(c.state is CallState.IN_DOUBT for c in p.calls):
+    """Issue what is due, unless the process was paused, is ending or interrupted, or is in doubt."""
+    if (
+        p.paused
+        or p.ending
+        or p.interrupted
+        or p.exit_code is not None
+        or any(c.state is CallState.IN_DOUBT for c in p.calls)
+    ):
         return p
     due = next_calls(p.calls)
     return tx.happen(p, Called(calls=due)) if due else p
@@ -161,6 +174,8 @@ class _Turn:
         """Do one call, or leave it to a device or to time."""
         if self.ended is not None or self.process.ending:
             self._done(index, planned, "not made: the process has exited, or was told to")
+        elif self.process.interrupted:
+            self._done(index, planned, INTERRUPTED)
         elif planned.error:
             self._done(index, planned, planned.error)
         elif planned.name in HANDLERS:
@@ -218,20 +233,40 @@ def failed(tx: Tx, world: World, pid: int, hold: int, error: EngineError, backof
         ledger.void(tx, p.accounts, hold)
     else:
         posted = ledger.post(tx, p.accounts, hold, None)
-    again = error.retryable and p.failures + 1 < world.settings.model_attempts_max and not p.ending
-    retry_ms = tx.now_ms + backoff_ms if again else 0
+    going_on = not (p.ending or p.interrupted)
+    step = fallback.after_failure(p, error, world.settings) if going_on else None
+    retry_ms = tx.now_ms + backoff_ms if step == fallback.AGAIN else 0
     p = tx.happen(p, AskFailed(hold=hold, posted=posted, reason=str(error), retry_ms=retry_ms))
-    if again:
+    if step == fallback.AGAIN:
         timers.arm(tx, retry_ms, pid, timers.RETRY)
-    elif not p.ending:
+    elif step is not None:
+        p = tx.happen(p, fallback.rerouted(p, step, tx.now_ms, world.settings, str(error), backoff_ms / 1_000))
+    elif going_on:
         tries = f" ({p.failures} tries)" if p.failures > 1 else ""
-        p = tx.happen(p, Faulted(detail=f"{error}{tries}"))
+        p = _faulted(tx, p, f"{fallback.told(p, str(error))}{tries}")
     share_room(tx, p.accounts)
     return finish(tx, p, world.settings)
 
 
+def _faulted(tx: Tx, p: Process, why: str) -> Process:
+    """No engine can serve it: a conversation tells whoever talks with it, any other process stops."""
+    return rested(tx, p, why) if p.conversation else tx.happen(p, Faulted(detail=why))
+
+
+def unserved(tx: Tx, world: World, pid: int, engine: str, error: ConfigError) -> Process | None:
+    """`engine` of a READY process is not there: take the next one, or stop and say why."""
+    why = f"{error} ({error.hint})" if error.hint else str(error)
+    p = tx.process(pid)
+    if p is None or p.state is not State.READY or p.engine != engine:
+        return None
+    index = fallback.after_absence(p)
+    if index is None:
+        return finish(tx, _faulted(tx, p, fallback.told(p, why)), world.settings)
+    return tx.happen(p, fallback.rerouted(p, index, tx.now_ms, world.settings, why))
+
+
 def interrupted(tx: Tx, world: World, pid: int) -> Process | None:
-    """A model call that we broke off ourselves (TERM). What it spent is not known."""
+    """A model call that we broke off ourselves (TERM, INT). What it spent is not known."""
     p = tx.process(pid)
     if p is None or p.asking is None:
         return None
@@ -290,6 +325,9 @@ def fire(tx: Tx, world: World) -> int:
     for pid, call_id in due:
         p = tx.process(pid)
         if p is None or p.state is State.EXITED:
+            continue
+        if call_id == timers.SLOT:
+            schedules.due(tx, world, p)
             continue
         if call_id == timers.RETRY:
             if p.retry_ms and p.retry_ms <= tx.now_ms:

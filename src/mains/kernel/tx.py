@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from mains.errors import JournalError
-from mains.kernel.event import AnyEvent, apply
+from mains.kernel.event import AnyEvent, apply, named
 from mains.kernel.ports import Notice
 from mains.kernel.process import Process
 
@@ -100,6 +100,8 @@ class Tx:
         seq = self.seq + 1
         self._crc = row_crc(self._crc, seq, self.now_ms, pid, kind, body)
         self.run("event_insert", seq, self.now_ms, pid, kind, body, self._crc)
+        for page in named(event):
+            self.run("page_use_insert", page, pid)
         self.seq = seq
         self.notices.append(Notice(kind=kind, pid=pid, seq=seq, at_ms=self.now_ms))
 
@@ -116,7 +118,7 @@ class Tx:
         if process is None:
             self.run(
                 "process_put", after.pid, after.parent, after.spawned_by, after.state, after.reason,
-                after.quota, self.seq, body,
+                after.quota, after.group, self.seq, body,
             )  # fmt: skip
         else:
             self.run("process_update", after.state, after.reason, after.quota, self.seq, body, after.pid)

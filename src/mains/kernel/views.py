@@ -36,6 +36,8 @@ def reason_of(p: Process) -> str:
     """The reason with its sentence, as `ps` shows it."""
     if p.state is State.EXITED:
         return p.detail or (f"code {p.exit_code}" if p.exit_code else "")
+    if p.schedule is not None and p.state is State.WAITING:
+        return f"{p.reason}: next run {p.schedule.at(p.slot_ms)}"
     return f"{p.reason}: {p.detail}" if p.reason and p.detail else p.reason or p.detail
 
 
@@ -53,6 +55,7 @@ def view(p: Process) -> ProcessView:
         tokens=p.tokens,
         created_at=stamp(p.created_ms),
         label=p.item,
+        engine=p.engine,
     )
 
 
@@ -87,12 +90,18 @@ def show(journal: Journal, p: Process) -> dict[str, Any]:
         "exit_code": p.exit_code,
         "engine": p.engine,
         "model": p.model,
+        "routes": [
+            {"engine": route.engine, "model": route.model, "in_use": index == p.route}
+            for index, route in enumerate(p.routes)
+        ],
+        "returns_at": stamp(p.return_ms) if p.route and p.exit_code is None else None,
         "workspace": p.workspace,
         "key": p.key,
         "budget": p.budget,
         "usage": {"input_tokens": p.input_tokens, "cached_tokens": p.cached_tokens, "output_tokens": p.output_tokens},
         "inputs": {i.name: [f.name for f in i.files] or msgspec.json.decode(i.value) for i in inputs},
         "tools": [tool["name"] for tool in msgspec.json.decode(pages.read(journal, p.tools))],
+        "schedule": _schedule(p),
         "open_calls": _open_calls(journal, p),
         "unread": p.mail,
         "children": [c.pid for c in journal.processes("process_children", p.pid)],
@@ -103,6 +112,14 @@ def show(journal: Journal, p: Process) -> dict[str, Any]:
         "messages": [msgspec.json.decode(data) for data in pages.read_context(journal, p.pid)],
         "result": pages.read(journal, p.result).decode() if p.result else None,
     }
+
+
+def _schedule(p: Process) -> dict[str, Any] | None:
+    """Its rules, the next slot, the process of the last run, and why the last slot was skipped."""
+    if p.schedule is None:
+        return None
+    rules: dict[str, Any] = msgspec.structs.asdict(p.schedule)
+    return rules | {"next": p.schedule.at(p.slot_ms), "run": p.run or None, "skipped": p.detail or None}
 
 
 def _open_calls(journal: Journal, p: Process) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from mains.program.inputspec import PROMPT, InputSpec
 from mains.program.plain import plain_text
 from mains.program.program import Program, load, notes, parse
 from mains.program.prose import estimate_tokens, head
+from mains.program.schedule import Schedule, with_zone
 from mains.program.textfile import FileText
 from mains.program.toolgrant import ToolGrant, parse_grant
 from mains.program.tree import Tree, load_tree
@@ -26,6 +27,7 @@ __all__ = [
     "FileText",
     "InputSpec",
     "Program",
+    "Schedule",
     "ToolGrant",
     "Tree",
     "bind",
@@ -42,4 +44,5 @@ __all__ = [
     "parse_grant",
     "parse_tokens",
     "plain_text",
+    "with_zone",
 ]

@@ -33,6 +33,7 @@ from mains.program.frontmatter import FrontMatter, Node, Scalar, duplicates, rea
 from mains.program.inputspec import PROMPT, InputSpec, read_inputs
 from mains.program.outputschema import read_output
 from mains.program.prose import placeholders
+from mains.program.schedule import Schedule, read_schedule
 from mains.program.textfile import normalised, read_text_file
 from mains.program.toolgrant import ToolGrant, read_grants
 from mains.settings import Settings
@@ -68,7 +69,7 @@ _UNPLACEABLE = ("folder", "json")
 
 
 class Program(msgspec.Struct, frozen=True, kw_only=True):
-    """A program in which everything is checked. `model` is empty for the default, `schedule` for none.
+    """A program in which everything is checked. `model` is empty for the default.
 
     `pin` names the inputs that stay in every frame. `source` is the whole file (line ends `\\n`, no byte
     order mark) and `hash` the SHA-256 of its UTF-8, in hex: the same program has the same hash whatever its
@@ -84,7 +85,7 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     output: dict[str, Any] | None = None
     budget: int | None = None
     band: str = "normal"
-    schedule: str = ""
+    schedule: Schedule | None = None
     on_doubt: str = "ask"
     max_tokens: int | None = None
     pin: tuple[str, ...] = ()
@@ -142,8 +143,6 @@ def program_file(path: Path) -> Path:
 def notes(program: Program) -> tuple[str, ...]:
     """What is right in the file but has no effect, one sentence each, for `mains check`."""
     told: list[str] = []
-    if program.schedule:
-        told.append(f"`schedule: {program.schedule}` is kept but nothing runs it yet")
     unused = [key for key in program.foreign if key not in ("metadata", "license", "compatibility", "allowed-tools")]
     if unused:
         told.append(f"kept for other assistants, without effect here: {', '.join(f'`{key}`' for key in unused)}")
@@ -173,13 +172,13 @@ def _assembled(front: FrontMatter, text: str, path: str, faults: list[Mistake], 
         name=_read_name(front, fields, faults),
         description=_read_description(front, fields, path, faults),
         prose=front.prose,
-        model=_read_model(field("model"), faults),
+        model=_read_model(field("model"), settings, faults),
         tools=_read_tools(fields, faults),
         inputs=inputs,
         output=read_output(field("output"), faults),
         budget=read_tokens(field("budget"), "budget", 1, faults),
         band=_read_band(field("band"), faults),
-        schedule="" if is_null(field("schedule")) else read_text(field("schedule"), "schedule", faults),
+        schedule=None if is_null(field("schedule")) else read_schedule(field("schedule"), faults),
         on_doubt=read_choice(field("on_doubt"), "on_doubt", DOUBTS, "ask", faults),
         max_tokens=read_tokens(field("max_tokens"), "max_tokens", settings.output_tokens_min, faults),
         pin=_read_pin(field("pin"), inputs or (PROMPT,), faults),
@@ -233,9 +232,13 @@ def _read_description(front: FrontMatter, fields: dict[str, Node], path: str, fa
     return text
 
 
-def _read_model(node: Node, faults: list[Mistake]) -> tuple[str, ...]:
+def _read_model(node: Node, settings: Settings, faults: list[Mistake]) -> tuple[str, ...]:
     """The models to try in order. `inherit` is the sub-agent files' word for the default."""
-    return tuple(each.text for each in read_texts(node, "model", faults) if each.text != "inherit")
+    models = tuple(each.text for each in read_texts(node, "model", faults) if each.text != "inherit")
+    if len(models) > settings.models_max:
+        told = f"`model` names {len(models)} models; at most {settings.models_max} may be named (models_max)"
+        faults.append(Mistake(node.line, told))
+    return models
 
 
 def _read_tools(fields: dict[str, Node], faults: list[Mistake]) -> tuple[ToolGrant, ...]:

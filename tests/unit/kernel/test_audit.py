@@ -179,6 +179,8 @@ AUDITED = {
     "process": set[str](),
     "page": {"kind"},
     "context": set[str](),
+    "page_use": set[str](),
+    "page_part": set[str](),
 }
 
 

@@ -191,7 +191,7 @@ async def test_a_signal_at_any_moment_of_a_model_call_leaves_nothing_running(
             await asyncio.sleep(0)
         await kernel.signal(pid, sign)
         assert (await kernel.wait(pid, 10)).exit_code in (137, 143)
-        await world.until(lambda: _idle(kernel), rounds=500)
+        await world.until(lambda: _idle(kernel))
 
 
 async def _idle(kernel: Desk) -> bool:
@@ -222,7 +222,7 @@ async def test_a_kill_at_any_moment_of_a_device_call_leaves_nothing_running(worl
         async def nobody() -> bool:
             return not inside and not kernel.busy()
 
-        await world.until(nobody, rounds=500)
+        await world.until(nobody)
 
 
 async def _cancels_itself() -> None:

@@ -142,9 +142,9 @@ class LedgerMachine(RuleBasedStateMachine):
         if not rows:
             return
         for account, known in self.model.accounts.items():
-            assert rows[account][1:] == (known.limit, known.held, known.posted, known.overrun)
+            assert rows[account][1:] == (known.limit, known.held, known.posted, known.overrun, 0, 0)
         home = self.model.accounts[HOME]
-        assert rows[SUPPLY][1:] == (None, -home.held, -home.posted, -home.overrun)
+        assert rows[SUPPLY][1:] == (None, -home.held, -home.posted, -home.overrun, 0, 0)
         entries = self.journal.rows("entry_all")
         assert all(tokens >= 0 for *_, tokens in entries)
         assert all(SUPPLY in (debit, credit) for _, _, debit, credit, _ in entries)

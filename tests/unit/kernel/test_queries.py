@@ -13,8 +13,8 @@ from mains.kernel.tx import load_queries
 
 READS_EVERYTHING = {
     "account_all", "context_scan", "context_missing", "entry_all", "event_after", "event_scan", "hold_all",
-    "page_scan", "process_all", "process_changed", "checkpoint_copy", "timer_next", "event_last", "pid_last",
-    "process_live", "process_count_live", "process_count_quota",
+    "page_part_scan", "page_scan", "page_use_scan", "process_all", "process_changed", "checkpoint_copy", "timer_next",
+    "event_last", "pid_last", "process_live", "process_count_live", "process_count_quota",
 }  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from mains.kernel.event import (
     Noted,
     Refused,
     Replied,
+    Rerouted,
     Returned,
     Sent,
     Signalled,
@@ -27,11 +28,11 @@ from mains.kernel.event import (
     Woken,
     apply,
 )
-from mains.kernel.process import TRANSITIONS, Asking, Call, CallState, Process, State, replace, rest
+from mains.kernel.process import TRANSITIONS, Asking, Call, CallState, Process, Route, State, replace, rest
 
 NEWBORN = Process(
     pid=7, name="p", program="a", tree="b", inputs="c", tools="d", accounts=(7, 0), output_tokens_max=100,
-    created_ms=1, length=2, whole_length=2,
+    created_ms=1, length=2, whole_length=2, engine="a", model="m", routes=(Route("a", "m"), Route("b", "n")),
 )  # fmt: skip
 BIRTH = Spawned(process=NEWBORN, context=("s", "u"))
 READY = apply(None, BIRTH)
@@ -83,6 +84,8 @@ def _possible(p: Process) -> list[st.SearchStrategy[AnyEvent]]:
         )  # fmt: skip
         return [*always, replied, replied, failed]
     always.append(st.builds(Faulted, detail=st.just("broken")))
+    if not p.calls:
+        always.append(st.builds(Rerouted, index=st.sampled_from([0, 1]), engine=st.just("b"), reason=st.just("down")))
     if pending := _ids(p, CallState.PENDING):
         if p.state in (State.READY, State.RUNNING):
             always.append(st.just(Called(calls=tuple(pending[:1]))))
@@ -194,6 +197,8 @@ IMPOSSIBLE: list[tuple[str, Process | None, AnyEvent]] = [
     ("a reply under another hold", RUNNING, Replied(hold=2, posted=1, page="x", tokens=1)),
     ("a failure of a call that nobody made", READY, AskFailed(hold=1, posted=0, reason="")),
     ("a failure under another hold", RUNNING, AskFailed(hold=2, posted=0, reason="")),
+    ("another engine while the call is in flight", RUNNING, Rerouted(index=1, engine="b")),
+    ("an engine that is not among its own", READY, Rerouted(index=2, engine="c")),
     ("a device call that the model never made", WITH_CALLS, Called(calls=("call_9",))),
     ("a device call that is in flight already", IN_FLIGHT, Called(calls=("call_1",))),
     ("a device call that waits for a person", WITH_CALLS, Called(calls=("call_2",))),

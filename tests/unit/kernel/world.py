@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import mains
 from mains.kernel import audit, ledger
 from mains.kernel.desk import Desk
-from mains.kernel.ports import Device, Finish, Reply, Request, ToolCall, Usage
+from mains.kernel.ports import Device, Engine, Finish, Reply, Request, ToolCall, Usage
 from mains.testing import FakeClock, ScriptedEngine
 
 Answer = Callable[[Request], Reply | Awaitable[Reply]]
@@ -59,9 +60,15 @@ class World:
 
     @contextlib.asynccontextmanager
     async def open(
-        self, answer: Answer, *, devices: Sequence[Device] = (), slots: int = 8, **settings: Any
+        self,
+        answer: Answer,
+        *,
+        devices: Sequence[Device] = (),
+        slots: int = 8,
+        others: Sequence[Engine] = (),
+        **settings: Any,
     ) -> AsyncIterator[Desk]:
-        """Boot over this folder; at the end the journal and the ledger must verify."""
+        """Boot over this folder (`others`: more engines); at the end the journal and the ledger must verify."""
 
         def asked(request: Request) -> Reply | Awaitable[Reply]:
             self.asked.append(request)
@@ -70,7 +77,7 @@ class World:
         engine = ScriptedEngine.of(asked, slots=slots)
         async with mains.open(
             self.folder / "home",
-            engines=[engine],
+            engines=[engine, *others],
             devices=devices,
             settings=mains.Settings(**settings),
             clock=self.clock,
@@ -79,13 +86,12 @@ class World:
             assert audit.verify(kernel.journal) == []
             assert ledger.verify(kernel.journal) == []
 
-    async def until(self, check: Callable[[], Awaitable[bool]], rounds: int = 20_000) -> None:
-        """Let the loop turn until `check` holds."""
-        for _ in range(rounds):
-            if await check():
-                return
+    async def until(self, check: Callable[[], Awaitable[bool]]) -> None:
+        """Let the loop turn until `check` holds. A disk that others use may take seconds for one commit."""
+        end_s = time.monotonic() + 120
+        while not await check():
+            assert time.monotonic() < end_s, "it never came to pass"
             await asyncio.sleep(0)
-        raise AssertionError("it never came to pass")
 
     async def until_state(self, kernel: Desk, pid: int, state: str, reason: str = "") -> None:
         """Wait until a process is in a state (and its reason begins with `reason`)."""

@@ -1,0 +1,75 @@
+"""Fallback: what follows when a model call of a program with several models (`model: [a, b]`) has failed. Pure.
+
+    after_failure(p, error, settings)   AGAIN on this engine, or the next Route to take, or None: nothing is left
+    after_absence(p)                    the next route when the engine could not even be asked
+    rerouted(...)                       the event that changes the engine
+    is_due_back(p, now_ms)              time to try the first engine again
+    told(p, why)                        why nothing is left, engine by engine
+
+Rules. Every try counts in the one retry budget (`model_attempts_max`), which is kept for those who have not been tried:
+each engine of the chain gets at least one try in a turn. A failure of the request itself stays: the next engine would
+refuse it, too, unless it is too long and the next has a larger context. A failure of the engine goes to the next one at
+once when trying again makes no sense, else after `fallback_failures`, or when the backend asks for a longer wait than a
+back-off may be. Within a turn no engine is taken twice; the next turn starts where this one ended, and returns to the
+first engine when `fallback_return_s` have passed.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from mains.errors import Blame, EngineError
+from mains.kernel.event import Rerouted
+from mains.kernel.process import Process
+from mains.settings import Settings
+
+AGAIN: Final = "again"
+
+
+def after_failure(p: Process, error: EngineError, settings: Settings) -> int | Literal["again"] | None:
+    """What to do about a call of `p` that failed now: AGAIN, the index of the route to take, or None."""
+    if error.blame is Blame.LENGTH:
+        roomier = [index for index in _untried(p) if p.routes[index].context_tokens > p.routes[p.route].context_tokens]
+        return roomier[0] if roomier else None
+    if error.blame is Blame.REQUEST:
+        return AGAIN if error.retryable and _left(p, settings) > 0 else None
+    untried = _untried(p)
+    if not untried:
+        return AGAIN if error.retryable and _left(p, settings) > 0 else None
+    enough = p.failures_here + 1 >= settings.fallback_failures or _left(p, settings) <= len(untried)
+    if not error.retryable or enough or error.retry_after_s * 1_000 > settings.retry_ceiling_ms:
+        return untried[0]
+    return AGAIN
+
+
+def after_absence(p: Process) -> int | None:
+    """The index of the next route when the engine of this one is not there."""
+    untried = _untried(p)
+    return untried[0] if untried else None
+
+
+def rerouted(p: Process, index: int, now_ms: int, settings: Settings, why: str = "", wait_s: float = 0.0) -> Rerouted:
+    """The event. `why` this engine is left (empty: to try the first one again); `wait_s` what its backend asked for."""
+    back_ms = now_ms + round(max(settings.fallback_return_s, wait_s) * 1_000) if index else 0
+    return Rerouted(index=index, engine=p.routes[index].engine, reason=why, return_ms=back_ms)
+
+
+def is_due_back(p: Process, now_ms: int) -> bool:
+    """Whether a turn that has not been tried yet starts on the first engine again."""
+    return p.route > 0 and p.failures == 0 and not p.given_up and p.return_ms <= now_ms
+
+
+def told(p: Process, why: str) -> str:
+    """Why nothing is left to try: each engine's failure of this turn, in the order of the tries."""
+    return "; ".join([*(gone.why for gone in p.given_up), why])
+
+
+def _left(p: Process, settings: Settings) -> int:
+    """Tries left in the budget, after the one that has just failed."""
+    return settings.model_attempts_max - p.failures - 1
+
+
+def _untried(p: Process) -> list[int]:
+    """The routes that were not taken in this turn, in the order of the chain."""
+    taken = {p.route, *(gone.route for gone in p.given_up)}
+    return [index for index in range(len(p.routes)) if index not in taken]
