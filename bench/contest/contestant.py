@@ -23,7 +23,7 @@ import sqlite3
 import sys
 import time
 import urllib.request
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -33,6 +33,7 @@ FINAL = "counted to the end"
 PROSE = "You count. Call the tool `count` as you are told, then say that you are done."
 _LOOK_S = 0.02
 _HELD_TIMEOUT_S = 120.0
+_BEGIN_AT_ONCE = 50  # agents that start to wait: the peak of a start is not what a waiting agent costs
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Ended:
         self.notes[what] = self.notes.get(what, 0) + 1
 
 
-RunAgent = Callable[[str], Awaitable[str]]
+RunAgent = Callable[[str], Coroutine[Any, Any, str]]
 Open = Callable[[Job], AbstractAsyncContextManager[RunAgent]]
 Live = Callable[[Job], Awaitable[Ended]]
 
@@ -181,7 +182,12 @@ async def waiting(opened: Open, job: Job) -> dict[str, float]:
 
 async def _held_crowd(run: RunAgent, job: Job, first: int, agents: int, held: int) -> int:
     """Start agents, wait until `held` calls are held, look at the memory, and let all end."""
-    ends = asyncio.gather(*(run(f"agent-{first + number}") for number in range(agents)))
+    begun: list[asyncio.Task[str]] = []
+    for number in range(agents):
+        begun.append(asyncio.create_task(run(f"agent-{first + number}")))
+        if len(begun) % _BEGIN_AT_ONCE == 0:
+            await until_held(job.port, min(len(begun), held))
+    ends = asyncio.gather(*begun)
     await until_held(job.port, held)
     await asyncio.sleep(1)  # whoever does not call goes to rest
     found = rss_bytes()

@@ -11,8 +11,6 @@ import uvloop
 import mains
 from bench.contest import contestant
 from bench.contest.contestant import Ended, Job, RunAgent
-from mains.engines.catalogue import EngineSpec
-from mains.engines.openai import OpenAIEngine
 from mains.kernel.desk import Desk
 
 PROGRAM = f"""---
@@ -26,7 +24,17 @@ inputs:
 
 Count for {{{{agent}}}}.
 """
-CONTEXT_TOKENS = 200_000
+CONFIGURATION = """default_engine = "http"
+
+[engines.http]
+kind = "openai"
+url = "{url}"
+model = "counting"
+slots = {slots}
+
+[settings]
+turns_max = {turns}
+"""
 
 
 def _device(job: Job) -> object:
@@ -48,12 +56,10 @@ def _device(job: Job) -> object:
 
 @asynccontextmanager
 async def _desk(job: Job) -> AsyncIterator[Desk]:
-    spec = EngineSpec(
-        name="http", kind="openai", url=job.url, model="counting", slots=job.at_once, context_tokens=CONTEXT_TOKENS
-    )
     home = Path(job.folder) / "home"
-    settings = mains.Settings(turns_max=job.turns + 2)
-    async with mains.open(home, engines=[OpenAIEngine(spec)], devices=[_device(job)], settings=settings) as desk:
+    home.mkdir(exist_ok=True)
+    (home / "mains.toml").write_text(CONFIGURATION.format(url=job.url, slots=job.at_once, turns=job.turns + 2))
+    async with mains.open(home, devices=[_device(job)]) as desk:
         yield desk
 
 
