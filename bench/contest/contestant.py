@@ -151,10 +151,11 @@ async def speed(opened: Open, job: Job) -> Speed:
 def rss_bytes() -> int:
     """Resident memory of this program, after a collection, with free memory given back."""
     gc.collect()
-    if sys.platform == "linux":
+    statm = Path("/proc/self/statm")
+    if statm.exists():
         ctypes.CDLL(None).malloc_trim(0)
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # a Mac gives the peak, in bytes
 
 
 def ask(port: int, what: str) -> dict[str, int]:
