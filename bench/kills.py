@@ -47,6 +47,7 @@ class Fate(NamedTuple):
     finished: int = 0
     again: int = 0
     doubts: int = 0
+    anew: int = 0  # nothing was found of them, so the second life began them again
 
     def plus(self, other: Fate) -> Fate:
         """Both together."""
@@ -80,9 +81,9 @@ def one_kill(contestant: Contestant, port: int, blow: Blow) -> Fate | None:
         effects, twice = count(ring.folder_lines(Path(folder) / "effects"))
         calls = ask(port, "state")["calls"] - before
         again = calls - AGENTS * (TURNS + 1)
-        doubts = ended["notes"].get("in doubt", 0)
+        doubts, anew = (ended["notes"].get(what, 0) for what in ("in doubt", "begun"))
         print(f"  {contestant.name}: {twice} twice, {ended}", file=sys.stderr, flush=True)
-        return Fate(twice, effects, ended["lost"], ended["finished"], again, doubts)
+        return Fate(twice, effects, ended["lost"], ended["finished"], again, doubts, anew)
 
 
 def all_kills(contestant: Contestant, port: int, kills: int) -> tuple[Fate, int]:
@@ -109,6 +110,8 @@ def main(quick: bool) -> Report:
                 _none(f"{name}, lost", fate.lost, f"of {AGENTS * met} agents", judged=ours),
                 Figure(f"{name}, model calls again", fate.again, "calls"),
             ]
+            if "LangGraph" in name:
+                figures.append(Figure(f"{name}, no checkpoint found", fate.anew, f"of {AGENTS * met} agents"))
             if ours:
                 figures.append(Figure(f"{name}, in doubt and answered", fate.doubts, "calls"))
     return Report("kills", tuple(figures), (f"{AGENTS} agents of {TURNS} tool turns; {ring.versions()}",))

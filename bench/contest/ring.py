@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -81,10 +81,17 @@ def result(process: subprocess.Popen[bytes]) -> dict[str, Any] | None:
 
 
 def run(contestant: Contestant, job: str, port: int, *, turns: int, at_once: int, agents: int) -> dict[str, Any]:
-    """Do a job in a fresh folder."""
+    """Do a job in a fresh folder; a second time when the first failed, and the screen says so. Raises RuntimeError."""
+    try:
+        return _run(contestant, Job(job, "", port, turns, at_once, agents, contestant.mode))
+    except RuntimeError as error:
+        print(f"  {contestant.name} FAILED, once more: {error}", file=sys.stderr, flush=True)
+        return _run(contestant, Job(job, "", port, turns, at_once, agents, contestant.mode))
+
+
+def _run(contestant: Contestant, job: Job) -> dict[str, Any]:
     with machine.scratch() as folder:
-        asked = Job(job, str(folder), port, turns, at_once, agents, contestant.mode)
-        found = result(start(contestant, asked))
+        found = result(start(contestant, replace(job, folder=str(folder))))
         if found is None:
             raise RuntimeError(f"{contestant.name} was killed by a signal")
         print(f"  {contestant.name}: {_shown(found)} (load {machine.load():.2f})", file=sys.stderr, flush=True)
