@@ -3,8 +3,10 @@
 #
 #   make demo             the demo, on the embedded model
 #   make test             what CI runs
-#   make lock             both lock files after a change of pyproject.toml (UPGRADE=1: newer releases too)
+#   make lock             the lock files after a change of pyproject.toml (UPGRADE=1: newer releases too)
+#   make lock-rivals      the lock file of the rivals, after a change of bench/rivals.in
 #   make bench            the benchmarks
+#   make bench-rivals     Mains beside LangGraph, DBOS and pydantic-ai, which it installs in .venv-rivals
 #   make torture          the crash tests at length, and 10,000 seeds of the simulation (SEEDS=, SEED=: how many, from which)
 #   make clean            forget everything that make has made
 #
@@ -17,11 +19,12 @@ SEED ?= 0
 
 VENV := .venv
 PY := $(VENV)/bin/python
+RIVALS := .venv-rivals
 # -qq: only errors speak.
 PIP_INSTALL := $(PY) -m pip -qq --disable-pip-version-check --no-input install
 STEP := @echo "==>"
 
-.PHONY: help demo test lock bench torture clean
+.PHONY: help demo test lock lock-rivals bench bench-rivals torture clean
 .NOTPARALLEL:
 
 help:
@@ -48,13 +51,16 @@ test: $(VENV)/.dev
 bench: $(VENV)/.dev
 	@$(PY) -m bench
 
+bench-rivals: $(VENV)/.dev $(RIVALS)/.made
+	@$(PY) -m bench rivals kills waiting
+
 torture: $(VENV)/.dev
 	@$(PY) -m pytest tests/crash --torture
 	@$(PY) -m pytest -n auto tests/sim --torture --seeds $(SEEDS) --seed $(SEED)
 
 clean:
 	$(STEP) "clean"
-	@rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf $(VENV) $(RIVALS) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	@find src tests bench examples -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 # ------------------------------------------------------------------------------------------------ environment
@@ -86,6 +92,14 @@ $(VENV)/.dev: $(VENV)/.made requirements.lock pyproject.toml
 	@$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $(VENV)/.run $@
 
+# An environment of their own: what the rivals need never meets what Mains needs.
+$(RIVALS)/.made: $(VENV)/.made bench/rivals.lock
+	$(STEP) "environment: $(RIVALS)"
+	@$(PYTHON) -m venv --clear $(RIVALS)
+	$(STEP) "packages: bench/rivals.lock"
+	@$(RIVALS)/bin/python -m pip -qq --disable-pip-version-check --no-input install --require-hashes -r bench/rivals.lock
+	@touch $@
+
 # ------------------------------------------------------------------------------------------------------- lock
 # Made with the oldest Python that we support, so that no backport is missing. The machine's own pip settings
 # (a constraint, a folder of wheels, another index) stay out: a lock is the same wherever it is made.
@@ -101,3 +115,7 @@ lock: $(VENV)/.dev
 	@$(PIP_COMPILE) --extra dev --output-file requirements.lock pyproject.toml
 	$(STEP) "requirements-run.lock"
 	@$(PIP_COMPILE) --extra build --constraint requirements.lock --output-file requirements-run.lock pyproject.toml
+
+lock-rivals: $(VENV)/.dev
+	$(STEP) "bench/rivals.lock"
+	@$(PIP_COMPILE) --output-file bench/rivals.lock bench/rivals.in

@@ -1,4 +1,4 @@
-"""Run benchmarks: `python -m bench [NAME...] [--quick]`. Without names: all, in the order of this list.
+"""Run benchmarks: `python -m bench [NAME...] [--quick]`. Without names: the first five, in this order.
 
 turns      full turns a second against a bare SQLite group commit
 idle       memory of 100,000 idle processes, and how fast 1,000 of them wake
@@ -6,6 +6,12 @@ boot       boot with 10,000 processes, 1,000 of them cut off in the middle of a 
 start      `mains --help` and `import mains`
 embedded   tokens a second through Mains against the same engine asked directly
 soak       200 processes living on with faults: memory and descriptors (only when it is named; --minutes 60)
+
+Against what users would pick instead; only when named, for they need the rivals' environment (`make bench-rivals`):
+
+rivals     turns a second, CPU and bytes of a turn, over the same HTTP
+kills      ten times `kill -9`: tools that ran twice, agents that were lost
+waiting    memory of an agent that waits for the model
 """
 
 from __future__ import annotations
@@ -19,6 +25,8 @@ from bench.report import Report, save, table
 
 NAMES = ("turns", "idle", "boot", "start", "embedded")
 LONG = ("soak",)  # run only when they are named
+CONTESTS = ("rivals", "kills", "waiting")
+EVERY = (*NAMES, *LONG, *CONTESTS)
 
 
 def measure(name: str, *, quick: bool, minutes: float) -> Report:
@@ -35,13 +43,13 @@ def main() -> None:
     """Parse, measure, print."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="The benchmarks of Mains.")
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"which ones ({', '.join((*NAMES, *LONG))}); without: all but soak"
+        "names", nargs="*", metavar="NAME", help=f"which ones ({', '.join(EVERY)}); without: the first five"
     )
     parser.add_argument("--quick", action="store_true", help="small sizes: shows that all work, not how fast they are")
     parser.add_argument("--minutes", type=float, default=60.0, help="how long a soak lasts (default 60)")
     asked = parser.parse_args()
-    if unknown := set(asked.names) - {*NAMES, *LONG}:
-        parser.error(f"there is no benchmark `{min(unknown)}` (known: {', '.join((*NAMES, *LONG))})")
+    if unknown := set(asked.names) - set(EVERY):
+        parser.error(f"there is no benchmark `{min(unknown)}` (known: {', '.join(EVERY)})")
     before = machine.load()
     reports = [measure(name, quick=asked.quick, minutes=asked.minutes) for name in asked.names or NAMES]
     print(table(reports))

@@ -31,7 +31,7 @@ from mains.engines.catalogue import EngineSpec
 from mains.engines.faults import Party
 from mains.engines.silence import Silence, SilentError
 from mains.engines.stream import BODY_BYTES_MAX, BadAnswerError, EventLines, ServerError
-from mains.errors import Blame, EngineError
+from mains.errors import EngineError
 from mains.kernel.ports import EngineState, Reply, Request
 
 if TYPE_CHECKING:
@@ -200,16 +200,21 @@ class EndpointEngine:
     async def _call(self, request: Request, party: Party, on_delta: Callable[[str], None], stream: bool) -> Reply:
         import aiohttp
 
-        body, answer = self._dialect.call(request, self._spec, model=party.model, stream=stream)
+        from mains.engines.sent_body import encoded
+
+        said, answer = self._dialect.call(request, self._spec, model=party.model, stream=stream)
+        body = encoded(said, party)
+        del said  # the whole frame once more, and a call may take minutes
         watch = _Watch(on_delta, self._monotonic)
         call = self._open().post(
             self._url,
-            data=_encoded(body, party),
+            data=body,
             headers=self._dialect.headers(party, request.key),
-            timeout=aiohttp.ClientTimeout(total=self._timeout_s, sock_connect=self._connect_timeout_s),
+            timeout=aiohttp.ClientTimeout(sock_connect=self._connect_timeout_s),
             allow_redirects=False,
         )
-        silence = Silence(self._first_byte_s if stream else None, self._stream_idle_s if stream else None)
+        first_byte_s, idle_s = (self._first_byte_s, self._stream_idle_s) if stream else (None, None)
+        silence = Silence(first_byte_s, idle_s, self._timeout_s)
         try:
             async with silence, call as response:
                 if not 200 <= response.status < 300:
@@ -218,7 +223,7 @@ class EndpointEngine:
                     watch(answer.add(await _whole_body(response)))
                 else:
                     await _read_events(response, answer, watch, silence)
-        except SilentError:
+        except (SilentError, TimeoutError):
             if not answer.finished:
                 raise
         reply = answer.reply()
@@ -331,14 +336,6 @@ def key_header(key: str) -> dict[str, str]:
     return headers
 
 
-def _encoded(body: object, party: Party) -> bytes:
-    try:
-        return msgspec.json.encode(body)
-    except UnicodeEncodeError:
-        text = "the frame holds text that is no Unicode"
-        raise faults.unsent(party, text, retryable=False, blame=Blame.REQUEST) from None
-
-
 async def _read_events(response: aiohttp.ClientResponse, answer: Answer, watch: _Watch, silence: Silence) -> None:
     """Read to the end of the stream. A finished reply stays good when only what follows it is missing."""
     import aiohttp
@@ -358,7 +355,8 @@ async def _read_events(response: aiohttp.ClientResponse, answer: Answer, watch: 
     if not answer.over and not answer.finished:
         raise BadAnswerError("the stream ended before the answer was finished")
     silence.over()
-    await _drain(response)
+    if not response.content.at_eof():
+        await _drain(response)
 
 
 def _take(events: list[bytes], answer: Answer, watch: _Watch) -> None:
