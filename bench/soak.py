@@ -11,6 +11,7 @@ The samples are written to a CSV file in the system's folder for temporary files
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import csv
 import json
 import os
@@ -18,6 +19,7 @@ import random
 import statistics
 import tempfile
 import time
+from collections.abc import Awaitable
 from pathlib import Path
 
 import msgspec
@@ -103,19 +105,21 @@ class _World:
     async def tick(self, kernel: Desk) -> int:
         """Fill up, help those who stand still, send a signal and a message; how many are alive."""
         alive = await kernel.ps()
-        try:
-            for _ in range(min(20, PROCESSES - len(alive))):
-                self.started += 1
-                await kernel.spawn(self._folder / "parent.md", budget=self._chance.choice((None, 4_000, 20_000)))
-            for p in alive:
-                if p.state == "STOPPED" and self._chance.random() < 0.3:
-                    await kernel.signal(p.pid, Signal.KILL if "breaker" in p.reason else Signal.CONT)
-            if alive:
-                await kernel.signal(self._chance.choice(alive).pid, self._chance.choice(_SIGNALS))
-                await kernel.send(self._chance.choice(alive).pid, "how are you?")
-        except (UsageError, LimitError):
-            pass  # it has ended meanwhile, or its mailbox is full
-        return len(alive)
+        for _ in range(PROCESSES - len(alive)):
+            self.started += 1
+            await kernel.spawn(self._folder / "parent.md", budget=self._chance.choice((None, 4_000, 20_000)))
+        orders: list[Awaitable[object]] = [
+            kernel.signal(p.pid, Signal.KILL if "breaker" in p.reason else Signal.CONT)
+            for p in alive
+            if p.state == "STOPPED" and self._chance.random() < 0.3
+        ]
+        if alive:
+            orders.append(kernel.signal(self._chance.choice(alive).pid, self._chance.choice(_SIGNALS)))
+            orders.append(kernel.send(self._chance.choice(alive).pid, "how are you?"))
+        for order in orders:
+            with contextlib.suppress(UsageError, LimitError):  # it has ended meanwhile, or its mailbox is full
+                await order
+        return max(len(alive), PROCESSES)
 
 
 async def _soak(folder: Path, minutes: float, table: Path) -> list[Sample]:
