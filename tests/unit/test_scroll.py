@@ -114,6 +114,10 @@ def test_rows_of_a_terminal() -> None:
     assert wrapped("abcdef\ngh", 4, 5) == ["abcd", "ef", "gh"]
     assert wrapped("abcdef\ngh", 4, 2) == ["ef", "gh"]
     assert wrapped("語語語", 5, 5) == ["語語", "語"]
+    assert wrapped("the end of a row", 8, 5) == ["the end", "of a row"]
+    assert wrapped("    indented words stay", 12, 5) == ["    indented", "words stay"]
+    assert wrapped("a wordthatistoolong b", 6, 9) == ["a", "wordth", "atisto", "olong", "b"]
+    assert wrapped("", 6, 1) == [""]
     assert len(wrapped("x" * 100_000, 80, 10)) == 10
 
 

@@ -290,7 +290,7 @@ def test_a_call_in_doubt_is_decided(box: Box) -> None:
         terminal.see(r'may or may not have happened: press \{"button":"red"\}')
         terminal.see("retry makes the call again, skip does not, done=JSON gives its result")
         terminal.type("perhaps\r")
-        terminal.see(r"answer `retry`, `skip\n?` or `done=JSON`, not 'perhaps'")
+        terminal.see(r"answer `retry`, \s*`skip` or `done=JSON`, not 'perhaps'")
         terminal.type("skip\r")
         terminal.see("press: skipped: ")
         terminal.see("(?m)^skipped: a person decided")  # the model's echo
@@ -358,6 +358,26 @@ def test_without_a_terminal(box: Box) -> None:
     done = box.run("attach", str(pid), "--json")
     parts: list[dict[str, Any]] = [json.loads(line) for line in done.stdout.splitlines()]
     assert (parts[0]["kind"], parts[-1]["kind"], parts[-1]["text"]) == ("heard", "exited", "hello")
+
+
+def test_an_interrupted_turn_does_not_repeat_the_answer_before(box: Box) -> None:
+    client = box.client()
+    pid = client.spawn("talker.md", {"prompt": "hello"}, cwd=str(box.folder), conversation=True)
+    for part in client.attach(pid, back=10):
+        if part.get("kind") == "rested":
+            break
+    client.send(pid, "slow")
+    for part in client.attach(pid, back=10):
+        if part.get("kind") == "delta":
+            client.signal(pid, "INT")
+        if part.get("kind") == "rested":
+            break
+    kinds = []
+    for part in client.attach(pid, back=10):
+        kinds.append(part["kind"])
+        if part["kind"] == "standing":
+            break
+    assert kinds == ["heard", "said", "heard", "standing"]
 
 
 def test_the_transcript_goes_on_after_what_was_heard(box: Box) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import threading
 import time
 import uuid
@@ -38,6 +39,7 @@ from mains.errors import DaemonError, MainsError
 from mains.home import Home
 from mains.settings import Settings
 
+_PIECES = re.compile(r"\s+|\S+")
 _BACK = 40  # messages of the context that are shown first
 _BACK_LINES = 60  # and lines of them at most
 _GATHER_S = 0.02  # what comes within this time is drawn together
@@ -174,7 +176,8 @@ class TalkScreen:
 
     def _write(self) -> None:
         """Print what was not printed yet. The terminal stays as it is: what is typed meanwhile is not echoed."""
-        lines = [*self._unprinted]
+        width = self._app.output.get_size().columns
+        lines = [(style, row) for style, line in self._unprinted for row in wrapped(line, width, len(line) + 1)]
         self._unprinted.clear()
         text = to_formatted_text([(style, f"{line}\n") for style, line in lines])
         print_formatted_text(self._app.output, text, default_ui_style())
@@ -313,15 +316,22 @@ def _ignore(_: object) -> None:
 
 
 def wrapped(text: str, width: int, rows_max: int) -> list[str]:
-    """The end of a text as rows of a terminal, at most `rows_max`."""
+    """The end of a text as rows of a terminal, at most `rows_max`, broken between words where there are any."""
     rows: list[str] = []
     for line in text.expandtabs(4).split("\n")[-rows_max:]:
-        line = line[max(0, len(line) // width - 2 * rows_max) * width :]  # from where a row begins
-        row, size = "", 0
-        for char in line:
+        rows += _rows(line[max(0, len(line) - 2 * rows_max * width) :], width)
+    return rows[-rows_max:]
+
+
+def _rows(line: str, width: int) -> list[str]:
+    rows, row, size = list[str](), "", 0
+    for piece in _PIECES.findall(line):
+        if size + cells_of(piece) > width and row.strip():
+            rows.append(row.rstrip())
+            row, size, piece = "", 0, piece.lstrip()
+        for char in piece if size + cells_of(piece) > width else [piece]:
             if size + cells_of(char) > width:
                 rows.append(row)
                 row, size = "", 0
             row, size = row + char, size + cells_of(char)
-        rows.append(row)
-    return rows[-rows_max:]
+    return [*rows, row]

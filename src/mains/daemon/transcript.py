@@ -162,7 +162,7 @@ def _past(journal: Journal, p: Process, back: int) -> Iterator[Part]:
         msgspec.json.decode(data, type=Message)
         for data in pages.read_context(journal, p.pid, max(0, p.length - back) if back else p.length)
     ]
-    if p.reply:
+    if p.calls:  # of a turn that is over, the reply is in the context
         found.append(_message(journal, p.reply))
     for message in found:
         match message.role:
