@@ -99,7 +99,8 @@ class Desk:
         def prepare() -> tuple[Tree, tuple[Bound, ...]]:
             p = views.present(journal, pid)
             if not p.path:
-                whose = f"process {p.parent} spawned it" if p.parent else "an older Mains started it"
+                own = "it became another program by itself, or an older Mains started it"
+                whose = f"process {p.parent} spawned it" if p.parent else own
                 hint = "restart that one" if p.parent else f"`mains exec {pid} FILE` says which program"
                 raise UsageError(f"process {pid} has no file of its own: {whose}", hint=hint)
             tree = load_tree(Path(p.path), settings)

@@ -44,15 +44,16 @@ def spawn(tx: Tx, world: World, birth: Birth) -> int:
 def exec_of(tx: Tx, world: World, pid: int, birth: Birth) -> bool:
     """Let a process run another program, with its context; False when it runs just that already.
 
-    One that stopped with an error goes on.
+    One that stopped with an error goes on. A process without times of its own takes none from the program.
     """
     p = present(tx, pid)
     if p.state is State.EXITED:
         raise UsageError(f"process {pid} has exited (code {p.exit_code})", hint="`mains run` starts the program anew")
-    if (p.schedule is None) != (birth.schedule is None):
-        what = ("is a schedule", "has none") if p.schedule else ("is no schedule", "has one")
-        raise UsageError(f"process {pid} {what[0]}, and the program {what[1]}", hint="kill it and run the program anew")
-    image = image_of(tx, world, msgspec.structs.replace(birth, conversation=p.conversation))
+    if p.schedule is not None and birth.schedule is None:
+        told = f"process {pid} is a schedule, and the program has none"
+        raise UsageError(told, hint="kill it and run the program anew")
+    schedule = birth.schedule if p.schedule else None
+    image = image_of(tx, world, msgspec.structs.replace(birth, conversation=p.conversation, schedule=schedule))
     if not execs.is_new(p, image):
         return False
     p = execs.plan(tx, p, image)

@@ -14,7 +14,7 @@ from itertools import islice, takewhile
 
 import msgspec
 
-from mains.errors import LimitError
+from mains.errors import LimitError, UsageError
 from mains.kernel import timers
 from mains.kernel.birth import World, bear_run
 from mains.kernel.event import Slotted
@@ -68,7 +68,7 @@ def due(tx: Tx, world: World, p: Process) -> None:
     p = _skip(tx, p, slots[: plan.skipped], plan.why)
     if plan.run:
         p = _run(tx, world, p)
-    if p.slot_ms > tx.now_ms or not _running(tx, p):
+    if p.slot_ms > tx.now_ms or plan.skipped == len(slots) or not _running(tx, p):
         arm(tx, p)  # else the end of the run wakes it (`calls.end`)
 
 
@@ -97,7 +97,7 @@ def _skip(tx: Tx, p: Process, slots: list[int], why: str) -> Process:
 def _run(tx: Tx, world: World, p: Process) -> Process:
     try:
         run = bear_run(tx, world, p)
-    except LimitError as error:
+    except (LimitError, UsageError) as error:
         return _slotted(tx, p, p.slot_ms, 0, str(error))
     return _slotted(tx, p, p.slot_ms, run.pid, "")
 
