@@ -89,7 +89,7 @@ def finish(tx: Tx, p: Process, settings: Settings) -> Process:
         return p  # who is in doubt is asked first
     for call in [c for c in p.calls if c.state is not CallState.DONE]:
         p = _returned(tx, p, call, INTERRUPTED)
-    return rested(tx, p, "interrupted")
+    return rested(tx, p, p.detail if p.fault else "interrupted")
 
 
 def rested(tx: Tx, p: Process, detail: str, *, unread: bool = False) -> Process:

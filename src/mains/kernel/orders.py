@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from mains.errors import NotFoundError, UsageError
-from mains.kernel import execs, mailbox
+from mains.kernel import execs, mailbox, schedules
 from mains.kernel.birth import Birth, World, ask_of, bear, fork, image_of
 from mains.kernel.calls import KILL_CODE, TERM_CODE, arguments_of, deliver, end, finish, return_call, share_room
 from mains.kernel.event import Answered, Signalled
@@ -56,7 +56,7 @@ def exec_of(tx: Tx, world: World, pid: int, birth: Birth) -> bool:
     image = image_of(tx, world, msgspec.structs.replace(birth, conversation=p.conversation, schedule=schedule))
     if not execs.is_new(p, image):
         return False
-    p = execs.plan(tx, p, image)
+    p = execs.plan(tx, schedules.pass_over(tx, p, "missed: the process took another program"), image)
     if p.fault == "error":
         tx.happen(p, Signalled(signal=Signal.CONT.value))
     return True
@@ -126,6 +126,8 @@ def signal(tx: Tx, world: World, to: int | str, sign: Signal) -> list[int]:
     members = [row[0] for row in tx.run("process_group", to)]
     if not members:
         raise NotFoundError(f"no living process is in the group `{to}`", hint="`mains ps` shows groups")
+    if sign is Signal.INT:  # the others of the group have no turn to interrupt; when all are such, the first says so
+        members = [pid for pid in members if present(tx, pid).conversation] or members
     changed: dict[int, None] = {}
     for pid in members:
         if present(tx, pid).state is not State.EXITED:  # it ended with one before it

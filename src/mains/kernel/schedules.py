@@ -58,11 +58,9 @@ def decide(schedule: Schedule, slots: list[int], now_ms: int, held: str, running
 
 def due(tx: Tx, world: World, p: Process) -> None:
     """Do what is to be done about the slots of a schedule that have come."""
-    schedule = p.schedule
-    if schedule is None or not 0 < p.slot_ms <= tx.now_ms:
+    schedule, slots = p.schedule, _come(tx, p)
+    if schedule is None or not slots:
         return
-    later = takewhile(lambda slot_ms: slot_ms <= tx.now_ms, schedule.slots(p.slot_ms))
-    slots = [p.slot_ms, *islice(later, _SLOTS_PER_WAKE_MAX - 1)]
     held = p.reason if p.state is State.STOPPED else ""
     plan = decide(schedule, slots, tx.now_ms, held, _running(tx, p), world.settings)
     p = _skip(tx, p, slots[: plan.skipped], plan.why)
@@ -70,6 +68,21 @@ def due(tx: Tx, world: World, p: Process) -> None:
         p = _run(tx, world, p)
     if p.slot_ms > tx.now_ms or plan.skipped == len(slots) or not _running(tx, p):
         arm(tx, p)  # else the end of the run wakes it (`calls.end`)
+
+
+def pass_over(tx: Tx, p: Process, why: str) -> Process:
+    """Skip the slots of a schedule that have come and wait."""
+    while slots := _come(tx, p):
+        p = _skip(tx, p, slots, why)
+    return p
+
+
+def _come(tx: Tx, p: Process) -> list[int]:
+    """The slots that have come, the oldest first, as many as one wake looks at; of no schedule, none."""
+    if p.schedule is None or not 0 < p.slot_ms <= tx.now_ms:
+        return []
+    later = takewhile(lambda slot_ms: slot_ms <= tx.now_ms, p.schedule.slots(p.slot_ms))
+    return [p.slot_ms, *islice(later, _SLOTS_PER_WAKE_MAX - 1)]
 
 
 def arm(tx: Tx, p: Process) -> None:

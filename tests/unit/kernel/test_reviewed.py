@@ -10,6 +10,8 @@ import pytest
 from tests.unit.kernel.test_schedules import DAY, MINUTE, NIGHTLY, done, ms, slots_of
 from tests.unit.kernel.world import World, call, calls, says
 
+from mains.errors import NotFoundError, UsageError
+from mains.kernel import views
 from mains.kernel.desk import Desk
 from mains.kernel.ports import Reply, Request, Signal
 from mains.testing import ScriptedEngine
@@ -200,3 +202,56 @@ async def test_a_planned_exec_saves_one_whose_engine_is_gone(world: World) -> No
     async with world.open(done) as kernel:
         world.clock.advance(MINUTE)
         assert (await kernel.wait(pid, 10)).result == "done"
+
+
+async def test_int_keeps_the_reason_of_one_that_stopped(world: World) -> None:
+    async with world.open(echo) as kernel:
+        pid = await kernel.spawn(world.program("talker"), conversation=True, budget=1)
+        await kernel.send(pid, "hello")
+        await world.until_state(kernel, pid, "STOPPED", "breaker: the limit of process")
+        assert await kernel.signal(pid, Signal.INT) == [pid]
+        assert (await kernel.outcome(pid)).reason.startswith("breaker: the limit of process")
+
+
+async def test_int_to_a_group_is_for_its_conversations(world: World) -> None:
+    """Children have the group of who spawned them, so that it was refused as soon as there was one."""
+    async with world.open(lambda _: calls(call("ask", question="?"))) as kernel:
+        program = world.program("asker", "tools: ask")
+        worker = await kernel.spawn(program, group="team")
+        with pytest.raises(UsageError, match=f"process {worker} is no conversation"):
+            await kernel.signal_group("team", Signal.INT)
+        talker = await kernel.spawn(program, {"prompt": "go"}, group="team", conversation=True)
+        await world.until_state(kernel, talker, "WAITING", "human")
+        assert await kernel.signal_group("team", Signal.INT) == [talker]
+        await world.until_state(kernel, worker, "WAITING", "human")
+
+
+async def test_slots_that_wait_are_not_lost_in_silence_by_a_restart(world: World) -> None:
+    front = NIGHTLY % ", catch_up: all" + "\ntools: ask"
+    async with world.open(lambda _: calls(call("ask", question="?"))) as kernel:
+        pid = await kernel.spawn(world.program("nightly", front))
+        world.clock.advance(DAY)
+        await world.until_state(kernel, pid + 1, "WAITING", "human")
+        world.clock.advance(2 * DAY)  # these wait for the end of that run
+        await world.until(lambda: _no_timer(kernel))
+        world.program("nightly", front, prose="Better.")
+        assert await kernel.restart(pid)
+        slots = await slots_of(kernel, pid)
+        assert len(slots) == 3 and all("another program" in slot["reason"] for slot in slots[1:])
+
+
+async def test_who_waits_is_told_the_result_though_it_is_removed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with world.open(done) as kernel:
+        pid = await kernel.spawn(world.program("p"))
+        await kernel.wait(pid, 10)
+        loop, stuck = asyncio.get_running_loop(), views.stuck
+
+        def removed_meanwhile(*args: Any) -> str:
+            asyncio.run_coroutine_threadsafe(kernel.remove([pid]), loop).result(30)
+            return stuck(*args)
+
+        monkeypatch.setattr(views, "stuck", removed_meanwhile)
+        assert (await kernel.wait(pid, 60)).result == "done"
+        monkeypatch.undo()
+        with pytest.raises(NotFoundError, match=f"no process {pid}"):
+            await kernel.wait(pid, 10)
