@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 from tests.unit.kernel.test_schedules import DAY, MINUTE, NIGHTLY, done, ms, slots_of
-from tests.unit.kernel.world import World, call, calls, says
+from tests.unit.kernel.world import Answer, World, call, calls, says
 
 from mains.errors import NotFoundError, UsageError
-from mains.kernel import views
+from mains.kernel import orders, views
+from mains.kernel.birth import Birth
 from mains.kernel.desk import Desk
 from mains.kernel.ports import Reply, Request, Signal
+from mains.program import load_tree
 from mains.testing import ScriptedEngine
 
 
@@ -255,3 +257,45 @@ async def test_who_waits_is_told_the_result_though_it_is_removed(world: World, m
         monkeypatch.undo()
         with pytest.raises(NotFoundError, match=f"no process {pid}"):
             await kernel.wait(pid, 10)
+
+
+async def test_a_process_stands_in_the_lane_of_its_engine_only(world: World) -> None:
+    """Stopped, replaced and resumed in one commit, it stayed in the lane that it had left, too: one more than `slots`."""
+    gates = {"a": asyncio.Event(), "b": asyncio.Event()}
+    at_work = {"a": 0, "b": 0}  # by engine
+    most = 0
+
+    def held(name: str) -> Answer:
+        async def answer(_: Request) -> Reply:
+            nonlocal most
+            at_work[name] += 1
+            most = max(most, at_work[name])
+            await gates[name].wait()
+            at_work[name] -= 1
+            return says("done")
+
+        return answer
+
+    others = [ScriptedEngine.of(held("b"), name="b", slots=1)]
+    async with world.open(held("a"), others=others, slots=1) as kernel:
+        on_a, on_b = world.program("on-a"), world.program("on-b", "model: b")
+        first = [await kernel.spawn(on_a), await kernel.spawn(on_b)]
+        for pid in first:
+            await world.until_state(kernel, pid, "RUNNING")
+        pid = await kernel.spawn(on_a)
+        inner = kernel._kernel
+        tree = load_tree(on_b, inner.settings)
+        birth = Birth(program=tree.program, programs={}, inputs=(), route=inner.world.route(tree.program.model))
+        await asyncio.gather(
+            kernel.signal(pid, Signal.STOP),
+            inner.order(lambda tx: orders.exec_of(tx, inner.world, pid, birth), "exec"),
+            kernel.signal(pid, Signal.CONT),
+        )
+        gates["a"].set()
+        await kernel.wait(first[0], 10)
+        await kernel.spawn(on_a)
+        await kernel.wait(pid + 1, 10)
+        assert (await kernel.outcome(pid)).state == "READY"
+        gates["b"].set()
+        assert (await kernel.wait(pid, 10)).result == "done"
+        assert most == 1
