@@ -272,6 +272,7 @@ def bear_run(tx: Tx, world: World, schedule: Process) -> Process:
 def fork(tx: Tx, world: World, source: Process) -> Process:
     """Write a process with the context of `source` as of its last whole turn: the turn since is made again.
 
+    Mail that was not read is not the fork's: one that has `answered` everything else waits for its own.
     Pages are shared, never copied. The fork is a child of its source for the ledger: it brings no fresh limit.
     """
     check_live(tx, world)
@@ -283,6 +284,7 @@ def fork(tx: Tx, world: World, source: Process) -> Process:
         raise UsageError(f"process {source.pid} cannot be forked: depth {source.depth} is the limit (depth_max)")
     pid = _next_pid(tx)
     whole = source.asking is None and not source.calls and (source.exit_code is None or source.idle)
+    answered = source.conversation and source.turn == source.idle_turn and source.length > source.whole_length
     length, tokens = (source.length, source.frame_tokens) if whole else (source.whole_length, source.whole_tokens)
     rows = tx.run("context_pages", source.pid, length)
     context = tuple(page for (page,) in rows)
@@ -295,7 +297,7 @@ def fork(tx: Tx, world: World, source: Process) -> Process:
         retry_ms=0, mends=0,
         input_tokens=0, cached_tokens=0, output_tokens=0, quota=-1, wanted=0, mail=0, children=0,
         paused=False, ending=False, interrupted=False, fault="", detail="", exit_code=None, result="",
-        idle=source.idle and whole,
+        idle=whole and (source.idle or answered),
         state=State.NEW, reason="",
     )  # fmt: skip
     return _enter(tx, born, context, forked=True)

@@ -260,7 +260,7 @@ async def test_who_waits_is_told_the_result_though_it_is_removed(world: World, m
 
 
 async def test_a_process_stands_in_the_lane_of_its_engine_only(world: World) -> None:
-    """Stopped, replaced and resumed in one commit, it stayed in the lane that it had left, too: one more than `slots`."""
+    """Stopped, replaced and resumed in one commit, it stayed in the lane that it had left: one more than `slots`."""
     gates = {"a": asyncio.Event(), "b": asyncio.Event()}
     at_work = {"a": 0, "b": 0}  # by engine
     most = 0
@@ -299,3 +299,15 @@ async def test_a_process_stands_in_the_lane_of_its_engine_only(world: World) -> 
         gates["b"].set()
         assert (await kernel.wait(pid, 10)).result == "done"
         assert most == 1
+
+
+async def test_a_fork_beside_unread_mail_does_not_answer_twice(world: World) -> None:
+    """The mail is not the fork's, and so it was asked again about what had been answered."""
+    async with world.open(echo) as kernel:
+        pid = await kernel.spawn(world.program("talker"), {"prompt": "a"}, conversation=True)
+        await world.until_state(kernel, pid, "WAITING", "message")
+        await kernel.signal(pid, Signal.STOP)
+        await kernel.send(pid, "b")
+        twin = await kernel.fork(pid)
+        await world.until_state(kernel, twin, "WAITING", "message")
+        assert len((await kernel.show(twin))["messages"]) == 3 and len(world.asked) == 1
