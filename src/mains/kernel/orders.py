@@ -172,7 +172,9 @@ def _signal(tx: Tx, world: World, pid: int, sign: Signal) -> bool:
         Signal.CONT: p.paused or bool(p.fault),
     }[sign]
     if changes:
-        tx.happen(p, Signalled(signal=sign.value))
+        after = tx.happen(p, Signalled(signal=sign.value))
+        if p.fault:
+            schedules.arm(tx, after)  # one that stopped was not woken again
         if sign is Signal.STOP:
             share_room(tx, p.accounts)
     return changes

@@ -14,10 +14,10 @@ from itertools import islice, takewhile
 
 import msgspec
 
-from mains.errors import LimitError, UsageError
+from mains.errors import LimitError, ProgramError, UsageError
 from mains.kernel import timers
 from mains.kernel.birth import World, bear_run
-from mains.kernel.event import Slotted
+from mains.kernel.event import Faulted, Slotted
 from mains.kernel.process import Process, State
 from mains.kernel.tx import Tx
 from mains.program import Schedule
@@ -57,7 +57,17 @@ def decide(schedule: Schedule, slots: list[int], now_ms: int, held: str, running
 
 
 def due(tx: Tx, world: World, p: Process) -> None:
-    """Do what is to be done about the slots of a schedule that have come."""
+    """Do what is to be done about the slots of a schedule that have come.
+
+    One whose stored program or time zone is not taken any more (lower limits, another machine) stops and says why.
+    """
+    try:
+        _due(tx, world, p)
+    except (ProgramError, ValueError) as error:
+        tx.happen(tx.process(p.pid), Faulted(detail=str(error)))
+
+
+def _due(tx: Tx, world: World, p: Process) -> None:
     schedule, slots = p.schedule, _come(tx, p)
     if schedule is None or not slots:
         return

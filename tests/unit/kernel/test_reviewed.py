@@ -311,3 +311,22 @@ async def test_a_fork_beside_unread_mail_does_not_answer_twice(world: World) -> 
         twin = await kernel.fork(pid)
         await world.until_state(kernel, twin, "WAITING", "message")
         assert len((await kernel.show(twin))["messages"]) == 3 and len(world.asked) == 1
+
+
+async def test_a_program_that_is_not_taken_any_more_stops_its_schedule_and_nobody_else(world: World) -> None:
+    """The kernel ended at the slot, and at every boot after it."""
+    async with world.open(done) as kernel:
+        pid = await kernel.spawn(world.program("nightly", NIGHTLY % "", prose="Do it. " * 200))
+    world.clock.advance(DAY)
+    async with world.open(done, program_bytes_max=600) as kernel:
+        await world.until(lambda: _stopped(kernel, pid))
+        [view] = await kernel.ps()
+        assert view.reason.startswith("error:") and "may have at most 600" in view.reason
+        assert (await kernel.wait(await kernel.spawn(world.program("other")), 10)).result == "done"
+    async with world.open(done) as kernel:
+        await kernel.signal(pid, Signal.CONT)
+        assert "run" in (await slots_are(world, kernel, pid, 1))[0]
+
+
+async def _stopped(kernel: Desk, pid: int) -> bool:
+    return [p.state for p in await kernel.ps() if p.pid == pid] == ["STOPPED"]
