@@ -283,6 +283,7 @@ class Kernel:
             if not isinstance(error, DiskFullError):
                 self._halt(error)
         except KernelPanic:
+            self.halted.set()  # nobody is started any more
             raise
         except Exception as error:  # noqa: BLE001 - the one place: a turn's end becomes its process's record
             await self._fault(pid, f"{type(error).__name__}: {error}")
@@ -366,10 +367,9 @@ class Kernel:
             raise self._failure or JournalError("the kernel halts; give the order to the next one")
         try:
             return await self.journal.commit(op, name, bounded=True)
-        except DiskFullError:
-            raise  # the journal goes on
         except JournalError as error:
-            self._halt(error)
+            if not isinstance(error, DiskFullError):  # after which the journal goes on
+                self._halt(error)
             raise
 
     async def signal(self, to: int | str, sign: Signal) -> list[int]:

@@ -58,6 +58,7 @@ class Simulation:
         self._probe_left = -1
         self._over = False
         self._crashed = False  # the world before this one ended without being asked
+        self._kernel: Kernel | None = None  # of the world under way
 
     @property
     def processes(self) -> int:
@@ -133,6 +134,8 @@ class Simulation:
 
     def _cut(self) -> None:
         self.story.say("the power goes")
+        if self._kernel is not None:
+            self._kernel.halted.set()  # what still turns in this world starts nobody
         self.crashes += 1
         raise PowerCut
 
@@ -159,6 +162,7 @@ class Simulation:
             self._path, self.plan.settings, self.clock, self._cast, self._cast.devices, self._cast.route,
             workspaces=self._path.parent, chance=chance, probe=self, connect=self._disk.connect,
         )  # fmt: skip
+        self._kernel = kernel
         try:
             async with kernel:
                 desk = self._people.desk(kernel, self._cast.force, self.clock)
