@@ -10,6 +10,7 @@ import pytest
 from tests.unit.kernel.test_schedules import DAY, MINUTE, NIGHTLY, done, ms, slots_of
 from tests.unit.kernel.world import Answer, World, call, calls, says
 
+import mains
 from mains.errors import NotFoundError, UsageError
 from mains.kernel import audit, orders, retention, views
 from mains.kernel.birth import Birth
@@ -353,3 +354,26 @@ def _process(kernel: Desk, pid: int) -> Process:
     found = kernel.journal.process(pid)
     assert found is not None
     return found
+
+
+async def test_a_program_that_is_not_taken_any_more_does_not_keep_the_home_from_booting(world: World) -> None:
+    """Its process was in a device call when the kernel ended, and recovery asks the program for its `on_doubt`."""
+    entered = asyncio.Event()
+
+    @mains.device
+    async def press(button: str) -> str:
+        """Press a button."""
+        entered.set()
+        await asyncio.Event().wait()
+        return button
+
+    def answer(request: Request) -> Reply:
+        return calls(call("press", button="a")) if request.tools else says("done")
+
+    async with world.open(answer, devices=[press], halt_grace_s=0) as kernel:
+        pid = await kernel.spawn(world.program("presser", "tools: press", prose="Do it. " * 200))
+        await entered.wait()
+    async with world.open(answer, devices=[press], program_bytes_max=600) as kernel:
+        assert [p.reason for p in await kernel.ps()] == ["in doubt"]
+        assert (await kernel.wait(await kernel.spawn(world.program("other")), 10)).result == "done"
+        assert await kernel.signal(pid, Signal.KILL) == [pid]
