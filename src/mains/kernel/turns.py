@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import msgspec
 
-from mains.errors import ConfigError, EngineError, Spent, SyscallError
+from mains.errors import ConfigError, EngineError, ProgramError, Spent, SyscallError
 from mains.kernel import execs, fallback, ledger, mailbox, pages, schedules, timers
 from mains.kernel.birth import World
 from mains.kernel.calls import (
@@ -298,7 +298,7 @@ def doubted(tx: Tx, world: World, pid: int, call_ids: tuple[str, ...], why: str)
     flying = [c for c in p.calls if c.id in call_ids and c.state is CallState.IN_FLIGHT]
     safe = tuple(c.id for c in flying if c.repeatable)
     rest = tuple(c.id for c in flying if not c.repeatable)
-    policy = world.program(pages.get(tx, p.program)).on_doubt
+    policy = _on_doubt(tx, world, p)
     if safe:
         p = tx.happen(p, Doubted(calls=safe), Answered(calls=safe, by="repeatable"))
     if rest:
@@ -310,6 +310,14 @@ def doubted(tx: Tx, world: World, pid: int, call_ids: tuple[str, ...], why: str)
             for call in [c for c in p.calls if c.id in rest]:
                 p = return_call(tx, p, call, f"skipped: it may or may not have happened ({why})", world.settings)
     return finish(tx, p, world.settings)
+
+
+def _on_doubt(tx: Tx, world: World, p: Process) -> str:
+    """The program's policy. Of one that is not taken any more (lower limits, a stricter Mains): a person is asked."""
+    try:
+        return world.program(pages.get(tx, p.program)).on_doubt
+    except ProgramError:
+        return "ask"
 
 
 def faulted(tx: Tx, world: World, pid: int, detail: str) -> Process | None:

@@ -10,11 +10,13 @@ import pytest
 from tests.unit.kernel.test_schedules import DAY, MINUTE, NIGHTLY, done, ms, slots_of
 from tests.unit.kernel.world import Answer, World, call, calls, says
 
+import mains
 from mains.errors import NotFoundError, UsageError
-from mains.kernel import orders, views
+from mains.kernel import audit, orders, retention, views
 from mains.kernel.birth import Birth
 from mains.kernel.desk import Desk
 from mains.kernel.ports import Reply, Request, Signal
+from mains.kernel.process import Process
 from mains.program import load_tree
 from mains.testing import ScriptedEngine
 
@@ -330,3 +332,48 @@ async def test_a_program_that_is_not_taken_any_more_stops_its_schedule_and_nobod
 
 async def _stopped(kernel: Desk, pid: int) -> bool:
     return [p.state for p in await kernel.ps() if p.pid == pid] == ["STOPPED"]
+
+
+async def test_a_file_with_the_bytes_of_a_tree_is_no_fault_when_the_tree_is_removed(world: World) -> None:
+    """`verify` told of a fault that was none, and `backup` refused."""
+    world.program("c")
+    async with world.open(done) as kernel:
+        pid = await kernel.spawn(world.program("p", "tools: spawn(c)"))
+        await kernel.wait(pid, 10)
+        [[tree]] = kernel.journal.rows("page_get", _process(kernel, pid).tree)
+        (world.folder / "tree.json").write_bytes(tree)
+        reader = await kernel.spawn(world.program("r", "inputs: {doc: file}"), {"doc": str(world.folder / "tree.json")})
+        await kernel.wait(reader, 10)
+        await kernel.remove([pid])
+        assert audit.verify(kernel.journal) == []
+        await kernel.remove([reader])
+        assert retention.orphaned(kernel.journal) == [] == audit.verify(kernel.journal)
+
+
+def _process(kernel: Desk, pid: int) -> Process:
+    found = kernel.journal.process(pid)
+    assert found is not None
+    return found
+
+
+async def test_a_program_that_is_not_taken_any_more_does_not_keep_the_home_from_booting(world: World) -> None:
+    """Its process was in a device call when the kernel ended, and recovery asks the program for its `on_doubt`."""
+    entered = asyncio.Event()
+
+    @mains.device
+    async def press(button: str) -> str:
+        """Press a button."""
+        entered.set()
+        await asyncio.Event().wait()
+        return button
+
+    def answer(request: Request) -> Reply:
+        return calls(call("press", button="a")) if request.tools else says("done")
+
+    async with world.open(answer, devices=[press], halt_grace_s=0) as kernel:
+        pid = await kernel.spawn(world.program("presser", "tools: press", prose="Do it. " * 200))
+        await entered.wait()
+    async with world.open(answer, devices=[press], program_bytes_max=600) as kernel:
+        assert [p.reason for p in await kernel.ps()] == ["in doubt"]
+        assert (await kernel.wait(await kernel.spawn(world.program("other")), 10)).result == "done"
+        assert await kernel.signal(pid, Signal.KILL) == [pid]
