@@ -12,10 +12,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
-from dbos import DBOS, SetWorkflowID
+from dbos import DBOS
 
 from bench.contest import contestant, dbos_home
-from bench.contest.contestant import Ended, Job, RunAgent
+from bench.contest.contestant import Job
 
 TOOL = {
     "type": "function",
@@ -88,23 +88,6 @@ def _steps(job: Job) -> dbos_home.Workflow:
     return to_the_end
 
 
-@asynccontextmanager
-async def opened(job: Job) -> AsyncIterator[RunAgent]:
-    """Workflows from their beginning."""
-    async with _workflow(job) as to_the_end:
-
-        async def run(agent: str) -> str:
-            with SetWorkflowID(agent):
-                return await to_the_end(agent)
-
-        yield run
-
-
-async def live(job: Job) -> Ended:
-    """DBOS has resumed what it knows when it is launched; the workflow's id finds it."""
-    async with _workflow(job) as to_the_end:
-        return await dbos_home.everybody(job, to_the_end)
-
-
 if __name__ == "__main__":
-    contestant.main(opened, live)
+    workflows = dbos_home.Workflows(_workflow)
+    contestant.main(workflows.opened, workflows.live)

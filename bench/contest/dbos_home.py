@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 
 from dbos import DBOS, DBOSConfig, SetWorkflowID
 
 from bench.contest import contestant
-from bench.contest.contestant import Ended, Job
+from bench.contest.contestant import Ended, Job, RunAgent
 
 Workflow = Callable[[str], Awaitable[str]]
 
@@ -46,3 +47,26 @@ async def everybody(job: Job, workflow: Workflow) -> Ended:
 
     await contestant.everybody(job, to_the_end)
     return ended
+
+
+class Workflows:
+    """What a contest asks of a contestant on DBOS, around the way to its workflow."""
+
+    def __init__(self, workflow: Callable[[Job], AbstractAsyncContextManager[Workflow]]) -> None:
+        self._workflow = workflow
+
+    @contextlib.asynccontextmanager
+    async def opened(self, job: Job) -> AsyncIterator[RunAgent]:
+        """Workflows from their beginning."""
+        async with self._workflow(job) as to_the_end:
+
+            async def run(agent: str) -> str:
+                with SetWorkflowID(agent):
+                    return await to_the_end(agent)
+
+            yield run
+
+    async def live(self, job: Job) -> Ended:
+        """DBOS has resumed what it knows when it is launched; the workflow's id finds it."""
+        async with self._workflow(job) as to_the_end:
+            return await everybody(job, to_the_end)

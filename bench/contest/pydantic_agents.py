@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from dbos import DBOS, SetWorkflowID
+from dbos import DBOS
 from pydantic_ai import Agent, UsageLimits
 from pydantic_ai.durable_exec.dbos import DBOSDurability
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
 
 from bench.contest import contestant, dbos_home
-from bench.contest.contestant import Ended, Job, RunAgent
+from bench.contest.contestant import Job
 
 UNLIMITED = UsageLimits(request_limit=None)
 
@@ -44,23 +44,6 @@ async def _workflow(job: Job) -> AsyncIterator[dbos_home.Workflow]:
         yield to_the_end
 
 
-@asynccontextmanager
-async def opened(job: Job) -> AsyncIterator[RunAgent]:
-    """Workflows from their beginning."""
-    async with _workflow(job) as to_the_end:
-
-        async def run(agent: str) -> str:
-            with SetWorkflowID(agent):
-                return await to_the_end(agent)
-
-        yield run
-
-
-async def live(job: Job) -> Ended:
-    """DBOS has resumed what it knows when it is launched; the workflow's id finds it."""
-    async with _workflow(job) as to_the_end:
-        return await dbos_home.everybody(job, to_the_end)
-
-
 if __name__ == "__main__":
-    contestant.main(opened, live)
+    workflows = dbos_home.Workflows(_workflow)
+    contestant.main(workflows.opened, workflows.live)

@@ -47,7 +47,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     # processes
     depth_max: int = 8  # spawn below spawn
-    children_max: int = 1_000  # of one process, alive or ended
+    children_max: int = 1_000  # of one process, alive or ended; of a schedule, alive
     processes_max: int = 1_000_000  # alive in one home
     mailbox_messages_max: int = 1_000  # unread, of one process
     message_bytes_max: int = 256 * 1024

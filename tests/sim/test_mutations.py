@@ -36,7 +36,7 @@ def test_a_failing_seed_replays_exactly_and_shrinks_to_a_short_story() -> None:
         first, again = _caught(), _caught()
         assert first is not None and again is not None
         assert first.told(10_000) == again.told(10_000)
-        small = shrunk(first, runs_max=120)
+        small = shrunk(first)
         assert small.rule == first.rule
         assert len(small.plan.actions) <= 10
         assert len(small.story) <= 100

@@ -153,6 +153,7 @@ def test_restart_exec_and_groups(box: Box) -> None:
 def test_a_program_with_a_schedule_is_put_on_it(box: Box) -> None:
     text = (box.folder / "say.md").read_text().replace("---\n", "---\nschedule: {cron: 0 7 * * *, timezone: UTC}\n", 1)
     (box.folder / "daily.md").write_text(text)
+    assert "schedule: 0 7 * * * (UTC), next 2" in box.run("check", "daily.md").stdout
     told = box.run("run", "daily.md", "prompt=hello").stdout
     assert "is a schedule: 0 7 * * * (UTC), next run 2" in told
     assert [(each["state"], each["reason"][:15]) for each in box.json("ps")] == [("WAITING", "timer: next run")]

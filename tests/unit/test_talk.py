@@ -290,7 +290,7 @@ def test_a_call_in_doubt_is_decided(box: Box) -> None:
         terminal.see(r'may or may not have happened: press \{"button":"red"\}')
         terminal.see("retry makes the call again, skip does not, done=JSON gives its result")
         terminal.type("perhaps\r")
-        terminal.see(r"answer `retry`, \s*`skip` or `done=JSON`, not 'perhaps'")
+        terminal.see(r"answer `retry`,\s+`skip` or `done=JSON`, not 'perhaps'")
         terminal.type("skip\r")
         terminal.see("press: skipped: ")
         terminal.see("(?m)^skipped: a person decided")  # the model's echo

@@ -15,7 +15,7 @@ from mains.errors import ProgramError
 
 if TYPE_CHECKING:
     from mains.home import Home
-    from mains.program import Tree
+    from mains.program import Program, Tree
 
 _FOLD = 88
 
@@ -66,6 +66,7 @@ def report_of(tree: Tree, home: Home) -> dict[str, Any]:
         "missing": missing,
         "spawns": sorted(name for name in tree.programs if name != tree.root),
         "output": program.output,
+        "schedule": _schedule(program),
         "budget": program.budget,
         "max_tokens": program.max_tokens,
         "band": program.band,
@@ -77,6 +78,21 @@ def report_of(tree: Tree, home: Home) -> dict[str, Any]:
         "hash": program.hash,
         "notes": [*whys, *told, *notes(program)],
     }
+
+
+def _schedule(program: Program) -> dict[str, Any] | None:
+    """When it would run, as of now."""
+    if program.schedule is None:
+        return None
+    import time
+
+    import msgspec
+
+    from mains.program import with_zone
+
+    schedule = with_zone(program.schedule)
+    rules: dict[str, Any] = msgspec.structs.asdict(schedule)
+    return rules | {"next": schedule.at(next(schedule.slots(round(time.time() * 1_000))))}
 
 
 def _offer(tree: Tree) -> tuple[list[str], list[str], int]:
@@ -118,6 +134,8 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
     if report["spawns"]:
         yield f"spawns: {', '.join(report['spawns'])}"
     yield f"output: {'JSON, by its schema' if report['output'] is not None else 'text'}"
+    if schedule := report["schedule"]:
+        yield f"schedule: {schedule['cron']} ({schedule['timezone']}), next {schedule['next']}"
     yield f"budget: {_number(report['budget'], 'no limit of its own')}"
     yield f"fixed part: about {report['fixed_tokens']:,} tokens (prose and tools, in every frame)"
     yield f"runs on: {', then '.join(f'{e} ({m})' for e, m in _routes(report))}"

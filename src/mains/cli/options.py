@@ -71,3 +71,21 @@ def daemon_of(given: Path | None, *, start: bool = True) -> Client:
 
     home = find_home(given)
     return Client(home, settings_of(home), start=start)
+
+
+# of the verbs that start a program: run and chat
+
+FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="A Markdown file, or a folder with a SKILL.md.")]
+InputsArgument = Annotated[list[str] | None, typer.Argument(metavar="NAME=VALUE", help="The program's inputs.")]
+StartKeyOption = Annotated[
+    str, typer.Option("--key", metavar="KEY", help="The same key again goes on with the process it started.")
+]
+BudgetOption = Annotated[
+    str, typer.Option("--budget", metavar="TOKENS", help="Tokens that it and its children may use: 20000, 20k.")
+]
+EngineOption = Annotated[
+    str, typer.Option("--engine", metavar="NAME", help="Run it, and its children, on this engine.")
+]
+WorkspaceOption = Annotated[
+    Path | None, typer.Option("--workspace", metavar="DIR", help="The folder that its file tools reach.")
+]

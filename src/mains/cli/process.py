@@ -10,7 +10,16 @@ from typing import Annotated
 import typer
 
 from mains.cli.app import app
-from mains.cli.options import GroupOption, HomeOption, JsonOption, KeyOption, OptionalPid, PidArgument, daemon_of
+from mains.cli.options import (
+    GroupOption,
+    HomeOption,
+    InputsArgument,
+    JsonOption,
+    KeyOption,
+    OptionalPid,
+    PidArgument,
+    daemon_of,
+)
 from mains.cli.render import say, say_json
 from mains.cli.run import parse_inputs
 from mains.errors import UsageError
@@ -129,7 +138,7 @@ def restart(pid: PidArgument, home: HomeOption = None, as_json: JsonOption = Fal
 def exec_(
     pid: PidArgument,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The program that it is to run.")],
-    inputs: Annotated[list[str] | None, typer.Argument(metavar="NAME=VALUE", help="The program's inputs.")] = None,
+    inputs: InputsArgument = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:

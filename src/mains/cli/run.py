@@ -9,7 +9,17 @@ from typing import Annotated
 import typer
 
 from mains.cli.app import app
-from mains.cli.options import HomeOption, JsonOption, daemon_of
+from mains.cli.options import (
+    BudgetOption,
+    EngineOption,
+    FileArgument,
+    HomeOption,
+    InputsArgument,
+    JsonOption,
+    StartKeyOption,
+    WorkspaceOption,
+    daemon_of,
+)
 from mains.cli.render import check_output, note, say, say_json
 from mains.errors import UsageError
 
@@ -18,21 +28,13 @@ from mains.errors import UsageError
     epilog="Example: mains run summary.md document=notes.md language=French",
 )
 def run(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A Markdown file, or a folder with a SKILL.md.")],
-    inputs: Annotated[list[str] | None, typer.Argument(metavar="NAME=VALUE", help="The program's inputs.")] = None,
+    file: FileArgument,
+    inputs: InputsArgument = None,
     detach: Annotated[bool, typer.Option("--detach", help="Do not wait: print the pid.")] = False,
-    key: Annotated[
-        str, typer.Option("--key", metavar="KEY", help="The same key again goes on with the process it started.")
-    ] = "",
-    budget: Annotated[
-        str, typer.Option("--budget", metavar="TOKENS", help="Tokens that it and its children may use: 20000, 20k.")
-    ] = "",
-    engine: Annotated[
-        str, typer.Option("--engine", metavar="NAME", help="Run it, and its children, on this engine.")
-    ] = "",
-    workspace: Annotated[
-        Path | None, typer.Option("--workspace", metavar="DIR", help="The folder that its file tools reach.")
-    ] = None,
+    key: StartKeyOption = "",
+    budget: BudgetOption = "",
+    engine: EngineOption = "",
+    workspace: WorkspaceOption = None,
     output: Annotated[Path | None, typer.Option("--output", metavar="FILE", help="Write the result to a file.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Show what the model says, as it comes.")] = False,
     group: Annotated[

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from mains.cli.app import app
-from mains.cli.options import HomeOption, JsonOption, PidArgument, daemon_of, settings_of
+from mains.cli.options import (
+    BudgetOption,
+    EngineOption,
+    FileArgument,
+    HomeOption,
+    InputsArgument,
+    JsonOption,
+    PidArgument,
+    StartKeyOption,
+    WorkspaceOption,
+    daemon_of,
+    settings_of,
+)
 from mains.cli.render import say_json
 from mains.cli.run import parse_budget, parse_inputs
 from mains.errors import UsageError
@@ -20,20 +32,12 @@ if TYPE_CHECKING:
 
 @app.command(epilog="Examples: mains chat tutor.md subject=physics; echo 'What is heat?' | mains chat tutor.md")
 def chat(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A Markdown file, or a folder with a SKILL.md.")],
-    inputs: Annotated[list[str] | None, typer.Argument(metavar="NAME=VALUE", help="The program's inputs.")] = None,
-    key: Annotated[
-        str, typer.Option("--key", metavar="KEY", help="The same key again goes on with the conversation it started.")
-    ] = "",
-    budget: Annotated[
-        str, typer.Option("--budget", metavar="TOKENS", help="Tokens that it and its children may use: 20000, 20k.")
-    ] = "",
-    engine: Annotated[
-        str, typer.Option("--engine", metavar="NAME", help="Run it, and its children, on this engine.")
-    ] = "",
-    workspace: Annotated[
-        Path | None, typer.Option("--workspace", metavar="DIR", help="The folder that its file tools reach.")
-    ] = None,
+    file: FileArgument,
+    inputs: InputsArgument = None,
+    key: StartKeyOption = "",
+    budget: BudgetOption = "",
+    engine: EngineOption = "",
+    workspace: WorkspaceOption = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:

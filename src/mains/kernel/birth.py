@@ -23,6 +23,7 @@ from mains.program import PROMPT, Bound, Program, Schedule, estimate_tokens, par
 from mains.settings import Settings
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
+_RUN = "schedule"  # a run is spawned by no call
 
 
 class World:
@@ -240,18 +241,26 @@ def bear_child(
 
 
 def bear_run(tx: Tx, world: World, schedule: Process) -> Process:
-    """Write the run of a schedule's next slot: its program with its inputs, once. Raises LimitError.
+    """Write the run of a schedule's next slot: its program with its inputs, once.
+
+    Raises LimitError when there is no room for it, UsageError when its key is taken (a clock went back, or a person
+    gave the key to another process).
 
     The program's budget is the run's own; a budget of the schedule is for all its runs together.
     """
     assert schedule.schedule is not None
     check_live(tx, world)
+    alive = tx.one("process_spawned_count", schedule.pid, _RUN)
+    if alive and alive[0] >= world.settings.children_max:
+        raise LimitError(f"{alive[0]} runs have not ended, of {world.settings.children_max} (children_max)")
     pid = _next_pid(tx)
     slot = schedule.schedule.at(schedule.slot_ms)
     key = f"{schedule.pid}@{slot}"
+    if row := tx.one("key_get", key):
+        raise UsageError(f"the key `{key}` of its run belongs to process {row[0]}")
     context = tuple(page for (page,) in tx.run("context_pages", schedule.pid, schedule.length))
     born = replace(
-        schedule, pid=pid, parent=schedule.pid, spawned_by="schedule", item=slot, key=key,
+        schedule, pid=pid, parent=schedule.pid, spawned_by=_RUN, item=slot, key=key,
         schedule=None, slot_ms=0, run=0, accounts=(pid, *schedule.accounts),
         budget=world.program(pages.get(tx, schedule.program)).budget,
         depth=schedule.depth + 1, created_ms=tx.now_ms, detail="", paused=False, state=State.NEW, reason="",
@@ -263,6 +272,7 @@ def bear_run(tx: Tx, world: World, schedule: Process) -> Process:
 def fork(tx: Tx, world: World, source: Process) -> Process:
     """Write a process with the context of `source` as of its last whole turn: the turn since is made again.
 
+    Mail that was not read is not the fork's: one that has `answered` everything else waits for its own.
     Pages are shared, never copied. The fork is a child of its source for the ledger: it brings no fresh limit.
     """
     check_live(tx, world)
@@ -274,6 +284,7 @@ def fork(tx: Tx, world: World, source: Process) -> Process:
         raise UsageError(f"process {source.pid} cannot be forked: depth {source.depth} is the limit (depth_max)")
     pid = _next_pid(tx)
     whole = source.asking is None and not source.calls and (source.exit_code is None or source.idle)
+    answered = source.conversation and source.turn == source.idle_turn and source.length > source.whole_length
     length, tokens = (source.length, source.frame_tokens) if whole else (source.whole_length, source.whole_tokens)
     rows = tx.run("context_pages", source.pid, length)
     context = tuple(page for (page,) in rows)
@@ -286,7 +297,7 @@ def fork(tx: Tx, world: World, source: Process) -> Process:
         retry_ms=0, mends=0,
         input_tokens=0, cached_tokens=0, output_tokens=0, quota=-1, wanted=0, mail=0, children=0,
         paused=False, ending=False, interrupted=False, fault="", detail="", exit_code=None, result="",
-        idle=source.idle and whole,
+        idle=whole and (source.idle or answered),
         state=State.NEW, reason="",
     )  # fmt: skip
     return _enter(tx, born, context, forked=True)

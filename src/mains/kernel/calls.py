@@ -89,12 +89,15 @@ def finish(tx: Tx, p: Process, settings: Settings) -> Process:
         return p  # who is in doubt is asked first
     for call in [c for c in p.calls if c.state is not CallState.DONE]:
         p = _returned(tx, p, call, INTERRUPTED)
-    return rested(tx, p, "interrupted")
+    return rested(tx, p, p.detail if p.fault else "interrupted")
 
 
-def rested(tx: Tx, p: Process, detail: str) -> Process:
-    """The turn of a conversation is over, for whatever reason: the next message begins another."""
-    after = tx.happen(p, Rested(detail=detail))
+def rested(tx: Tx, p: Process, detail: str, *, unread: bool = False) -> Process:
+    """The turn of a conversation is over, for whatever reason: the next message begins another.
+
+    So does mail that waits already, but after INT, and when it is to stay `unread`.
+    """
+    after = tx.happen(p, Rested(detail=detail, unread=unread))
     share_room(tx, p.accounts)
     return after
 
@@ -132,8 +135,8 @@ def end(tx: Tx, p: Process, code: int, result: str, detail: str, settings: Setti
     after = tx.happen(p, Exited(code=code, result=page, detail=detail))
     share_room(tx, p.accounts)
     if p.parent and (parent := tx.process(p.parent)):
-        if parent.run == p.pid and parent.slot_ms <= tx.now_ms:
-            timers.arm(tx, tx.now_ms, parent.pid, timers.SLOT)  # slots that it missed wait for the end of this run
+        if parent.run == p.pid and parent.slot_ms and parent.state is not State.EXITED:  # slots may wait for this end,
+            timers.arm(tx, max(tx.now_ms, parent.slot_ms), parent.pid, timers.SLOT)  # though the clock has gone back
         _tell_parent(tx, parent, settings)
     return after
 

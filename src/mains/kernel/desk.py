@@ -99,7 +99,8 @@ class Desk:
         def prepare() -> tuple[Tree, tuple[Bound, ...]]:
             p = views.present(journal, pid)
             if not p.path:
-                whose = f"process {p.parent} spawned it" if p.parent else "an older Mains started it"
+                own = "it became another program by itself, or an older Mains started it"
+                whose = f"process {p.parent} spawned it" if p.parent else own
                 hint = "restart that one" if p.parent else f"`mains exec {pid} FILE` says which program"
                 raise UsageError(f"process {pid} has no file of its own: {whose}", hint=hint)
             tree = load_tree(Path(p.path), settings)
@@ -151,9 +152,11 @@ class Desk:
 
     def _rest(self, pid: int) -> Outcome | None:
         """How it stands when it has ended or cannot go on by itself. One visit to a thread, not three."""
-        p = views.present(self._kernel.journal, pid)
-        why = views.stuck(self._kernel.journal, p)
-        return self._outcome(p, why) if p.state is State.EXITED or why else None
+        journal = self._kernel.journal
+        with journal.snapshot():
+            p = views.present(journal, pid)
+            why = views.stuck(journal, p)
+            return self._outcome(p, why) if p.state is State.EXITED or why else None
 
     async def wait(self, pid: int, timeout_s: float | None = None) -> Outcome:
         """Wait until the process has ended or cannot go on by itself; on time-out, how it stands."""
@@ -223,8 +226,9 @@ class Desk:
         journal = self._kernel.journal
 
         def read() -> list[ProcessView]:
-            pids = [row[0] for row in journal.rows("process_tree_below", pid)]
-            return [views.view(views.present(journal, each)) for each in [pid, *pids]]
+            with journal.snapshot():
+                pids = [row[0] for row in journal.rows("process_tree_below", pid)]
+                return [views.view(views.present(journal, each)) for each in [pid, *pids]]
 
         return await self._read(read)
 

@@ -155,9 +155,13 @@ class Slotted(Event, tag="slot", frozen=True):
 
 
 class Rested(Event, tag="rested", frozen=True):
-    """The turn of a conversation is over: it waits for the next message. `detail`: why, when that is no answer."""
+    """The turn of a conversation is over: it waits for the next message. `detail`: why, when that is no answer.
+
+    `unread`: mail that waits already begins no turn.
+    """
 
     detail: str = ""
+    unread: bool = False
 
 
 class Exited(Event, tag="exited", frozen=True):

@@ -39,7 +39,7 @@ def put(tx: Tx, to: Process, sender: str, text: str, key: str, settings: Setting
         raise UsageError(f"process {to.pid} is a schedule and reads no messages", hint="send them to one of its runs")
     if len(text.encode()) > settings.message_bytes_max:
         raise UsageError(f"the message is larger than {settings.message_bytes_max} bytes (message_bytes_max)")
-    if to.mail >= settings.mailbox_messages_max:
+    if to.mail >= settings.mailbox_messages_max and not to.idle:  # one that rests with mail (INT) waits for one more
         raise LimitError(f"the mailbox of process {to.pid} is full: {to.mail} unread (mailbox_messages_max)")
     page = pages.put_message(tx, Message(role="user", text=text, name=sender))
     number = tx.run("message_insert", to.pid, sender, page, key).lastrowid

@@ -253,8 +253,7 @@ class Kernel:
 
     def _effect(self, call: Coroutine[Any, Any, Process | None]) -> asyncio.Task[Process | None]:
         """A device call as a task of its own, which an orderly halt waits for."""
-        task = asyncio.create_task(call)
-        self._effects.add(task)
+        self._effects.add(task := asyncio.create_task(call))
         task.add_done_callback(self._effects.discard)
         return task
 
@@ -299,10 +298,11 @@ class Kernel:
     def _committed(self, batch: Batch) -> None:
         """What a commit changed: queue who is ready, interrupt who ends, tell who waits."""
         for p in {p.pid: p for p in batch.changed}.values():
+            for engine, lane in self._lanes.items():
+                if p.state is not State.READY or engine != p.engine:  # `exec` may have changed its engine
+                    lane.discard(p.pid)
             if p.state is State.READY:
                 self._queue(p)
-            elif p.engine in self._lanes:
-                self._lanes[p.engine].discard(p.pid)
             if p.state in _AT_REST:
                 self._frames.drop(p.pid)
             if p.state is State.EXITED:

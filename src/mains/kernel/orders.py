@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from mains.errors import NotFoundError, UsageError
-from mains.kernel import execs, mailbox
+from mains.kernel import execs, mailbox, schedules
 from mains.kernel.birth import Birth, World, ask_of, bear, fork, image_of
 from mains.kernel.calls import KILL_CODE, TERM_CODE, arguments_of, deliver, end, finish, return_call, share_room
 from mains.kernel.event import Answered, Signalled
@@ -44,18 +44,19 @@ def spawn(tx: Tx, world: World, birth: Birth) -> int:
 def exec_of(tx: Tx, world: World, pid: int, birth: Birth) -> bool:
     """Let a process run another program, with its context; False when it runs just that already.
 
-    One that stopped with an error goes on.
+    One that stopped with an error goes on. A process without times of its own takes none from the program.
     """
     p = present(tx, pid)
     if p.state is State.EXITED:
         raise UsageError(f"process {pid} has exited (code {p.exit_code})", hint="`mains run` starts the program anew")
-    if (p.schedule is None) != (birth.schedule is None):
-        what = ("is a schedule", "has none") if p.schedule else ("is no schedule", "has one")
-        raise UsageError(f"process {pid} {what[0]}, and the program {what[1]}", hint="kill it and run the program anew")
-    image = image_of(tx, world, msgspec.structs.replace(birth, conversation=p.conversation))
+    if p.schedule is not None and birth.schedule is None:
+        told = f"process {pid} is a schedule, and the program has none"
+        raise UsageError(told, hint="kill it and run the program anew")
+    schedule = birth.schedule if p.schedule else None
+    image = image_of(tx, world, msgspec.structs.replace(birth, conversation=p.conversation, schedule=schedule))
     if not execs.is_new(p, image):
         return False
-    p = execs.plan(tx, p, image)
+    p = execs.plan(tx, schedules.pass_over(tx, p, "missed: the process took another program"), image)
     if p.fault == "error":
         tx.happen(p, Signalled(signal=Signal.CONT.value))
     return True
@@ -125,6 +126,8 @@ def signal(tx: Tx, world: World, to: int | str, sign: Signal) -> list[int]:
     members = [row[0] for row in tx.run("process_group", to)]
     if not members:
         raise NotFoundError(f"no living process is in the group `{to}`", hint="`mains ps` shows groups")
+    if sign is Signal.INT:  # the others of the group have no turn to interrupt; when all are such, the first says so
+        members = [pid for pid in members if present(tx, pid).conversation] or members
     changed: dict[int, None] = {}
     for pid in members:
         if present(tx, pid).state is not State.EXITED:  # it ended with one before it
@@ -169,7 +172,9 @@ def _signal(tx: Tx, world: World, pid: int, sign: Signal) -> bool:
         Signal.CONT: p.paused or bool(p.fault),
     }[sign]
     if changes:
-        tx.happen(p, Signalled(signal=sign.value))
+        after = tx.happen(p, Signalled(signal=sign.value))
+        if p.fault:
+            schedules.arm(tx, after)  # one that stopped was not woken again
         if sign is Signal.STOP:
             share_room(tx, p.accounts)
     return changes

@@ -14,10 +14,10 @@ from itertools import islice, takewhile
 
 import msgspec
 
-from mains.errors import LimitError
+from mains.errors import LimitError, ProgramError, UsageError
 from mains.kernel import timers
 from mains.kernel.birth import World, bear_run
-from mains.kernel.event import Slotted
+from mains.kernel.event import Faulted, Slotted
 from mains.kernel.process import Process, State
 from mains.kernel.tx import Tx
 from mains.program import Schedule
@@ -57,19 +57,42 @@ def decide(schedule: Schedule, slots: list[int], now_ms: int, held: str, running
 
 
 def due(tx: Tx, world: World, p: Process) -> None:
-    """Do what is to be done about the slots of a schedule that have come."""
-    schedule = p.schedule
-    if schedule is None or not 0 < p.slot_ms <= tx.now_ms:
+    """Do what is to be done about the slots of a schedule that have come.
+
+    One whose stored program or time zone is not taken any more (lower limits, another machine) stops and says why.
+    """
+    try:
+        _due(tx, world, p)
+    except (ProgramError, ValueError) as error:
+        tx.happen(tx.process(p.pid), Faulted(detail=str(error)))
+
+
+def _due(tx: Tx, world: World, p: Process) -> None:
+    schedule, slots = p.schedule, _come(tx, p)
+    if schedule is None or not slots:
         return
-    later = takewhile(lambda slot_ms: slot_ms <= tx.now_ms, schedule.slots(p.slot_ms))
-    slots = [p.slot_ms, *islice(later, _SLOTS_PER_WAKE_MAX - 1)]
     held = p.reason if p.state is State.STOPPED else ""
     plan = decide(schedule, slots, tx.now_ms, held, _running(tx, p), world.settings)
     p = _skip(tx, p, slots[: plan.skipped], plan.why)
     if plan.run:
         p = _run(tx, world, p)
-    if p.slot_ms > tx.now_ms or not _running(tx, p):
+    if p.slot_ms > tx.now_ms or plan.skipped == len(slots) or not _running(tx, p):
         arm(tx, p)  # else the end of the run wakes it (`calls.end`)
+
+
+def pass_over(tx: Tx, p: Process, why: str) -> Process:
+    """Skip the slots of a schedule that have come and wait."""
+    while slots := _come(tx, p):
+        p = _skip(tx, p, slots, why)
+    return p
+
+
+def _come(tx: Tx, p: Process) -> list[int]:
+    """The slots that have come, the oldest first, as many as one wake looks at; of no schedule, none."""
+    if p.schedule is None or not 0 < p.slot_ms <= tx.now_ms:
+        return []
+    later = takewhile(lambda slot_ms: slot_ms <= tx.now_ms, p.schedule.slots(p.slot_ms))
+    return [p.slot_ms, *islice(later, _SLOTS_PER_WAKE_MAX - 1)]
 
 
 def arm(tx: Tx, p: Process) -> None:
@@ -97,7 +120,7 @@ def _skip(tx: Tx, p: Process, slots: list[int], why: str) -> Process:
 def _run(tx: Tx, world: World, p: Process) -> Process:
     try:
         run = bear_run(tx, world, p)
-    except LimitError as error:
+    except (LimitError, UsageError) as error:
         return _slotted(tx, p, p.slot_ms, 0, str(error))
     return _slotted(tx, p, p.slot_ms, run.pid, "")
 

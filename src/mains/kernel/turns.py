@@ -126,7 +126,7 @@ def _after_reply(tx: Tx, world: World, p: Process, verdict: Verdict, ended: End 
         why = verdict.mend or verdict.calls[0].error
         return over(tx, p, 1, "", f"the model did not mend its reply in {settings.mends_max} tries: {why}", settings)
     if not verdict.calls and not verdict.mend:
-        if p.mail and not p.reads_mail and not p.ending:
+        if p.mail and not p.reads_mail and not (p.ending or p.interrupted):
             return p  # somebody wrote meanwhile: the next turn reads it
         return over(tx, p, verdict.code, verdict.result, verdict.detail, settings)
     return _go_on(tx, finish(tx, p, settings))
@@ -251,20 +251,25 @@ def failed(tx: Tx, world: World, pid: int, hold: int, error: EngineError, backof
     return finish(tx, p, world.settings)
 
 
-def _faulted(tx: Tx, p: Process, why: str) -> Process:
+def _faulted(tx: Tx, p: Process, why: str, *, unread: bool = False) -> Process:
     """No engine can serve it: a conversation tells whoever talks with it, any other process stops."""
-    return rested(tx, p, why) if p.conversation else tx.happen(p, Faulted(detail=why))
+    return rested(tx, p, why, unread=unread) if p.conversation else tx.happen(p, Faulted(detail=why))
 
 
 def unserved(tx: Tx, world: World, pid: int, engine: str, error: ConfigError) -> Process | None:
-    """`engine` of a READY process is not there: take the next one, or stop and say why."""
+    """`engine` of a READY process is not there: take the next one, or stop and say why.
+
+    A conversation rests with its mail unread: nothing could read it, and it would be READY again and again.
+    """
     why = f"{error} ({error.hint})" if error.hint else str(error)
     p = tx.process(pid)
     if p is None or p.state is not State.READY or p.engine != engine:
         return None
+    if p.next is not None:
+        return execs.take(tx, p)  # which may not need that engine
     index = fallback.after_absence(p)
     if index is None:
-        return finish(tx, _faulted(tx, p, fallback.told(p, why)), world.settings)
+        return finish(tx, _faulted(tx, p, fallback.told(p, why), unread=True), world.settings)
     return tx.happen(p, fallback.rerouted(p, index, tx.now_ms, world.settings, why))
 
 
