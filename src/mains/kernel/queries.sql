@@ -76,6 +76,8 @@ SELECT body FROM process WHERE parent = ? AND parent > 0 AND spawned_by = ? ORDE
 -- name: process_spawned_alive
 SELECT pid FROM process WHERE parent = ? AND parent > 0 AND spawned_by = ? AND state IN ('NEW', 'READY', 'RUNNING', 'WAITING', 'STOPPED')
 LIMIT 1
+-- name: process_child_at_work
+SELECT pid FROM process WHERE parent = ? AND parent > 0 AND spawned_by <> '' AND state IN ('NEW', 'READY', 'RUNNING') LIMIT 1
 -- name: process_spawned_count
 SELECT count(*) FROM process WHERE parent = ? AND parent > 0 AND spawned_by = ? AND state IN ('NEW', 'READY', 'RUNNING', 'WAITING', 'STOPPED')
 -- name: process_tree_below

@@ -150,10 +150,12 @@ def stuck(journal: Journal, p: Process) -> str:
         return "" if p.reason == "paused" else p.reason
     if p.state is not State.WAITING or p.reason != "child":
         return ""
+    if journal.rows("process_child_at_work", p.pid):
+        return ""  # of a thousand children, this finds one without reading them all
     reasons = []
     for child in journal.processes("process_children", p.pid):
-        if child.state is State.EXITED:
-            continue
+        if child.state is State.EXITED or not child.spawned_by:
+            continue  # nobody waits for a fork
         why = stuck(journal, child)
         if not why:
             return ""

@@ -79,14 +79,16 @@ class Waits:
         self._waits: dict[int, set[asyncio.Future[None]]] = defaultdict(set)
 
     def commit(self, changed: Iterable[Process]) -> None:
-        """Wake those whose process has ended; and everybody when any process stopped (theirs may be stuck now)."""
+        """Wake those whose process has ended; and those above one that ended, stopped or waits for children.
+
+        They may be stuck now: what else they waited for has ended, or was stuck before they began to wait for it.
+        """
         if not self._waits:
             return
         for p in changed:
-            if p.state is State.EXITED:
-                self._wake(self._waits.get(p.pid, set()))
-            elif p.state is State.STOPPED:
-                self.wake_all()
+            if p.state in (State.EXITED, State.STOPPED) or p.reason == "child":
+                for pid in p.accounts:
+                    self._wake(self._waits.get(pid, set()))
 
     def wake_all(self) -> None:
         """Make everybody look again."""
