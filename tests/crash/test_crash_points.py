@@ -18,6 +18,7 @@ def _folder(tmp_path: Path, name: str) -> Path:
     return folder
 
 
+@pytest.mark.timeout(600)  # a hundred kernels that die: a busy machine takes its time
 def test_every_crash_point_is_survived(tmp_path: Path) -> None:
     whole = _folder(tmp_path, "whole")
     code, points = run(whole, -1)

@@ -101,6 +101,7 @@ async def look_and_finish(folder: Path) -> None:
             assert kernel.journal._reader().execute(f"SELECT count(*) FROM {table}").fetchone() == (0,), table
 
 
+@pytest.mark.timeout(600)
 def test_every_crash_point_of_a_removal_is_survived(tmp_path: Path) -> None:
     prepare(tmp_path / "whole")
     code, points = run(tmp_path / "whole", -1)

@@ -212,8 +212,8 @@ class Kernel:
                 if not flying:
                     return
                 done, flying = await asyncio.wait(flying, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    latest = task.result() or latest
+                await asyncio.gather(*done)
+                latest = self.journal.process(p.pid) or latest  # of several that are done, nobody knows the last one
         finally:
             self._rest(p.pid, this)
             for task in flying:

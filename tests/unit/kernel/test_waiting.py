@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from tests.unit.kernel.world import World, call, calls, says, turn_of
 
+import mains
+from mains.kernel.desk import Desk
 from mains.kernel.ports import Reply, Request, Signal
 
 
@@ -63,6 +65,42 @@ async def test_the_last_child_at_work_ends_beside_one_that_stopped(world: World)
         assert not waiting.done()
         hold.set()
         assert (await waiting).reason.startswith(f"child: process {pid + 1} is STOPPED (error")
+
+
+async def test_calls_that_end_together_are_followed_by_what_comes_after_them(world: World) -> None:
+    gates = [asyncio.Event() for _ in range(12)]
+
+    @mains.device(read_only=True)
+    async def look(at: int) -> str:
+        """Look at something."""
+        await gates[at].wait()
+        return "seen"
+
+    @mains.device
+    async def press() -> str:
+        """Press it."""
+        return "pressed"
+
+    def answer(request: Request) -> Reply:
+        at = int(request.messages[1].text)
+        if turn_of(request):
+            return says("done")
+        return calls(call("look", at=at), call("look", at=at), call("look", at=at), call("press"))
+
+    async with world.open(answer, slots=20, devices=[look, press]) as kernel:
+        program = world.program("presser", "tools: look, press")
+        pids = [await kernel.spawn(program, {"prompt": str(at)}) for at in range(len(gates))]
+        for pid, gate in zip(pids, gates, strict=True):
+            await world.until_state(kernel, pid, "RUNNING")
+            await world.until(lambda pid=pid: _flying(kernel, pid, 3))  # type: ignore[misc]
+            gate.set()
+        for pid in pids:
+            assert (await kernel.wait(pid, 60)).result == "done"
+
+
+async def _flying(kernel: Desk, pid: int, wanted: int) -> bool:
+    states = [each["state"] for each in (await kernel.show(pid))["open_calls"]]
+    return states.count("in flight") == wanted
 
 
 async def test_a_fork_at_work_does_not_hide_it(world: World) -> None:
