@@ -1,9 +1,8 @@
 """The kernel: boot, recover, step, signal, halt. Read this first.
 
-A turn is four steps: choose -> record the intent -> act -> record the result. What is decided stands in `turns.py`
-(operations on a transaction), what leaves the kernel in `acts.py`; this file joins them, and keeps in memory who is at
-work. Memory follows the disk: `_committed` gets every process that a commit changed, and from its state alone decides
-who is queued, interrupted or told.
+A turn: choose -> record the intent -> act -> record the result. What is decided stands in `turns.py` (operations on a
+transaction), what leaves the kernel in `acts.py`; this file joins them and knows who is at work. Memory follows the
+disk: from each process that a commit changed, `_committed` decides who is queued, interrupted or told.
 
 Obligations: no act without a committed intent; every act has a time limit; a turn that fails in a way that nobody
 foresaw stops its process and no other; when the journal fails, the kernel halts and nobody is told a lie.
@@ -36,6 +35,7 @@ from mains.kernel.watch import Waits, Watchers
 from mains.settings import Settings
 
 T = TypeVar("T")
+_Effect = asyncio.Task[Process | None]
 _DISK_PAUSE_MS = 1_000
 _AT_REST = (State.WAITING, State.STOPPED, State.EXITED)  # these keep nothing in memory
 
@@ -66,7 +66,7 @@ class Kernel:
         self._lanes: dict[str, Lane] = {}
         self._turns: set[asyncio.Task[None]] = set()  # turns at work
         self._sides: set[asyncio.Task[None]] = set()  # the clockwork, and the grace of TERM
-        self._effects: set[asyncio.Task[Process | None]] = set()  # device calls, which a halt waits for
+        self._effects: set[_Effect] = set()  # device calls, which a halt waits for
         self._acting: dict[int, asyncio.Task[Any]] = {}  # who waits for an engine or a device
         self._ending: set[int] = set()  # whose model call was interrupted by TERM or INT
         self.watchers = Watchers(settings)
@@ -150,8 +150,7 @@ class Kernel:
             p = await self._recorded(lambda tx: turns.begin(tx, self.world, pid), "begin")
             if p is None or p.asking is None:
                 return
-            frame = self._frames.of(p)
-            record = await self._ask(p, frame, lane)
+            record = await self._ask(p, self._frames.of(p), lane)
         except asyncio.CancelledError:
             if pid not in self._ending:
                 raise
@@ -201,19 +200,20 @@ class Kernel:
     async def _call_devices(self, p: Process) -> None:
         """Issue the calls in flight side by side, and those that their results bring; none of who was killed since."""
         latest, started = self.journal.process(p.pid) or p, set[tuple[str, int]]()
-        flying: set[asyncio.Task[Process | None]] = set()
+        flying, ended = set[_Effect](), list[_Effect]()
         this = self._acting[p.pid] = _this_task()
         try:
             while True:
                 for call in latest.calls:
                     if call.state is CallState.IN_FLIGHT and (call.id, call.attempt) not in started:
                         started.add((call.id, call.attempt))
-                        flying.add(self._effect(self._call_device(latest, call)))
+                        flying.add(self._effect(self._call_device(latest, call), ended))
                 if not flying:
                     return
-                done, flying = await asyncio.wait(flying, return_when=asyncio.FIRST_COMPLETED)
-                await asyncio.gather(*done)
-                latest = self.journal.process(p.pid) or latest  # of several that are done, nobody knows the last one
+                await asyncio.wait(flying, return_when=asyncio.FIRST_COMPLETED)
+                flying.difference_update(ended)
+                while ended:  # in the order in which they were committed: the last one knows what is in flight now
+                    latest = ended.pop(0).result() or latest
         finally:
             self._rest(p.pid, this)
             for task in flying:
@@ -225,10 +225,10 @@ class Kernel:
         try:
             text = await self._acts.call(p, call, self._frames.arguments(p, call), lambda: p.pid in self._acting)
         except DeviceError as error:
-            why = str(error)
+            text = f"error: {error}"
             if not call.repeatable:
-                return await self._recorded(lambda tx: turns.doubted(tx, self.world, p.pid, (call.id,), why), "doubted")
-            text = f"error: {why}"
+                doubted = partial(turns.doubted, world=self.world, pid=p.pid, call_ids=(call.id,), why=str(error))
+                return await self._recorded(doubted, "doubted")
         return await self._recorded(lambda tx: turns.returned(tx, self.world, p.pid, call.id, text), "returned")
 
     async def _recorded(self, op: Callable[[Tx], T], name: str) -> T:
@@ -251,10 +251,11 @@ class Kernel:
         self._turns.add(task)
         task.add_done_callback(self._turns.discard)
 
-    def _effect(self, call: Coroutine[Any, Any, Process | None]) -> asyncio.Task[Process | None]:
-        """A device call as a task of its own, which an orderly halt waits for."""
+    def _effect(self, call: Coroutine[Any, Any, Process | None], ended: list[_Effect]) -> _Effect:
+        """A device call as a task of its own, which an orderly halt waits for; at its end it joins `ended`."""
         self._effects.add(task := asyncio.create_task(call))
         task.add_done_callback(self._effects.discard)
+        task.add_done_callback(ended.append)
         return task
 
     def _rest(self, pid: int, task: asyncio.Task[Any]) -> None:
@@ -390,11 +391,10 @@ class Kernel:
 
     def busy(self) -> bool:
         """Whether anything is runnable, at work, or will wake by time."""
-        working = bool(self._turns) or any(len(lane) for lane in self._lanes.values())
-        return working or timers.next_due_ms(self.journal) is not None
+        return bool(self._turns) or any(map(len, self._lanes.values())) or timers.next_due_ms(self.journal) is not None
 
 
 def _this_task() -> asyncio.Task[Any]:
-    if task := asyncio.current_task():
-        return task
-    raise KernelPanic("a turn runs outside a task")
+    task = asyncio.current_task()
+    assert task is not None, "a turn runs in a task"
+    return task
