@@ -10,8 +10,10 @@ import signal
 import socket
 import stat
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 
 import pytest
@@ -211,10 +213,20 @@ def test_a_daemon_of_another_version_gets_no_orders(box: Box, monkeypatch: pytes
     assert client.down()
 
 
-def test_down_ends_a_wait_and_keeps_the_process(box: Box) -> None:
+def test_down_ends_a_wait_and_keeps_the_process(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     pid = box.spawn("forever")
+    sent, main, respond = threading.Event(), threading.current_thread(), HTTPConnection.getresponse
+
+    def getresponse(self: HTTPConnection) -> HTTPResponse:
+        """Whoever has not asked yet when the daemon ends would start the next one, and wait for ever."""
+        if threading.current_thread() is not main:
+            sent.set()
+        return respond(self)
+
+    monkeypatch.setattr(HTTPConnection, "getresponse", getresponse)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(box.client().wait, pid)
+        assert sent.wait(30)
         while box.client().ps()[0]["state"] != "RUNNING":
             box.client().hello()
         assert box.client().down()
