@@ -246,10 +246,7 @@ By = Literal["", "program", "user", "model", "day"]
 
 
 class Budget(msgspec.Struct, frozen=True):
-    """A limit to set on an account: at most `most` of a unit (tokens, or nano-units of the home's currency) in each window.
-
-    None takes the limit away.
-    """
+    """A limit to set: at most `most` tokens, or nano-units of the home's currency, in each window (None: no limit)."""
 
     unit: Unit
     window: Window
