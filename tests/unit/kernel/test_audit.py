@@ -16,7 +16,7 @@ from tests.unit.kernel.world import World, call, calls, says, turn_of
 
 import mains
 from mains.errors import EngineError, JournalError, Spent
-from mains.kernel import audit, ledger, retention
+from mains.kernel import audit, ledger, reckon, retention
 from mains.kernel.journal import Journal
 from mains.kernel.ports import Reply, Request, ToolCall, Usage
 
@@ -207,7 +207,7 @@ LEDGER = {"account": set[str](), "hold": {"engine", "at_ms"}, "entry": {"at_ms"}
 
 @pytest.mark.parametrize("table", LEDGER)
 async def test_verify_finds_every_change_of_the_ledger(lab: Lab, table: str) -> None:
-    assert ledger.verify(lab.journal) == []
+    assert reckon.verify(lab.journal) == []
     missed = []
     for what, old, new in _spoiled(lab, table, LEDGER[table]):
         if table != "account" and new and sorted(map(_content, old)) == sorted(map(_content, new)):
@@ -216,7 +216,7 @@ async def test_verify_finds_every_change_of_the_ledger(lab: Lab, table: str) -> 
             if not _verdict(ledger.verify, lab.journal):
                 missed.append(what)
     assert missed == []
-    assert ledger.verify(lab.journal) == [], "the lab did not tidy up"
+    assert reckon.verify(lab.journal) == [], "the lab did not tidy up"
 
 
 def _content(row: dict[str, Any]) -> tuple[Any, ...]:

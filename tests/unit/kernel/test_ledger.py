@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 import mains
 from mains.errors import KernelPanic
-from mains.kernel import ledger
+from mains.kernel import ledger, reckon
 from mains.kernel.journal import Journal
 from mains.kernel.ledger import HOME, SUPPLY, Hold, Refusal
 from mains.kernel.tx import Tx
@@ -156,7 +156,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 with pytest.raises(AssertionError):
                     assert hold in self.model.open
             # Without processes, all that verify may miss is who owns the accounts.
-            assert [f for f in ledger.verify(self.journal) if not f.endswith("not None")] == []
+            assert [f for f in reckon.verify(self.journal) if not f.endswith("not None")] == []
         finally:
             self.loop.run_until_complete(self.journal.close())
             self.loop.close()
