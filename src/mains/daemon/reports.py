@@ -21,7 +21,7 @@ from mains.daemon.survey import Survey, last_seq, survey
 from mains.daemon.transcript import transcript
 from mains.errors import UsageError
 from mains.home import Home
-from mains.kernel import audit, ledger, reckon
+from mains.kernel import audit, reckon
 from mains.kernel.desk import Desk
 from mains.kernel.journal import Journal
 from mains.kernel.ports import Notice

@@ -20,9 +20,8 @@ import msgspec
 
 from mains.errors import LimitError, NotFoundError, UsageError
 from mains.kernel import window
-from mains.kernel.billing import Budget, Unit
+from mains.kernel.billing import Budget, Unit, Window
 from mains.kernel.event import Limited, Opened
-from mains.kernel.ledger import open_account
 from mains.kernel.limits import HOME, NAMED
 from mains.kernel.process import Process, State
 from mains.kernel.tx import Tx
@@ -232,9 +231,7 @@ def top_up(tx: Tx, at: Place, unit: Unit, amount: int) -> None:
         _note(tx, at, unit, kind, most, added=amount, start_ms=start_ms)
 
 
-def _note(
-    tx: Tx, at: Place, unit: Unit, kind: window.Window, most: int | None, added: int = 0, start_ms: int = 0
-) -> None:
+def _note(tx: Tx, at: Place, unit: Unit, kind: Window, most: int | None, added: int = 0, start_ms: int = 0) -> None:
     last = tx.one("entry_last")
     entry = int(last[0] or 0) if last else 0
     tx.append(

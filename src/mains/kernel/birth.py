@@ -17,8 +17,8 @@ from mains.kernel.context import StoredFile, StoredInput, opening, tokens_of
 from mains.kernel.event import Spawned
 from mains.kernel.ports import Tool
 from mains.kernel.process import Image, Process, Route, State, replace
-from mains.kernel.toolset import toolset
 from mains.kernel.tariff import Tariffs
+from mains.kernel.toolset import toolset
 from mains.kernel.tx import Tx
 from mains.program import PROMPT, Bound, Program, Schedule, estimate_tokens, parse
 from mains.settings import Settings

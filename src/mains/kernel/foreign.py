@@ -19,8 +19,8 @@ from mains.errors import LimitError, NotFoundError, UsageError
 from mains.kernel import accounts, ledger, limits, timers
 from mains.kernel.birth import World
 from mains.kernel.calls import share_room
-from mains.kernel.ledger import Charge, Hold, Label, Price, Refusal, Unpriced
-from mains.kernel.limits import HOME, NAMED
+from mains.kernel.ledger import Charge, Hold, Label, Price, Unpriced
+from mains.kernel.limits import HOME, NAMED, Refusal
 from mains.kernel.ports import Usage
 from mains.kernel.tx import Tx
 
@@ -40,7 +40,7 @@ class Ask(msgspec.Struct, frozen=True):
 
 
 def take(tx: Tx, world: World, ask: Ask) -> Hold:
-    """A hold for a call. Raises UsageError, NotFoundError, and LimitError when there is no room: then nothing is held."""
+    """A hold for a call. Raises UsageError, NotFoundError, LimitError (there is no room); then nothing is held."""
     _check(world, ask)
     at = accounts.named(tx, ask.account or "home")
     if row := tx.one("hold_by_key", ask.key):

@@ -44,6 +44,10 @@ class Price(msgspec.Struct, frozen=True):
     until_ms: int = 0
 
 
+NO_PRICE = Price()
+"""Of a call that is free."""
+
+
 class Label(msgspec.Struct, frozen=True):
     """What the meter says of a call besides its account."""
 
@@ -101,7 +105,7 @@ def take(
     output_tokens_max: int,
     output_tokens_min: int,
     label: Label,
-    price: Price = Price(),
+    price: Price = NO_PRICE,
     state: str = "dispatched",
 ) -> Hold | Refusal | Unpriced:
     """Hold the input and as much of the output cap as there is room for, at least `output_tokens_min`.

@@ -15,9 +15,9 @@ from collections.abc import Iterable
 import msgspec
 
 from mains.errors import KernelPanic
-from mains.kernel import window
 from mains.kernel.billing import Unit, Window
 from mains.kernel.tx import Tx
+from mains.kernel.window import ALWAYS, Span, span, told
 
 HOME = 0
 SUPPLY = -1
@@ -36,7 +36,7 @@ class Limit(msgspec.Struct, frozen=True):
     left: int
     held: int
     zone: str = ""
-    span: window.Span = window.ALWAYS
+    span: Span = ALWAYS
 
     @property
     def whose(self) -> str:
@@ -67,7 +67,8 @@ class Refusal(msgspec.Struct, frozen=True):
     @property
     def resets_ms(self) -> int:
         """When the window of this limit ends; 0: never."""
-        return self.limit.span.until_ms
+        until_ms: int = self.limit.span.until_ms
+        return until_ms
 
 
 def shown(amount: int, unit: Unit) -> str:
@@ -98,11 +99,11 @@ def windowed(tx: Tx, account: int, name: str, zone: str, at_ms: int) -> list[Lim
     """The limits of an account that stand in `budget`."""
     found = []
     for unit, kind, most in tx.run("budget_of", account).fetchall():
-        span = window.span(kind, zone, at_ms)
-        row = tx.one("used_get", account, unit, kind, span.start_ms)
+        when = span(kind, zone, at_ms)
+        row = tx.one("used_get", account, unit, kind, when.start_ms)
         added, held, posted, overrun = row or (0, 0, 0, 0)
         most += added
-        found.append(Limit(account, name, unit, kind, most, most - posted - overrun - held, held, zone, span))
+        found.append(Limit(account, name, unit, kind, most, most - posted - overrun - held, held, zone, when))
     return found
 
 
@@ -125,7 +126,7 @@ def explain(tx: Tx, refused: Refusal, currency: str) -> str:
     if limit.held and (holders := _holders(tx, limit)):
         text += f"; held by {', '.join(holders)}"
     if limit.span.until_ms:
-        text += f"; resets at {window.told(limit.span.until_ms, limit.zone)}"
+        text += f"; resets at {told(limit.span.until_ms, limit.zone)}"
     return text
 
 

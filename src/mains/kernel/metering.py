@@ -1,4 +1,4 @@
-"""The meter read: accounts and limits as they stand, what ran and what it cost, and statements. Readers; they change nothing.
+"""The meter read: accounts and limits as they stand, what ran and what it cost, statements. Readers; no change.
 
 account_view(tx, ...)     one account with its limits
 account_views(tx, ...)    all named ones and those of programs, the home first
@@ -102,7 +102,7 @@ def scope_of(tx: Tx, at: Place) -> Scope:
     """What counts in an account, as the rows of the meter name it."""
     if 0 < at.account < NAMED:
         return Scope(frozenset(), pid=at.account)
-    name, slash, program = at.name.partition("/")
+    _, slash, program = at.name.partition("/")
     if slash:
         return Scope(frozenset({at.chain[1]}), program)
     rows = tx.run("account_all_named").fetchall()
@@ -136,7 +136,8 @@ def meter(journal: Journal, scope: Scope, by: By, from_ms: int, to_ms: int, zone
     if by not in _BY:
         raise UsageError(f"the meter sums by {', '.join(_BY[1:])}, not by `{by}`")
     keep: tuple[str, ...] = {
-        "": ("payer", "program", "model"), "program": ("program",), "user": ("payer",), "model": ("model",), "day": ("day",)
+        "": ("payer", "program", "model"), "program": ("program",), "user": ("payer",), "model": ("model",),
+        "day": ("day",),
     }[by]  # fmt: skip
     with journal.snapshot():
         groups = _groups(journal, scope, from_ms, to_ms or _EVER_MS, zone if by == "day" else "")

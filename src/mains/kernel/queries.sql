@@ -16,6 +16,8 @@ SELECT seq, at_ms, pid, kind, body FROM event WHERE seq > ? ORDER BY seq LIMIT ?
 
 -- name: event_limited
 SELECT seq, body FROM event WHERE pid = 0 AND kind = 'limited' ORDER BY seq
+-- name: event_opened
+SELECT seq, body FROM event WHERE pid = 0 AND kind = 'opened' ORDER BY seq
 -- name: event_first_of
 SELECT seq, body, crc FROM event WHERE pid = ? ORDER BY seq LIMIT ?
 -- name: event_notes

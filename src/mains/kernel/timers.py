@@ -1,8 +1,8 @@
 """Timers: rows that wake a process at a time. A sleeping process costs a row and no memory.
 
-A timer names a process and a call (`RETRY`: its model call is made again; `SLOT`: its schedule looks again; `ROOM`: there may be room for its hold). One that
-fires for a call that is over does nothing. Due times are wall-clock milliseconds, compared with `<=`, so that a clock
-that jumps forward fires once.
+A timer names a process and a call (`RETRY`: its model call is made again; `SLOT`: its schedule looks again; `ROOM`:
+there may be room for its hold). One that fires for a call that is over does nothing. Due times are wall-clock
+milliseconds, compared with `<=`, so that a clock that jumps forward fires once.
 """
 
 from __future__ import annotations

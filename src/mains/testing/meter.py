@@ -1,7 +1,7 @@
 """The second ledger: the rules of tokens, checked entry by entry as they are committed. It trusts no counter.
 
-It knows what each account counts in and its limit, and follows the entries in their order, so that a hold is judged by what stood
-at the moment when it was taken.
+It knows what each account counts in and its limit, and follows the entries in their order, so that a hold is judged by
+what stood at the moment when it was taken.
 """
 
 from __future__ import annotations

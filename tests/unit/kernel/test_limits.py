@@ -12,7 +12,7 @@ import mains
 from mains import Signal
 from mains.errors import LimitError, UsageError
 from mains.kernel.journal import Journal
-from mains.kernel.ledger import HOME
+from mains.kernel.limits import HOME
 from mains.kernel.ports import Reply, Request, Usage
 
 
