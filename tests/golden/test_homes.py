@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.golden.homes.make_v1 import ENGINE, answer, ping
+from tests.golden.homes.make_home import ENGINE, answer, ping
 
 import mains
 from mains.kernel import audit, reckon

@@ -1,4 +1,4 @@
-"""Accounts: the tree of who pays, the limits on it, and what a new process spends from. Operations, refused before they write.
+"""Accounts: the tree of who pays, the limits on it, what a new process spends from. Operations; they check, then write.
 
     add(tx, ...)                      a named account below another one
     find(tx, text)                    the account that a person means: a name, NAME/PROGRAM, or a pid
@@ -73,14 +73,14 @@ def _check_zone(zone: str) -> None:
 
 
 def _open(tx: Tx, settings: Settings, parent: int, name: str, zone: str = "", unknown_price: str = "") -> int:
-    count, number = tx.one("account_count_named"), tx.one("account_next")
-    assert count is not None
-    assert number is not None
-    if count[0] >= settings.accounts_max:
-        raise LimitError(f"there are {count[0]:,} named accounts, of {settings.accounts_max:,} (accounts_max)")
-    tx.run("account_add", number[0], parent, name, zone, unknown_price)
-    tx.append(0, Opened(account=number[0], parent=parent, name=name))
-    return int(number[0])
+    row = tx.one("account_next")
+    assert row is not None
+    number = int(row[0])
+    if number - NAMED >= settings.accounts_max:
+        raise LimitError(f"there are {number - NAMED:,} named accounts already (accounts_max)")
+    tx.run("account_add", number, parent, name, zone, unknown_price)
+    tx.append(0, Opened(account=number, parent=parent, name=name))
+    return number
 
 
 def named(tx: Tx, name: str) -> Place:

@@ -206,9 +206,9 @@ class Opened(Event, tag="opened", frozen=True):
 
 
 class Limited(Event, tag="limited", frozen=True):
-    """A limit of an account was set (None: taken away), or its window from `start_ms` on was topped up by `added` (pid 0).
+    """A limit of an account was set (None: taken away), or its window from `start_ms` on was topped up by `added`.
 
-    It holds for the entries after number `entry`.
+    It holds for the entries after number `entry` (pid 0).
     """
 
     account: int

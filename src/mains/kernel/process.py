@@ -74,7 +74,7 @@ class Call(msgspec.Struct, frozen=True, omit_defaults=True):
     page: str = ""
 
 
-class Asking(msgspec.Struct, frozen=True):
+class Asking(msgspec.Struct, frozen=True, omit_defaults=True):
     """A model call in flight: its hold (the hold's number and tokens), the engine, and the attempt."""
 
     hold: int

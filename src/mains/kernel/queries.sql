@@ -225,8 +225,6 @@ SELECT parent, name, zone, unknown_price FROM account WHERE id = ?
 SELECT id FROM account WHERE name = ? AND name <> ''
 -- name: account_all_named
 SELECT id, parent, name, zone, unknown_price FROM account WHERE name <> '' ORDER BY name
--- name: account_count_named
-SELECT count(*) FROM account WHERE name <> ''
 -- name: account_row
 SELECT id, parent, name, zone, unknown_price, tokens_max, held, posted, overrun, nano_held, nano_posted, nano_overrun, warned
 FROM account WHERE id = ?

@@ -106,7 +106,7 @@ class _Reckoning:
         return self._faults + list(self._check_holds(holds))
 
     def _check_tree(self) -> None:
-        """Each process has its account below its first, each named one is where it was made, and there are no others."""
+        """Each process has its account below its first, each named one is where it was made; there are no others."""
         if SUPPLY in self._rows and any(self._rows[SUPPLY][at] for at in _GONE):
             self._faults.append("the supply carries what removed processes had")
         born = {HOME: HOME, SUPPLY: SUPPLY} | {p.pid: p.accounts[1] for p in self._processes.values()}
