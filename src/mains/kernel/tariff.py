@@ -37,7 +37,7 @@ EXCHANGE_MAX = 10**15
 
 _SCALE = MILLION * NANO
 _AHEAD_MS = 8 * 86_400_000  # in a week and a day every window has opened, summer time or not
-_CURRENCY = re.compile(r"[a-z]{3}")
+CURRENCY = re.compile(r"[a-z]{3}")
 
 
 class Rates(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,10 +68,7 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
         request: int = 0,
         reasoning_whole: bool = False,
     ) -> Rates:
-        """What is not said costs as its like: cached input as input, a cache of 1 hour as one of 5 minutes,
-
-        reasoning as output.
-        """
+        """What is not said costs as its like: the cache as input, 1 hour as 5 minutes, reasoning as output."""
         write = input if cache_write is None else cache_write
         return cls(
             input=input,
@@ -87,14 +84,12 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def figures(self) -> tuple[int, ...]:
         """The seven rates, to compare them."""
-        return (
-            *(self.input, self.output, self.cache_read, self.cache_write, self.cache_write_1h, self.reasoning),
-            self.request,
-        )
+        cache = (self.cache_read, self.cache_write, self.cache_write_1h)
+        return (self.input, self.output, *cache, self.reasoning, self.request)
 
     def units(self, usage: Usage) -> int:
         """Tokens times rates, in millionths of a nano-unit. Parts that exceed their whole are cut down to it."""
-        left = fresh = max(0, usage.input_tokens)
+        fresh = max(0, usage.input_tokens)
         units = self.request * MILLION
         parts = (
             (usage.cached_tokens, self.cache_read),
@@ -102,8 +97,7 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
             (usage.cache_write_tokens, self.cache_write),
         )
         for tokens, rate in parts:
-            part = min(max(0, tokens), left)
-            left -= part
+            part = min(max(0, tokens), fresh)
             fresh -= part
             units += part * rate
         output = max(0, usage.output_tokens)
@@ -115,10 +109,9 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
     def check(self, where: str) -> None:
         """Raises ConfigError that names the rate."""
         for name in self.__struct_fields__:
-            rate = getattr(self, name)
-            if rate < 0:
+            if getattr(self, name) < 0:
                 raise ConfigError(f"{where}: `{name}` is below zero", hint="a rate is 0 or more")
-            if rate > RATE_MAX:
+            if getattr(self, name) > RATE_MAX:
                 hint = "rates are for a million tokens"
                 raise ConfigError(f"{where}: `{name}` is above {RATE_MAX // NANO:,}", hint=hint)
 
@@ -165,9 +158,9 @@ class Tariff(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict
     id: str = ""
 
     def __post_init__(self) -> None:
-        content = msgspec.json.encode(msgspec.structs.replace(self, id="-") if self.id != "-" else self)
         if self.id == "-":  # the copy that is hashed
             return
+        content = msgspec.json.encode(msgspec.structs.replace(self, id="-"))
         made = hashlib.sha256(content).hexdigest()[:16]
         if self.id and self.id != made:
             raise ConfigError(f"tariff {self.name}: its content is not that of {self.id}", hint="it was altered")
@@ -239,7 +232,11 @@ class Tariff(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict
         dearest = max(tariff._amount(each, usage) for each in tariff._every)
         return max(0, tariff._amount(tiers, fresh) - cost), max(0, dearest - cost)
 
-    # ------------------------------------------------------------------------------------------------ the inside
+    @property
+    def free(self) -> bool:
+        """Whether it never costs anything."""
+        every = [tier.rates for tiers in (self.tiers, *(window.tiers for window in self.windows)) for tier in tiers]
+        return not any(any(rates.figures) for rates in every) and (self.then is None or self.then.free)
 
     @property
     def _changes(self) -> bool:
@@ -293,8 +290,8 @@ class Tariff(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict
         input_tokens = max(0, input_tokens)
         if not self._changes:
             return _lines_of(self.tiers, input_tokens, self.exchange)
-        reachable = self._reachable(from_ms, max(from_ms, until_ms))
-        return [line for tariff, tiers in reachable for line in _lines_of(tiers, input_tokens, tariff.exchange)]
+        every = self._reachable(from_ms, max(from_ms, until_ms))
+        return [line for tariff, tiers in every for line in _lines_of(tiers, input_tokens, tariff.exchange)]
 
 
 class Tariffs(Protocol):
@@ -330,7 +327,7 @@ def _followed(tariff: Tariff, by: Tariff) -> Tariff:
 def _check(tariff: Tariff) -> None:
     where = f"tariff {tariff.name}"
     for currency in (tariff.currency, tariff.home_currency):
-        if not _CURRENCY.fullmatch(currency):
+        if not CURRENCY.fullmatch(currency):
             hint = "a currency is three small letters, such as usd (ISO 4217)"
             raise ConfigError(f"{where}: `{currency}` is no currency", hint=hint)
     if tariff.currency == tariff.home_currency and tariff.exchange != NANO:
@@ -398,9 +395,5 @@ def _ceil(amount: int) -> int:
     return -(-amount // _SCALE)
 
 
-def _nothing() -> Tariff:
-    return Tariff(name="free", currency="usd", home_currency="usd", tiers=(Tier(0, Rates.of(0, 0)),), source="local")
-
-
-FREE = _nothing()
+FREE = Tariff(name="free", currency="usd", home_currency="usd", tiers=(Tier(0, Rates.of(0, 0)),), source="local")
 """The tariff of an engine that runs here: it costs nothing in money."""
