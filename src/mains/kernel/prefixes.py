@@ -158,7 +158,7 @@ class Prefixes:
             if node.parent is None:
                 self._roots.pop(node.tenant, None)
                 return
-            if node.kept:
+            if node.kept or node.parent.children.get(node.key) is not node:  # or it is forgotten already
                 return
             del node.parent.children[node.key]
             node = node.parent
