@@ -106,6 +106,7 @@ class Lane:
         call = self._calls.get(pid)
         if call is not None:
             tenants, tenant = self._out(call)
+            tenants.touch(tenant)
             tenants.withdraw(tenant)
 
     def choose(self, now_ms: int) -> Waiting | None:

@@ -78,6 +78,7 @@ class State:
         by_floor = None if fits else band_of(self)[1]
         charged = max(0, w.input_tokens - self.matched(w)) + OUTPUT_WEIGHT * w.output_tokens
         self.line[w.band] = line_after(self, [w] if fits else [x for x in self.queue if x.band == w.band])
+        self._forget()
         self.queue.remove(w)
         self._left(w)
         self.spent[key] += charged
@@ -147,17 +148,19 @@ class State:
 
     def _rest(self, w: Waiting) -> None:
         """A band in which nothing waits or runs is forgotten; so is a tenant that does nothing and has no debt."""
-        busy = {(x.tenant, x.band) for x in self.queue}
-        busy |= {(f.waiting.tenant, f.waiting.band) for f in self.flights.values()}
-        if not any(band == w.band for _, band in busy):
+        if not any(band == w.band for _, band in self._busy()):
             self.line.pop(w.band, None)
             self.spent = {key: spent for key, spent in self.spent.items() if key[1] != w.band}
             self.choices = {key: n for key, n in self.choices.items() if key[1] != w.band}
-        self._forget(busy)
+        self._forget()
 
-    def _forget(self, busy: set[Key]) -> None:
-        for key, spent in list(self.spent.items()):
-            if key not in busy and spent <= self.line_of(key[1]) - self.quantum:
+    def _busy(self) -> set[Key]:
+        calls = [*self.queue, *[flight.waiting for flight in self.flights.values()]]
+        return {(call.tenant, call.band) for call in calls}
+
+    def _forget(self) -> None:
+        for key in set(self.spent) - self._busy():
+            if self.spent[key] <= self.line_of(key[1]) - self.quantum:
                 del self.spent[key]
                 self.choices.pop(key, None)
 
