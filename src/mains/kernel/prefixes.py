@@ -1,9 +1,9 @@
 """Prefixes: what an engine probably still has of earlier prompts, as a radix tree for each tenant. Pure.
 
 An edge is a segment of a prompt (its text has a name: we never look inside). A node is `kept` when the engine read it
-lately; whoever is kept has a kept parent, so that a prompt matches from its beginning. The tree is bounded in tokens and
-in nodes: the leaf that was used longest ago goes first. It is an estimate, and may be wrong: what an engine reports at
-the end of a call corrects the charge. A tenant matches only its own prompts: caches are not shared between tenants.
+lately; whoever is kept has a kept parent, so that a prompt matches from its beginning. The tree is bounded in tokens
+and in nodes: the leaf that was used longest ago goes first. It is an estimate, and may be wrong: what an engine reports
+at the end of a call corrects the charge. A tenant matches only its own prompts: caches are not shared between tenants.
 """
 
 from __future__ import annotations

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.unit.kernel.lane_reference import State, choose_reference
 
 from mains.kernel.bands import BANDS
 from mains.kernel.ports import Usage
 from mains.kernel.scheduler import Lane
 from mains.kernel.waiting import Waiting
-from tests.unit.kernel.lane_reference import State, choose_reference
 
 PIDS = 12
 
