@@ -205,10 +205,9 @@ async def boot(
         room.route,
         workspaces=place.workspaces,
         tariffs=tariffs,
-        currency=tariffs.money.currency,
+        currency=tariffs.money.home,
         chance=random.Random(),  # noqa: S311 - jitter of back-offs
         probe=probe,
     )
     async with kernel, Care(kernel, clock) as care:
         yield Desk(kernel, room.force, care)
-

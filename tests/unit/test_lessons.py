@@ -101,9 +101,9 @@ def test_the_scheduler_has_a_test_and_survives_its_first_call() -> None:
     """Lesson: a scheduler that dies at its first call and has no test. (More in test_scheduler.py.)"""
     lane = Lane(2)
     assert lane.choose(0) is None
-    calls = [Waiting(pid, 1, band, pid, 100, 10) for pid, band in enumerate(BANDS)]
-    for call in calls:
-        lane.add(call)
-    assert [lane.choose(0), lane.choose(0), lane.choose(0)] == [calls[0], calls[1], None]
+    waiting = [Waiting(pid, 1, band, pid, 100, 10) for pid, band in enumerate(BANDS)]
+    for each in waiting:
+        lane.add(each)
+    assert [lane.choose(0), lane.choose(0), lane.choose(0)] == [waiting[0], waiting[1], None]
     lane.release(0)
-    assert lane.choose(0) in calls[2:]
+    assert lane.choose(0) in waiting[2:]

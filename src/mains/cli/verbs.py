@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typer.models import CommandInfo
 
-from mains.cli import audits, care, check, daemon, doctor, engine, inspect, process, run, talk, top
+from mains.cli import audits, care, check, daemon, doctor, engine, inspect, process, run, talk, tariff, top
 from mains.cli.app import app, main
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "process",
     "run",
     "talk",
+    "tariff",
     "top",
 ]
 

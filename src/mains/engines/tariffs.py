@@ -110,7 +110,10 @@ class Catalogue:
         tables = [table for table in tables if table.get("model", model) == model]
         tables = [table for table in tables if "model" in table] or tables
         prices = [read_price(table, name, self.money, place) for table in tables]
-        return _snapshots(link(prices)) if prices else []
+        try:
+            return _snapshots(link(prices)) if prices else []
+        except ConfigError as error:
+            raise ConfigError(f"{place}: {error}", hint=error.hint) from error
 
     def _known(self, spec: EngineSpec, model: str) -> Found:
         """What our tables or the snapshot know."""

@@ -176,6 +176,11 @@ def tariff_of(tx: Tx, number: int) -> Tariff | None:
     return _pinned(row[0]) if row else None
 
 
+def currency_of(body: bytes) -> str:
+    """The currency that a pinned tariff's amounts are in."""
+    return _pinned(body).home_currency
+
+
 @lru_cache(maxsize=256)
 def _pinned(body: bytes) -> Tariff:
     return msgspec.json.decode(body, type=Tariff)

@@ -28,7 +28,7 @@ from mains.errors import (
     MainsError,
     Spent,
 )
-from mains.kernel import audit, orders, recovery, timers, turns
+from mains.kernel import audit, fallback, orders, recovery, timers, turns
 from mains.kernel.acts import Acts
 from mains.kernel.birth import World
 from mains.kernel.clock import Clock
@@ -98,7 +98,7 @@ class Kernel:
             if faults := audit.replay(self.journal):
                 hint = "`mains journal verify` lists every fault"
                 raise JournalError(f"{self.journal.path}: {faults[0]} ({len(faults)} faults)", hint=hint)
-            await self.journal.commit(recovery.boot, "boot")
+            await self.journal.commit(lambda tx: recovery.boot(tx, self.world.currency), "boot")
             await self._recover()
             self._side(self._run_timers)
             booted = True
@@ -194,15 +194,12 @@ class Kernel:
         return lambda tx: turns.replied(tx, self.world, p.pid, hold, verdict, reply.usage, frame.box), "replied"
 
     def _backoff_ms(self, engine: str, failures: int, error: EngineError) -> int:
-        """Exponential back-off with jitter; a backend's own wish (Retry-After) closes its lane for everybody."""
-        ceiling_ms = min(self.settings.retry_ceiling_ms, self.settings.retry_base_ms << failures)
-        backoff_ms = round(ceiling_ms * (0.5 + self._chance.random() / 2))
-        if error.retry_after_s <= 0:
-            return backoff_ms
-        wish_ms = min(round(error.retry_after_s * 1_000), self.settings.retry_after_ceiling_ms)
-        self._lanes.close_until(engine, self._clock.now_ms() + wish_ms)
-        self._clockwork.look()
-        return max(backoff_ms, wish_ms)
+        """How long this call waits; a backend's own wish (Retry-After) closes its lane for everybody."""
+        wish_ms = fallback.wish_ms(error, self.settings)
+        if wish_ms:
+            self._lanes.close_until(engine, self._clock.now_ms() + wish_ms)
+            self._clockwork.look()
+        return max(wish_ms, fallback.backoff_ms(failures, self.settings, self._chance.random()))
 
     async def _device_turn(self, pid: int) -> None:
         """Issue calls that were left pending (by a pause, or by a decision about a doubt)."""

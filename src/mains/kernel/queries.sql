@@ -283,6 +283,8 @@ SELECT account, unit, span, start_ms, held, posted, overrun FROM used
 SELECT number FROM tariff WHERE id = ?
 -- name: tariff_get
 SELECT body FROM tariff WHERE number = ?
+-- name: tariff_first
+SELECT body FROM tariff ORDER BY number LIMIT 1
 -- name: tariff_insert
 INSERT INTO tariff (id, body) VALUES (?, ?)
 -- name: hold_insert
