@@ -102,8 +102,8 @@ def test_the_scheduler_has_a_test_and_survives_its_first_call() -> None:
     lane = Lane(2)
     assert lane.choose(0) is None
     calls = [Waiting(pid, 1, band, pid, 100, 10) for pid, band in enumerate(BANDS)]
-    for call in calls:
-        lane.add(call)
+    for each in calls:
+        lane.add(each)
     assert [lane.choose(0), lane.choose(0), lane.choose(0)] == [calls[0], calls[1], None]
     lane.release(0)
     assert lane.choose(0) in calls[2:]
