@@ -1,14 +1,15 @@
 """Lanes: all lanes of a kernel, one an engine, and what the scheduler is told of a process. Memory only.
 
-A process stands in a lane because it is READY and waits for a model call, and for no other reason; after a boot the lanes
-are filled from the rows. What a call needs is taken from the record (sizes, and names for the stretches of its prompt),
-so that queueing reads no page.
+A process stands in a lane because it is READY and waits for a model call, and for no other reason; after a boot the
+lanes are filled from the rows. What a call needs is taken from the record (sizes, and names for the stretches of its
+prompt), so that queueing reads no page.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from mains.errors import EngineError, Spent
 from mains.kernel.limits import NAMED
 from mains.kernel.ports import Engines, Usage
 from mains.kernel.process import Process, State
@@ -54,6 +55,10 @@ class Lanes:
         """The call of a process has ended, and used this; None: nobody knows."""
         self._lanes[engine].settle(pid, usage)
 
+    def failed(self, engine: str, pid: int, error: EngineError) -> None:
+        """The call of a process has failed: what it used follows from what the engine spent."""
+        self.settle(engine, pid, Usage() if error.spent is Spent.NOTHING else None)
+
     def release(self, engine: str, pid: int) -> None:
         """A process gives its slot back. A call that was not settled was not made."""
         self._lanes[engine].release(pid)
@@ -72,8 +77,8 @@ class Lanes:
 def waiting_of(p: Process) -> Waiting:
     """What the scheduler is told of a process. Nothing is read for it.
 
-    Its prompt begins with what all processes of its program have (tools, program), and goes on with its own; a fork goes
-    on with its source's.
+    Its prompt begins with what all processes of its program have (tools, program), and goes on with its own; a fork
+    goes on with its source's.
     """
     shared = p.reserve_tokens + p.opening_tokens
     forked = p.parent and not p.spawned_by

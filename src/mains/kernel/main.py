@@ -18,16 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from mains.errors import (
-    ConfigError,
-    DeviceError,
-    DiskFullError,
-    EngineError,
-    JournalError,
-    KernelPanic,
-    MainsError,
-    Spent,
-)
+from mains.errors import ConfigError, DeviceError, DiskFullError, EngineError, JournalError, KernelPanic, MainsError
 from mains.kernel import audit, fallback, orders, recovery, timers, turns
 from mains.kernel.acts import Acts
 from mains.kernel.birth import World
@@ -36,7 +27,7 @@ from mains.kernel.clockwork import Clockwork
 from mains.kernel.frames import Frame, Frames
 from mains.kernel.journal import Batch, Connect, Journal
 from mains.kernel.lanes import Lanes
-from mains.kernel.ports import Device, Engines, EngineState, NoProbe, Notice, Probe, Signal, Usage
+from mains.kernel.ports import Device, Engines, EngineState, NoProbe, Notice, Probe, Signal
 from mains.kernel.process import Call, CallState, Process, Route, State
 from mains.kernel.tariff import Tariffs
 from mains.kernel.tx import Tx
@@ -186,7 +177,7 @@ class Kernel:
         try:
             reply = await self._acts.ask(p, frame.request(p), delta)
         except EngineError as error:
-            self._lanes.settle(engine, p.pid, Usage() if error.spent is Spent.NOTHING else None)
+            self._lanes.failed(engine, p.pid, error)
             failure, backoff_ms = error, self._backoff_ms(engine, p.failures_here, error)
             return lambda tx: turns.failed(tx, self.world, p.pid, hold, failure, backoff_ms), "failed"
         self._lanes.settle(engine, p.pid, reply.usage)

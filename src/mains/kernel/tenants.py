@@ -11,8 +11,8 @@ else wanted the engine is no debt, for the line rose with it; what it overdrew o
 leaves after each giant call would pay for none. When nobody waits or runs in a band, all is forgotten.
 
 **The bound.** Let Q be the quantum, C_max the most that one call is charged (by estimate or in fact), B the most calls
-that a tenant has in flight at once. Two tenants that both have calls waiting in this band all the time from t1 to t2 are
-served weighted tokens W in it that differ by
+that a tenant has in flight at once. Two tenants that both have calls waiting in this band all the time from t1 to t2
+are served weighted tokens W in it that differ by
 
     |W_i(t1, t2) - W_j(t1, t2)|  <=  2 (Q + 2 B C_max)          whatever the estimates were
                                  <=  2 (Q + (B + 1) C_max)      when no estimate is too low

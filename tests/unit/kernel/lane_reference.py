@@ -1,7 +1,7 @@
 """The scheduler again, slow and plain: lists, sorting and no index. The oracle of `test_scheduler.py`.
 
-`choose_reference(state, now_ms)` says whom the rules of docs/book/11-scheduler.md choose; it changes nothing. The methods
-of `State` do what happens otherwise, by the same rules.
+`choose_reference(state, now_ms)` says whom the rules of docs/book/11-scheduler.md choose; it changes nothing. The
+methods of `State` do what happens otherwise, by the same rules.
 """
 
 from __future__ import annotations
@@ -204,7 +204,7 @@ def _keys(w: Waiting) -> tuple[object, ...]:
 def band_of(state: State) -> tuple[str, bool]:
     """The band that is next, and whether by the floor."""
     waiting = [band for band in BANDS if any(w.band == band for w in state.queue)]
-    owed = [band for band in waiting[1:] if state.owed[band] > 0]
+    owed = [band for band in waiting[1:] if state.owed[band] > 8 * 2_048]
     if owed:
         return max(owed, key=lambda band: (state.owed[band], -BANDS.index(band))), True
     return waiting[0], False
