@@ -99,7 +99,22 @@ def test_a_price_in_a_currency_without_a_rate_is_unpriced_and_says_what_to_write
     found = catalogue(cn=endpoint(BEIJING, "qwen-plus"))
     assert found.find("cn", "qwen-plus", NOW) is None
     assert "the price is in cny, and the home's currency is usd" in found.why("cn", "qwen-plus", NOW)
-    assert "give [rates] cny" in found.why("cn", "qwen-plus", NOW)
+    assert "write cny = (what one cny is worth in usd) under [rates]" in found.why("cn", "qwen-plus", NOW)
+
+
+def test_a_price_of_ones_own_needs_no_rate_for_the_list_price() -> None:
+    found = catalogue(cn=endpoint(BEIJING, "qwen-plus", price={"input": 1, "output": 1, "valid_to": "2027-01-01"}))
+    assert found.find("cn", "qwen-plus", NOW) is not None
+    assert found.find("cn", "qwen-plus", ms("2027-01-01")) is None
+
+
+def test_a_local_engine_is_free_until_its_price_begins() -> None:
+    later = {"input": 1, "output": 1, "valid_from": "2027-01-01"}
+    found = catalogue(ollama=endpoint("http://127.0.0.1:1/v1", "llama3", price=later))
+    tariff = found.find("ollama", "llama3", NOW)
+    assert tariff is not None
+    assert tariff.cost_nano(Usage(1_000), NOW) == 0
+    assert tariff.hold_nano(1_000, 0, NOW, ms("2027-01-01")) == 1_000_000
 
 
 def test_a_price_of_ones_own_in_a_currency_without_a_rate_is_an_error() -> None:

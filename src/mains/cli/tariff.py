@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any
-from zoneinfo import ZoneInfo
 
 import typer
 
@@ -147,6 +146,8 @@ def _number(nano: int) -> float:
 
 
 def _iso(at_ms: int, zone: str) -> str:
+    from zoneinfo import ZoneInfo
+
     moment = datetime.fromtimestamp(at_ms / 1_000, UTC).astimezone(ZoneInfo(zone))
     return moment.isoformat(timespec="minutes")
 

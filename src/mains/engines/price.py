@@ -81,7 +81,7 @@ class Money(msgspec.Struct, frozen=True):
         if currency == self.home:
             return NANO
         if currency not in self.rates:
-            hint = f"give [rates] {currency} = (what one {currency} is worth in {self.home}) in mains.toml"
+            hint = f"write {currency} = (what one {currency} is worth in {self.home}) under [rates] in mains.toml"
             raise ConfigError(f"{where}: the price is in {currency}, and the home's currency is {self.home}", hint=hint)
         return self.rates[currency]
 
