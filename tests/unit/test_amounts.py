@@ -26,7 +26,7 @@ from mains.cli.amounts import (
     tokens_of,
 )
 from mains.errors import UsageError
-from mains.kernel.billing import Budget
+from mains.kernel.billing import Budget, Unit
 
 USD = Purse("usd", {"eur": Decimal("1.07"), "jpy": Decimal("0.0066")})
 NANOS = st.integers(1, UNITS_MAX * NANO)
@@ -74,9 +74,10 @@ def test_a_foreign_currency_is_never_more_than_its_worth(money: Decimal) -> None
 
 @given(st.text(max_size=30))
 def test_whatever_is_typed_is_an_amount_above_zero_or_one_clear_line(text: str) -> None:
-    for unit in ("tokens", "money"):
+    units: tuple[Unit, Unit] = ("tokens", "money")
+    for unit in units:
         try:
-            limit = limit_of(text, unit, USD)  # type: ignore[arg-type]
+            limit = limit_of(text, unit, USD)
         except UsageError as error:
             assert str(error).isprintable()
             assert len(str(error)) < 250

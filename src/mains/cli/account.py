@@ -133,9 +133,9 @@ def topup(
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Give an account more room, in the current window of each of its limits.
+    """Give an account more room.
 
-    Processes that stopped because it was used up go on where they were.
+    It counts in the current window of each of its limits of tokens, or of money. Processes that stopped because it was used up go on where they were.
     """
     if bool(tokens) == bool(money):
         raise UsageError(

@@ -79,6 +79,8 @@ def _about(shown: Mapping[str, Any]) -> Iterator[str]:
         routes = [f"{route['engine']} ({route['model']}){' *' if route['in_use'] else ''}" for route in shown["routes"]]
         back = f"; the first is tried again after {shown['returns_at']}" if shown["returns_at"] else ""
         yield f"engines in order: {', '.join(routes)}{back}"
+    if shown["account"] != "home":
+        yield f"account: {shown['account']}"
     for name in ("parent", "key", "band", "workspace", "created_at"):
         if shown[name]:
             yield f"{name}: {shown[name]}"

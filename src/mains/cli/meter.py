@@ -7,19 +7,16 @@ import enum
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import tzinfo
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from mains.cli.amounts import brief, exact, since_ms
 from mains.cli.app import app
 from mains.cli.options import AccountArgument, HomeOption, JsonOption, complete_accounts, daemon_of
+from mains.cli.reading import zone_named
 from mains.cli.render import clean, console, note, say, say_json, shorten, table
 from mains.errors import UsageError
-
-if TYPE_CHECKING:
-    from mains.daemon.client import Client
 
 Row = Mapping[str, Any]
 
@@ -77,7 +74,8 @@ def meter(
     client = daemon_of(home)
     query: dict[str, str | int] = {"by": by.value if by else "", "account": account}
     if since:
-        query["from_ms"] = since_ms(since, int(time.time() * 1_000), zone_of(client, account))
+        zone = zone_named(client.account(account or "home")["zone"])
+        query["from_ms"] = since_ms(since, int(time.time() * 1_000), zone)
     rows = client.meter(**query)
     if as_json:
         say_json(rows)
@@ -98,27 +96,24 @@ def meter_watch(
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """A live dial: tokens a minute, money an hour, today, limits, and who burns most.
+    """A live dial of what is used.
 
-    On a terminal q ends it. Elsewhere, or with --json: how things stand, once.
+    Tokens a minute, money an hour, today, limits, and who burns most. On a terminal q ends it. Elsewhere, or with --json: how things stand, once.
     """
-    from mains.cli.reading import first_reading
+    from mains.cli.dial import Dial
+    from mains.cli.reading import read
 
     client = daemon_of(home)
-    reading = first_reading(client, account, int(time.time() * 1_000))
+    dial = Dial()
+    dial.take(read(client, account, int(time.time() * 1_000), first=True))
     if as_json:
-        say_json(reading.as_object())
+        say_json(dial.as_object())
     elif sys.stdin.isatty() and sys.stdout.isatty():
         from mains.cli.dialscreen import DialScreen
 
-        DialScreen(client.home, account, reading).run()
+        DialScreen(client.home, account, dial).run()
     else:
-        from mains.cli.dial import Dial
-
-        dial = Dial()
-        dial.take(reading)
-        out = console()
-        for line in dial.plain(out.width):
+        for line in dial.plain(console().width):
             say(line)
 
 
@@ -132,9 +127,9 @@ def statement(
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """A month of an account, day by day, program by program, model by model.
+    """A month of an account, to the last digit.
 
-    Money has every digit that was counted: the lines add up to the sums exactly.
+    A line for each day, program and model. Money has every digit that was counted: the lines add up to the sums exactly.
     """
     found = daemon_of(home).statement(account, month)
     if as_json or form is Format.JSON:
@@ -144,16 +139,6 @@ def statement(
     writer.writerow(CSV_HEADS)
     for row in found["rows"]:
         writer.writerow(csv_line(row))
-
-
-def zone_of(client: Client, account: str) -> tzinfo:
-    """The clock of an account; this machine's where it has none."""
-    from zoneinfo import ZoneInfo
-
-    import tzlocal
-
-    zone = client.account(account or "home")["zone"]
-    return ZoneInfo(zone) if zone else tzlocal.get_localzone()
 
 
 # what is printed
