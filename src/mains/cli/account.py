@@ -135,7 +135,8 @@ def topup(
 ) -> None:
     """Give an account more room.
 
-    It counts in the current window of each of its limits of tokens, or of money. Processes that stopped because it was used up go on where they were.
+    It counts in the current window of each of its limits of tokens, or of money. Processes that stopped because it was
+    used up go on where they were.
     """
     if bool(tokens) == bool(money):
         raise UsageError(

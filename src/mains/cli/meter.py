@@ -98,7 +98,8 @@ def meter_watch(
 ) -> None:
     """A live dial of what is used.
 
-    Tokens a minute, money an hour, today, limits, and who burns most. On a terminal q ends it. Elsewhere, or with --json: how things stand, once.
+    Tokens a minute, money an hour, today, limits, and who burns most. On a terminal q ends it. Elsewhere, or with
+    --json: how things stand, once.
     """
     from mains.cli.dial import Dial
     from mains.cli.reading import read
@@ -129,7 +130,7 @@ def statement(
 ) -> None:
     """A month of an account, to the last digit.
 
-    A line for each day, program and model. Money has every digit that was counted: the lines add up to the sums exactly.
+    A line for each day, program and model. Money has every digit that was counted: the lines add up to the sums.
     """
     found = daemon_of(home).statement(account, month)
     if as_json or form is Format.JSON:
@@ -145,6 +146,7 @@ def statement(
 
 _Column = tuple[str, Callable[[Row], str]]
 
+_SEVERAL = "(several)"
 _SAVED = ("cache_saved_nano", "off_peak_saved_nano")
 _NUMBERS: tuple[_Column, ...] = (
     ("CALLS", lambda row: f"{row['calls']:,}"),
@@ -167,7 +169,9 @@ _SUMMED = ("calls", "input_tokens", "cached_tokens", "output_tokens", "cost_nano
 def _print(rows: Sequence[Row], by: By | None) -> None:
     out = console()
     names = _NAMES[by]
-    cells = [[*(shorten(row[name], 32) for name in names), *(show(row) for _, show in _NUMBERS)] for row in rows]
+    cells = [
+        [*(shorten(row[name] or _SEVERAL, 32) for name in names), *(show(row) for _, show in _NUMBERS)] for row in rows
+    ]
     total = summed(rows)
     if len(rows) > 1:
         cells.append(["total", *[""] * (len(names) - 1), *(show(total) for _, show in _NUMBERS)])

@@ -54,10 +54,14 @@ def read(client: Client, account: str, now_ms: int, *, first: bool = False) -> R
 def _limits(client: Client, view: Row) -> list[tuple[str, Row]]:
     """The limits of an account, of those below it, and of those above it, which hold for it as well."""
     found = [(view["name"], limit) for limit in view["limits"]]
+    top = view
+    while top["kind"] == "process":  # a chain as deep as spawns may be
+        top = client.account(top["parent"])
+        found += [(top["name"], limit) for limit in top["limits"]]
     for each in client.accounts():
-        below = f"{each['path']}/".startswith(f"{view['path']}/")
-        above = f"{view['path']}/".startswith(f"{each['path']}/")
-        if each["name"] != view["name"] and (below or above):
+        below = view is top and f"{each['path']}/".startswith(f"{top['path']}/")
+        above = f"{top['path']}/".startswith(f"{each['path']}/")
+        if each["name"] != top["name"] and (below or above):
             found += [(each["name"], limit) for limit in each["limits"]]
     return found
 
