@@ -67,7 +67,7 @@ def account_ls(home: HomeOption = None, as_json: JsonOption = False) -> None:
             f"{view['posted_tokens'] + view['overrun_tokens']:,}",
             f"{view['held_tokens']:,}",
             f"{brief(view['posted_nano'] + view['overrun_nano'])} {view['currency']}",
-            ", ".join(map(limit_told, view["limits"])),
+            ", ".join(limit_told(limit, view["currency"]) for limit in in_order(view["limits"])),
         )
         for depth, view in by_depth(views)
     ]
@@ -193,10 +193,16 @@ def limit_name(limit: View) -> str:
     return f"{limit['unit']}/{limit['window']}"
 
 
-def limit_told(limit: View) -> str:
+def limit_told(limit: View, currency: str) -> str:
     """How much of which limit is used: 62 % of 200k tokens a day."""
-    most = f"{count(room(limit))} tokens" if limit["unit"] == "tokens" else f"{brief(room(limit))} money"
+    most = f"{count(room(limit))} tokens" if limit["unit"] == "tokens" else f"{brief(room(limit))} {currency}"
     return f"{percent(limit)} % of {most}{'' if limit['window'] == 'total' else ' a ' + limit['window']}"
+
+
+def in_order(limits: Sequence[View]) -> list[View]:
+    """Tokens before money, short windows before long ones."""
+    places = ("day", "week", "month", "total")
+    return sorted(limits, key=lambda limit: (limit["unit"] != "tokens", places.index(limit["window"])))
 
 
 def tell_limits(view: View) -> None:
@@ -205,7 +211,7 @@ def tell_limits(view: View) -> None:
         say("  no limits")
         return
     rows = []
-    for limit in view["limits"]:
+    for limit in in_order(view["limits"]):
         shown = exact if limit["unit"] == "money" else "{:,}".format
         unit = view["currency"] if limit["unit"] == "money" else "tokens"
         added = f" + {shown(limit['added'])}" if limit["added"] else ""

@@ -201,7 +201,7 @@ class Dial:
         limits = self.limits()
         shown = limits[: most if len(limits) <= most else max(1, most - 1)]
         wide = width >= 100
-        name_width = min(max(len(name) for name, _ in shown), 28 if wide else 16)
+        name_width = min(max(6, *(len(name) for name, _ in shown)), 28 if wide else 16)
         bar_width = max(10, width - name_width - (55 if wide else 44))
         yield [(_HEAD, f" {fitted('LIMITS', name_width)} {'':12} {_ruler(bar_width)}")]
         for name, limit in shown:
