@@ -84,7 +84,8 @@ def account_show(account: AccountArgument, home: HomeOption = None, as_json: Jso
     if as_json:
         say_json(view)
         return
-    say(clean(f"{_kind(view)} {view['name']} ({view['path']})"))
+    where = f"below {view['parent']}" if view["kind"] == "process" else view["path"]
+    say(clean(f"{_kind(view)} {view['name']} ({where})"))
     for line in _about(view):
         say(clean(f"  {line}"))
     tell_limits(view)
