@@ -29,7 +29,7 @@ from bench import machine
 from bench.report import Figure, Report, at_least, below
 from mains.engines.scripted import ScriptedEngine
 from mains.errors import DeviceError, EngineError, LimitError, Spent, UsageError
-from mains.kernel import audit, ledger
+from mains.kernel import audit, reckon
 from mains.kernel.desk import Desk
 from mains.kernel.ports import Failed, Finish, Reply, Request, Signal, ToolCall, Usage
 from mains.testing.device import ScriptedDevice
@@ -145,7 +145,7 @@ async def _soak(folder: Path, minutes: float, table: Path) -> list[Sample]:
                         file.flush()
                     await asyncio.sleep(_TICK_S)
         async with mains.open(folder / "home", engines=[world.engine], devices=world.devices) as kernel:
-            faults = await asyncio.to_thread(lambda: [*audit.verify(kernel.journal), *ledger.verify(kernel.journal)])
+            faults = await asyncio.to_thread(lambda: [*audit.verify(kernel.journal), *reckon.verify(kernel.journal)])
     if faults:
         raise SystemExit(f"soak: {len(faults)} faults, the first: {faults[0]}")
     return samples

@@ -21,7 +21,7 @@ from bench.bare import Measured
 from bench.report import Figure, Report, at_least
 from mains.engines.scripted import ScriptedEngine
 from mains.errors import KernelPanic
-from mains.kernel import ledger
+from mains.kernel import reckon
 from mains.kernel.ports import Reply, Request
 
 GOAL_PER_S = 3_000
@@ -79,7 +79,7 @@ async def through_mains(folder: Path, processes: int, turns: int) -> Measured:
         measured = Measured(processes * turns, time.perf_counter() - start, time.process_time() - cpu)
         gate.open()
         outcomes = await asyncio.gather(*(desk.wait(pid) for pid in pids))
-        if {outcome.turns for outcome in outcomes} != {turns + 1} or ledger.verify(desk.journal):
+        if {outcome.turns for outcome in outcomes} != {turns + 1} or reckon.verify(desk.journal):
             raise KernelPanic("the turns that were measured are not in the journal as they should be")
     return measured
 

@@ -34,7 +34,7 @@ import msgspec
 from mains import __version__
 from mains.errors import BackupError, DiskFullError, JournalError, NotFoundError, UsageError
 from mains.home import Home
-from mains.kernel import audit, ledger
+from mains.kernel import audit, reckon
 from mains.kernel.journal import Journal
 from mains.kernel.schema import told
 from mains.settings import Settings
@@ -139,7 +139,7 @@ async def _verify(database: Path, *, migrate: bool) -> int:
     """The journal's last event, when journal and ledger are whole. Raises JournalError, BackupError."""
     journal = Journal(database, Settings(), lambda: time.time_ns() // 1_000_000, lambda _: None, migrate=migrate)
     try:
-        faults = audit.verify(journal) + ledger.verify(journal)
+        faults = audit.verify(journal) + reckon.verify(journal)
         last = journal.rows("event_last")
     finally:
         await journal.close()

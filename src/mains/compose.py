@@ -25,6 +25,7 @@ from mains.kernel.desk import Desk
 from mains.kernel.main import Kernel
 from mains.kernel.ports import Device, Engine, EngineState, Probe
 from mains.kernel.process import Route
+from mains.kernel.tariff import FREE, Tariff
 from mains.settings import Settings
 
 
@@ -195,8 +196,15 @@ async def boot(
         [Files(), *devices],
         room.route,
         workspaces=place.workspaces,
+        tariffs=_Free(),
+        currency="usd",
         chance=random.Random(),  # noqa: S311 - jitter of back-offs
         probe=probe,
     )
     async with kernel, Care(kernel, clock) as care:
         yield Desk(kernel, room.force, care)
+
+
+class _Free:
+    def find(self, engine: str, model: str, now_ms: int) -> Tariff:
+        return FREE

@@ -45,6 +45,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     halt_grace_s: float = 5.0  # how long an orderly halt waits for device calls in flight
     term_grace_s: float = 10.0  # from TERM to KILL for a process with a device call in flight
 
+    # accounts
+    accounts_max: int = 100_000  # named ones, and those of programs
+    account_depth_max: int = 16  # accounts from the home down to a named one
+    batch_wait_s: float = 86_400.0  # how long batch work waits for a cheaper hour
+
     # processes
     depth_max: int = 8  # spawn below spawn
     children_max: int = 1_000  # of one process, alive or ended; of a schedule, alive

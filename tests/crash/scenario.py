@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 import mains
-from mains.kernel import audit, ledger
+from mains.kernel import audit, reckon
 from mains.kernel.desk import Desk
 from mains.kernel.ports import Reply, Request, ToolCall, Usage
 from mains.testing import CrashProbe, ScriptedEngine
@@ -157,7 +157,7 @@ async def finish(folder: Path) -> mains.Outcome:
         outcome = await drive(kernel, folder)
         journal = kernel._kernel.journal
         assert audit.verify(journal) == []
-        assert ledger.verify(journal) == []
+        assert reckon.verify(journal) == []
         asked = {
             f"{pid}-{turn}-{attempt}"
             for pid in (1, 2, 3)

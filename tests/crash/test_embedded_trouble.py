@@ -14,7 +14,7 @@ import pytest
 
 import mains
 from mains.engines import model_file
-from mains.kernel import audit, ledger
+from mains.kernel import audit, reckon
 from mains.kernel.desk import Desk
 
 pytestmark = [
@@ -90,7 +90,7 @@ async def test_callers_of_a_harmed_engine_get_their_results(tmp_path: Path, harm
         if harm is not starve:
             assert children() != [child], "the harmed child still serves"
         assert audit.verify(kernel.journal) == []
-        assert ledger.verify(kernel.journal) == []
+        assert reckon.verify(kernel.journal) == []
     assert children() == []
 
 

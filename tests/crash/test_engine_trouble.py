@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 import mains
-from mains.kernel import audit, ledger
+from mains.kernel import audit, reckon
 
 pytestmark = pytest.mark.crash
 
@@ -85,6 +85,6 @@ async def test_only_the_callers_of_a_bad_engine_wait_and_each_says_why(tmp_path:
                 assert outcome.reason.startswith(f"error: engine {name}: "), outcome.reason
                 assert len(outcome.reason) < 400
             assert audit.verify(kernel.journal) == []
-            assert ledger.verify(kernel.journal) == []
+            assert reckon.verify(kernel.journal) == []
     finally:
         await runner.cleanup()

@@ -15,7 +15,7 @@ from aiohttp import web
 from tests.crash.worker import PROCESSES
 
 import mains
-from mains.kernel import audit, ledger
+from mains.kernel import audit, reckon
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(1_500)]
 TURNS = 12
@@ -139,7 +139,7 @@ async def _check(folder: Path, engine: CountingEngine, kills: int) -> None:
     async with mains.open(folder / "home") as kernel:
         journal = kernel._kernel.journal
         assert audit.verify(journal) == []
-        assert ledger.verify(journal) == []
+        assert reckon.verify(journal) == []
         assert [p.state for p in await kernel.ps(every=True)] == ["EXITED"] * PROCESSES
         assert {(await kernel.outcome(pid)).result for pid in range(1, PROCESSES + 1)} == {"counted to the end"}
     print(f"{kills} kills: {engine.calls - needed} model calls made again, {len(doubts)} calls in doubt")

@@ -12,7 +12,7 @@ import pytest
 from tests.crash.scenario import KILLED
 
 import mains
-from mains.kernel import audit, ledger, retention
+from mains.kernel import audit, reckon, retention
 from mains.kernel.care import DAY_MS
 from mains.kernel.desk import Desk
 from mains.kernel.ports import Reply, Usage
@@ -78,7 +78,7 @@ def run(folder: Path, target: int) -> tuple[int, list[str]]:
 
 def holds(kernel: Desk) -> None:
     assert audit.verify(kernel.journal) == []
-    assert ledger.verify(kernel.journal) == []
+    assert reckon.verify(kernel.journal) == []
     assert retention.orphaned(kernel.journal) == []
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.golden.homes.make_v1 import ENGINE, answer, ping
+from tests.golden.homes.make_home import ENGINE, answer, ping
 
 import mains
-from mains.kernel import audit, ledger
+from mains.kernel import audit, reckon
 from mains.kernel.desk import Desk
 from mains.kernel.schema import SCHEMA_VERSION
 from mains.testing import FakeClock, ScriptedEngine
@@ -69,7 +69,7 @@ async def act(kernel: Desk, pid: int, what: str, clock: FakeClock) -> None:
 
 def holds(kernel: Desk) -> None:
     assert audit.verify(kernel.journal) == []
-    assert ledger.verify(kernel.journal) == []
+    assert reckon.verify(kernel.journal) == []
 
 
 @pytest.mark.parametrize("name", sorted(file.name.removesuffix(".db.gz") for file in HOMES.glob("v*.db.gz")))

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
-from mains.kernel import calls, ledger, mailbox, orders, pages, recovery
+from mains.kernel import calls, ledger, limits, mailbox, orders, pages, recovery
 from mains.kernel.event import Woken
 from mains.kernel.journal import _OF_ONE_OPERATION, Journal
 from mains.kernel.main import Kernel
@@ -86,8 +86,8 @@ def skip_a_savepoint() -> Any:
 
 def forget_an_ancestors_limit() -> Any:
     """A hold looks at the process's own limit, and at nobody's above it."""
-    limits = ledger.limits
-    return mock.patch.object(ledger, "limits", lambda tx, accounts: limits(tx, accounts[:1]))
+    of = limits.of
+    return mock.patch.object(limits, "of", lambda tx, accounts, at_ms: of(tx, accounts[:1], at_ms))
 
 
 def resurrect_an_exited_process() -> Any:

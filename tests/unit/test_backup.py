@@ -19,7 +19,7 @@ import mains
 from mains import backup
 from mains.errors import BackupError, MainsError
 from mains.home import Home
-from mains.kernel import audit, ledger
+from mains.kernel import audit, reckon
 from mains.kernel.ports import Reply, Request
 
 
@@ -121,7 +121,7 @@ async def test_agents_work_while_it_is_made_and_what_was_at_work_is_in_doubt_aft
         await kernel.answer(pid, 'done="pong"')
         assert (await kernel.wait(pid, 20)).result == "end"
         assert audit.verify(kernel.journal) == []
-        assert ledger.verify(kernel.journal) == []
+        assert reckon.verify(kernel.journal) == []
 
 
 async def test_no_file_and_no_home_is_overwritten(world: World) -> None:

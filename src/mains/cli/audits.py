@@ -65,10 +65,10 @@ def faults_of(what: str, client: Client) -> list[str]:
 
 
 async def _verify(what: str, home: Home) -> list[str]:
-    from mains.kernel import audit, ledger
+    from mains.kernel import audit, reckon
 
     async with _reading(home) as journal:
-        return audit.verify(journal) if what == "journal" else ledger.verify(journal)
+        return audit.verify(journal) if what == "journal" else reckon.verify(journal)
 
 
 async def _export_offline(home: Home) -> None:

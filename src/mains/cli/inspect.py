@@ -92,7 +92,7 @@ def token_lines(shown: Mapping[str, Any]) -> Iterator[str]:
     usage = shown["usage"]
     yield f"in {usage['input_tokens']:,} (cached {usage['cached_tokens']:,}), out {usage['output_tokens']:,}"
     for account in shown["accounts"]:
-        whose = "the home" if account["account"] == 0 else f"process {account['account']}"
+        whose = account["name"] or f"process {account['account']}"
         most = "no limit" if account["tokens_max"] is None else f"limit {account['tokens_max']:,}"
         used = account["posted"] + account["overrun"]
         yield f"account of {whose}: {most}, used {used:,}, held {account['held']:,}"

@@ -141,9 +141,9 @@ async def _journal(home: Home, settings: Settings, do: Callable[[Journal], Await
 
 def _work(home: Home, settings: Settings, do: Callable[[Journal], Awaitable[None]]) -> None:
     async def verified(journal: Journal) -> None:
-        from mains.kernel import audit, ledger
+        from mains.kernel import audit, reckon
 
-        if faults := audit.verify(journal) + ledger.verify(journal):
+        if faults := audit.verify(journal) + reckon.verify(journal):
             raise JournalError(f"{home.database}: {faults[0]}; it is left as it is", hint=RESTORE)
         await do(journal)
 

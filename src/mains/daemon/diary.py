@@ -96,8 +96,27 @@ def tell(event: ev.AnyEvent, text_of: PageOf) -> tuple[str, str]:
             return _tell_slot(event), ""
         case ev.Rested(detail=detail):
             return f"waits for the next message{f': {detail}' if detail else ''}", ""
-        case ev.Noted(text=text):
+        case ev.Noted(text=text) | ev.Deferred(detail=text):
             return text, ""
+        case ev.Opened() | ev.Limited() | ev.Warned():
+            return _tell_account(event), ""
+
+
+def _tell_account(event: ev.Opened | ev.Limited | ev.Warned) -> str:
+    match event:
+        case ev.Opened(name=name):
+            return f"account {name} was made"
+        case ev.Limited(account=account, most=None):
+            return f"account {account}: no limit of {event.unit} ({event.window}) any more"
+        case ev.Limited(account=account, most=most):
+            more = f", topped up by {event.added:,}" if event.added else ""
+            return f"account {account}: at most {most:,} {_unit(event.unit)} ({event.window}){more}"
+        case ev.Warned(account=account, percent=percent):
+            return f"account {account}: {percent} % of {event.most:,} {_unit(event.unit)} ({event.window}) are used"
+
+
+def _unit(unit: str) -> str:
+    return "tokens" if unit == "tokens" else "nano-units of money"
 
 
 def _tell_slot(event: ev.Slotted) -> str:

@@ -21,7 +21,7 @@ from mains.daemon.stream import Quiet, after_work, cancel
 from mains.daemon.survey import Survey, last_seq, survey
 from mains.daemon.transcript import transcript
 from mains.home import Home
-from mains.kernel import audit, ledger
+from mains.kernel import audit, reckon
 from mains.kernel.desk import Desk
 from mains.kernel.journal import Journal
 from mains.kernel.ports import Notice
@@ -161,7 +161,7 @@ class Reports:
 
     async def verify_ledger(self, _: Request) -> Response:
         journal = self._desk.journal
-        return self._quiet.respond(after_work(lambda: {"faults": ledger.verify(journal)}))
+        return self._quiet.respond(after_work(lambda: {"faults": reckon.verify(journal)}))
 
     async def export(self, _: Request) -> Response:
         return self._quiet.respond(exported(self._desk.journal))

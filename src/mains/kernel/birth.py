@@ -12,11 +12,12 @@ from pathlib import Path
 import msgspec
 
 from mains.errors import LimitError, SyscallError, UsageError
-from mains.kernel import ledger, pages, timers
+from mains.kernel import accounts, ledger, pages, timers
 from mains.kernel.context import StoredFile, StoredInput, opening, tokens_of
 from mains.kernel.event import Spawned
 from mains.kernel.ports import Tool
 from mains.kernel.process import Image, Process, Route, State, replace
+from mains.kernel.tariff import Tariffs
 from mains.kernel.toolset import toolset
 from mains.kernel.tx import Tx
 from mains.program import PROMPT, Bound, Program, Schedule, estimate_tokens, parse
@@ -35,11 +36,16 @@ class World:
         tools: Sequence[Tool],
         route: Callable[[tuple[str, ...]], Route],
         workspaces: Path,
+        tariffs: Tariffs,
+        currency: str,
     ) -> None:
         self.settings = settings
         self.tools = tuple(tools)
         self.route = route
         self.workspaces = workspaces
+        self.tariffs = tariffs
+        self.currency = currency
+        self.reach_ms = round(settings.model_timeout_s * 1_000)  # how long after its hold a call may reach its engine
         self._programs: dict[bytes, Program] = {}
 
     def program(self, source: bytes) -> Program:
@@ -61,6 +67,8 @@ class Birth(msgspec.Struct, frozen=True, kw_only=True):
     path: str = ""
     workspace: str = ""
     budget: int | None = None
+    account: str = ""
+    band: str = ""
     group: str = ""
     key: str = ""
     paused: bool = False
@@ -86,6 +94,12 @@ def bear(tx: Tx, world: World, birth: Birth, parent: Process | None) -> Process:
     """Write a new process. Raises LimitError when there is no room for it."""
     check_live(tx, world)
     pid = _next_pid(tx)
+    if parent is None:
+        place, chain = accounts.payer(tx, world.settings, birth.account, birth.program.name)
+        account, tenant = place.name, place.account
+    else:
+        chain = accounts.program_account(tx, world.settings, parent, birth.program.name)
+        account, tenant = parent.account, parent.tenant
     image = image_of(tx, world, birth)
     process = Process(
         pid=pid,
@@ -103,8 +117,10 @@ def bear(tx: Tx, world: World, birth: Birth, parent: Process | None) -> Process:
         schedule=image.schedule,
         slot_ms=next(image.schedule.slots(tx.now_ms), 0) if image.schedule else 0,
         idle=birth.conversation and not any(bound.name == PROMPT.name and bound.value for bound in birth.inputs),
-        accounts=(pid, *(parent.accounts if parent else (ledger.HOME,))),
-        band=image.band,
+        accounts=(pid, *chain),
+        account=account,
+        tenant=tenant,
+        band=birth.band or image.band,
         group=birth.group,
         key=birth.key,
         engine=image.route.engine,

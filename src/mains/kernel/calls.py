@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from mains.kernel import ledger, mailbox, pages, timers
+from mains.kernel import ledger, limits, mailbox, pages, timers
 from mains.kernel.context import tokens_of
 from mains.kernel.event import Exited, Rested, Returned, Woken
 from mains.kernel.ports import Message
@@ -195,7 +195,8 @@ def share_room(tx: Tx, accounts: tuple[int, ...]) -> None:
         while row := tx.one("process_quota_next", account):
             waiter = tx.process(row[0])
             assert waiter is not None
-            refused = ledger.refusal(ledger.limits(tx, waiter.accounts), waiter.wanted)
+            found = limits.of(tx, waiter.accounts, tx.now_ms)
+            refused = limits.refusal(found, waiter.wanted, waiter.wanted_nano)
             if refused and not refused.hopeless and refused.limit.account == account:
                 break
             if tx.happen(waiter, Woken()).state is State.READY:

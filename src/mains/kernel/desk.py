@@ -13,16 +13,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mains.errors import JournalError, UsageError
-from mains.kernel import orders, pages, views
+from mains.kernel import bills, foreign, metering, orders, pages, views
 from mains.kernel.again import bind_again
+from mains.kernel.billing import AccountView, Budget, By, MeterRow, Statement
 from mains.kernel.birth import Birth
 from mains.kernel.care import DAY_MS, Care
 from mains.kernel.context import whole_text
 from mains.kernel.journal import Journal
+from mains.kernel.ledger import Charge, Hold
 from mains.kernel.main import Kernel
-from mains.kernel.ports import EngineState, Notice, Outcome, ProcessView, Removal, Signal
+from mains.kernel.ports import EngineState, Notice, Outcome, ProcessView, Removal, Signal, Usage
 from mains.kernel.process import Process, Route, State
-from mains.program import Bound, Tree, bind, load_tree, with_zone
+from mains.program import BANDS, Bound, Tree, bind, load_tree, local_zone, with_zone
 
 T = TypeVar("T")
 DAYS_MAX = 1_000_000
@@ -51,10 +53,14 @@ class Desk:
         conversation: bool = False,
         now: bool = False,
         group: str = "",
+        account: str = "",
+        band: str = "",
     ) -> int:
         """Start a process; its pid (see `ports.Control`)."""
         for what, text in (("key", key), ("engine", engine), ("group", group), *_texts(inputs or {})):
             _check_text(what, text)
+        if band not in ("", *BANDS):
+            raise UsageError(f"a band is one of {', '.join(BANDS)}, not `{band}`")
         if budget is not None and not 0 < budget <= _BUDGET_MAX:
             raise UsageError(f"a budget is a number of tokens above zero, {_BUDGET_MAX:,} at most, not {budget:,}")
         start = Path(cwd) if cwd else Path.cwd()
@@ -69,6 +75,8 @@ class Desk:
             engine_forced=bool(engine),
             workspace=str((start / workspace).resolve()) if workspace else "",
             budget=budget,
+            account=account,
+            band=band,
             group=group,
             key=key,
             paused=paused,
@@ -174,6 +182,75 @@ class Desk:
                     finally:
                         waits.discard(pid, ticket)
         return await self.outcome(pid)
+
+    # accounts and the meter
+
+    async def account_add(self, name: str, *, under: str = "", zone: str = "", unknown_price: str = "") -> AccountView:
+        """Make a named account below another one (empty: below the home)."""
+        return await self._bill(bills.account_add, name, under, zone, unknown_price)
+
+    async def accounts(self) -> list[AccountView]:
+        """Named accounts and those of programs: a tree in order, the home first."""
+        currency = self._kernel.world.currency
+        return await self._kernel.order(lambda tx: metering.account_views(tx, currency), "accounts")
+
+    async def account(self, name: str) -> AccountView:
+        """An account: a name, NAME/PROGRAM, or a pid."""
+        return await self._bill(bills.account, name)
+
+    async def budget_set(self, account: str, limits: Sequence[Budget]) -> AccountView:
+        """Set limits of an account, or take them away; all of them or none."""
+        return await self._bill(bills.budget_set, account, limits, await asyncio.to_thread(local_zone))
+
+    async def topup(self, account: str, *, tokens: int = 0, nano: int = 0) -> AccountView:
+        """Give more room to the current window of each limit of an account, and wake who waits for it."""
+        return await self._bill(bills.top_up, account, tokens, nano)
+
+    async def meter(self, *, by: By = "", account: str = "", from_ms: int = 0, to_ms: int = 0) -> list[MeterRow]:
+        """What ran and what it cost, summed by program, user, model or day (empty: by all but the day)."""
+        at, scope = await self._bill(bills.scope, account)
+        zone, currency = at.zone or await asyncio.to_thread(local_zone), self._kernel.world.currency
+        return await self._read(metering.meter, self.journal, scope, by, from_ms, to_ms, zone, currency)
+
+    async def statement(self, account: str, month: str) -> Statement:
+        """A month (2026-11) of an account, a row for each day, program and model."""
+        at, scope = await self._bill(bills.scope, account)
+        zone, currency = at.zone or await asyncio.to_thread(local_zone), self._kernel.world.currency
+        return await self._read(metering.statement, self.journal, at, scope, month, zone, currency)
+
+    async def hold(
+        self,
+        account: str,
+        input_tokens: int,
+        output_tokens_max: int,
+        *,
+        engine: str,
+        model: str,
+        key: str,
+        timeout_s: float,
+    ) -> Hold:
+        """Hold room for a call that somebody else makes. The same key with the same call gives the same hold."""
+        ask = foreign.Ask(account, input_tokens, output_tokens_max, engine, model, key, round(timeout_s * 1_000))
+        return await self._bill(foreign.take, ask)
+
+    async def hold_sent(self, hold: int) -> None:
+        """The call of a hold goes out now."""
+        await self._kernel.order(lambda tx: foreign.send(tx, hold), "sent")
+
+    async def settle(self, hold: int, usage: Usage | None) -> Charge:
+        """What the call of a hold used (None: not known); after its end, what that changes."""
+        return await self._kernel.order(lambda tx: foreign.settle(tx, hold, usage), "settle")
+
+    async def void(self, hold: int) -> None:
+        """The call of a hold did not happen."""
+        await self._kernel.order(lambda tx: foreign.void(tx, hold), "void")
+
+    async def _bill(self, op: Callable[..., T], *arguments: Any) -> T:
+        """Commit an order about accounts."""
+        world = self._kernel.world
+        return await self._kernel.order(lambda tx: op(tx, world, *arguments), op.__name__)
+
+    # to a process
 
     async def send(self, pid: int, text: str, key: str = "") -> int:
         """Put a message into the mailbox of a process; the message's number."""

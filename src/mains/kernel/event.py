@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from mains.kernel.billing import Unit, Window
 from mains.kernel.process import Asking, Call, Image, Process
 
 
@@ -44,6 +45,7 @@ class Replied(Event, tag="replied", frozen=True):
     input_tokens: int = 0
     cached_tokens: int = 0
     output_tokens: int = 0
+    cost_nano: int = 0
 
 
 class AskFailed(Event, tag="ask_failed", frozen=True):
@@ -57,6 +59,7 @@ class AskFailed(Event, tag="ask_failed", frozen=True):
     reason: str
     retry_ms: int = 0
     crashed: bool = False
+    cost_nano: int = 0
 
 
 class Rerouted(Event, tag="rerouted", frozen=True):
@@ -104,11 +107,15 @@ class Signalled(Event, tag="signalled", frozen=True):
 
 
 class Refused(Event, tag="refused", frozen=True):
-    """The hold was refused: others hold the room of account `quota` (wait), or the breaker is open (-1: stop)."""
+    """The hold was refused: others hold the room of account `quota` (wait), or the breaker is open (-1: stop).
+
+    The next one needs `wanted` tokens and `wanted_nano` money at least.
+    """
 
     quota: int
     wanted: int
     detail: str
+    wanted_nano: int = 0
 
 
 class Faulted(Event, tag="faulted", frozen=True):
@@ -127,6 +134,13 @@ class Sent(Event, tag="sent", frozen=True):
     message: int
     page: str
     sender: str
+
+
+class Deferred(Event, tag="deferred", frozen=True):
+    """The model call waits for a cheaper hour, which begins at `until_ms`."""
+
+    until_ms: int
+    detail: str
 
 
 class Exec(Event, tag="exec", frozen=True):
@@ -183,6 +197,39 @@ class Removed(Event, tag="removed", frozen=True):
     exit_code: int
 
 
+class Opened(Event, tag="opened", frozen=True):
+    """A named account was made below `parent` (an event of the home, pid 0)."""
+
+    account: int
+    parent: int
+    name: str
+
+
+class Limited(Event, tag="limited", frozen=True):
+    """A limit of an account was set (None: taken away), or its window from `start_ms` on was topped up by `added`.
+
+    It holds for the entries after number `entry` (pid 0).
+    """
+
+    account: int
+    unit: Unit
+    window: Window
+    most: int | None
+    entry: int
+    added: int = 0
+    start_ms: int = 0
+
+
+class Warned(Event, tag="warned", frozen=True):
+    """So many percent of a limit are used: said once in a window for each step (pid 0)."""
+
+    account: int
+    unit: Unit
+    window: Window
+    percent: int
+    most: int
+
+
 class Noted(Event, tag="noted", frozen=True):
     """Something about the home, not about a process (pid 0): boot, halt, recovery."""
 
@@ -192,6 +239,7 @@ class Noted(Event, tag="noted", frozen=True):
 AnyEvent = (
     Spawned | Asked | Replied | AskFailed | Rerouted | Called | Returned | Doubted | Answered
     | Signalled | Refused | Faulted | Woken | Sent | Exec | Execed | Slotted | Rested | Exited | Removed | Noted
+    | Deferred | Opened | Limited | Warned
 )  # fmt: skip
 
 

@@ -13,12 +13,15 @@ from mains.kernel.event import (
     Asked,
     AskFailed,
     Called,
+    Deferred,
     Doubted,
     Exec,
     Execed,
     Exited,
     Faulted,
+    Limited,
     Noted,
+    Opened,
     Refused,
     Removed,
     Replied,
@@ -29,6 +32,7 @@ from mains.kernel.event import (
     Signalled,
     Slotted,
     Spawned,
+    Warned,
     Woken,
 )
 from mains.kernel.process import TRANSITIONS, CallState, GivenUp, Process, State, replace, rest
@@ -69,6 +73,7 @@ def _changed(p: Process, event: AnyEvent) -> Process:
                 p, asking=None, retry_ms=event.retry_ms, detail=event.reason,
                 failures=p.failures + (not event.crashed),
                 failures_here=p.failures_here + (not event.crashed), output_tokens=p.output_tokens + event.posted,
+                cost_nano=p.cost_nano + event.cost_nano,
             )  # fmt: skip
         case Rerouted():
             return _rerouted(p, event)
@@ -83,9 +88,14 @@ def _changed(p: Process, event: AnyEvent) -> Process:
         case Signalled():
             return _signalled(p, event.signal)
         case Refused() if event.quota >= 0:
-            return replace(p, quota=event.quota, wanted=event.wanted, detail=event.detail)
+            fault = "" if p.fault == "breaker" else p.fault
+            wanted = {"wanted": event.wanted, "wanted_nano": event.wanted_nano}
+            return replace(p, fault=fault, quota=event.quota, detail=event.detail, **wanted)
         case Refused():
-            return replace(p, fault="breaker", wanted=event.wanted, detail=event.detail)
+            wanted = {"wanted": event.wanted, "wanted_nano": event.wanted_nano}
+            return replace(p, fault="breaker", quota=-1, detail=event.detail, **wanted)
+        case Deferred():
+            return replace(p, retry_ms=event.until_ms, deferred=True, detail=event.detail)
         case Faulted():
             return replace(p, fault="error", detail=event.detail)
         case Woken():
@@ -105,7 +115,7 @@ def _changed(p: Process, event: AnyEvent) -> Process:
             return replace(
                 p, asking=None, calls=(), quota=-1, exit_code=event.code, result=event.result, detail=event.detail,
             )  # fmt: skip
-        case Spawned() | Removed() | Noted():
+        case Spawned() | Removed() | Noted() | Opened() | Limited() | Warned():
             raise KernelPanic(f"process {p.pid}: {type(event).__name__} cannot happen to a live process")
 
 
@@ -122,6 +132,7 @@ def _asked(p: Process, event: Asked) -> Process:
         asking=event.asking,
         attempts=event.asking.attempt,
         retry_ms=0,
+        deferred=False,
         detail="",
         length=p.length + added,
         frame_tokens=p.frame_tokens + event.tokens,
@@ -160,6 +171,7 @@ def _replied(p: Process, event: Replied) -> Process:
         input_tokens=p.input_tokens + event.input_tokens,
         cached_tokens=p.cached_tokens + event.cached_tokens,
         output_tokens=p.output_tokens + event.output_tokens,
+        cost_nano=p.cost_nano + event.cost_nano,
         reply=event.page,
         calls=event.calls,
     )

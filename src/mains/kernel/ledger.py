@@ -1,275 +1,350 @@
-"""The ledger: holds before tokens are spent, entries after. Double entry, in tokens.
+"""The ledger: holds before tokens are spent, entries after. Double entry, in tokens and in money.
 
-    take(tx, accounts, input, cap, least, engine)   a Hold, or a Refusal: then nothing is written
-    post(tx, accounts, hold, used) -> charged       above the hold it becomes an overrun entry
-    void(tx, accounts, hold)                        proven unused
+    take(tx, accounts, ...)                        a Hold, or why not: then nothing is written
+    post(tx, accounts, hold, usage) -> Charge      above the hold it becomes an overrun entry
+    void(tx, accounts, hold)                       proven unused
+    expire(tx, accounts, hold)                     its time is over: released, or posted whole when it was dispatched
+    adjust(tx, accounts, hold, usage)              usage that came after the end: an entry of its own, never an edit
 
-Every account is a roll-up: it counts its own entries and those of every account below it. A process's accounts are
-its own, each ancestor's and the home's (0); the supply (-1) is the other side. A hold is taken against all of them in
-one transaction, or against none:
+Every account is a roll-up: it counts each entry that is charged below it. A process's accounts are its own, each
+ancestor's, its program's, its named account with all above, and the home's (0); the supply (-1) is the other side. A
+hold is taken against every limit of all of them in one transaction, or against none (`limits.py`):
 
-    posted + overrun + held + hold <= tokens_max        for every account that has a limit
+    posted + overrun + held + hold <= limit
 
-Verbs and states are TigerBeetle's (two-phase transfers: pending, posted, voided). Invariants: entries are never
-changed; the supply and the home's account sum to zero; each hold ends in exactly one of posted and voided.
+Verbs and states are TigerBeetle's (two-phase transfers): held -> dispatched, voided, expired; dispatched -> posted,
+voided. Invariants: entries are never changed; the supply and the home's account sum to zero in both units; each hold
+ends in exactly one of posted, voided and expired. Amounts are integers: tokens, and nano-units of the home's currency.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable
+from functools import lru_cache
 
 import msgspec
 
 from mains.errors import KernelPanic
-from mains.kernel.journal import Journal
-from mains.kernel.tx import Row, Tx
+from mains.kernel import limits, window
+from mains.kernel.billing import Unit, Window
+from mains.kernel.event import Warned
+from mains.kernel.limits import HOME, SUPPLY, Refusal
+from mains.kernel.ports import Usage
+from mains.kernel.tariff import FREE, Tariff
+from mains.kernel.tx import Tx
 
-HOME = 0
-SUPPLY = -1
+UNPRICED = -1  # in place of a tariff's number; 0: free
+WARN_AT = (50, 80, 95)  # percent of a limit
+_OPEN = ("held", "dispatched")
 
 
-class Limit(msgspec.Struct, frozen=True):
-    """A limit as it stands: `left` is what may still be held, `held` what open holds may give back."""
+class Price(msgspec.Struct, frozen=True):
+    """What a call costs: its tariff (None: not known), and until when it may reach the engine, in milliseconds."""
 
-    account: int
-    tokens_max: int
-    left: int
-    held: int
+    tariff: Tariff | None = FREE
+    until_ms: int = 0
 
-    @property
-    def text(self) -> str:
-        """One clause for a person."""
-        whose = "the home" if self.account == HOME else f"process {self.account}"
-        return f"the limit of {whose} ({self.tokens_max:,} tokens) has {max(0, self.left):,} left, {self.held:,} held"
+
+NO_PRICE = Price()
+"""Of a call that is free."""
+
+
+class Label(msgspec.Struct, frozen=True):
+    """What the meter says of a call besides its account."""
+
+    engine: str
+    model: str = ""
+    program: str = ""
+    payer: int = HOME  # the named account
+    key: str = ""
 
 
 class Hold(msgspec.Struct, frozen=True):
-    """A hold that was taken: `tokens` pay for the input and for `output_tokens_max` of output."""
+    """A hold that was taken: `tokens` and `nano` pay for the input and for `output_tokens_max` of output."""
 
     id: int
     tokens: int
     output_tokens_max: int
+    nano: int = 0
+    tariff: int = 0
 
 
-class Refusal(msgspec.Struct, frozen=True):
-    """Why no hold was taken. `hopeless`: even if every open hold came back whole, there would be too little."""
+class Unpriced(msgspec.Struct, frozen=True):
+    """No hold was taken, because nobody knows the price and an account has a limit of money."""
 
-    limit: Limit
-    wanted: int
-    hopeless: bool
+    limit: limits.Limit
 
-    @property
-    def text(self) -> str:
+    def text(self, label: Label, currency: str = "") -> str:
         """One sentence for a person."""
-        return f"{self.limit.text}; the next model call needs {self.wanted:,}"
+        model = f"{label.engine}/{label.model}" if label.model else label.engine
+        return f"{model} has no known price, and {self.limit.text(currency)}"
 
 
-def open_account(tx: Tx, account: int, parent: int, tokens_max: int | None) -> None:
-    """Make an account below `parent`, with a limit or none."""
-    tx.run("account_insert", account, parent, tokens_max)
+class Charge(msgspec.Struct, frozen=True):
+    """What a call was charged."""
+
+    tokens: int = 0
+    nano: int = 0
+
+
+def open_account(tx: Tx, account: int, parent: int, tokens_max: int | None, name: str = "") -> None:
+    """Make an account below `parent`, with a limit of tokens or none."""
+    tx.run("account_insert", account, parent, tokens_max, name)
 
 
 def open_home(tx: Tx) -> None:
     """Make the home's account and the supply, once."""
     if tx.one("account_get", HOME) is None:
-        open_account(tx, HOME, HOME, None)
+        open_account(tx, HOME, HOME, None, "home")
         open_account(tx, SUPPLY, SUPPLY, None)
 
 
-def limits(tx: Tx, accounts: Iterable[int]) -> list[Limit]:
-    """The limits among `accounts`, as they stand."""
-    found = []
-    for account in accounts:
-        row = tx.one("account_get", account)
-        if row is None:
-            raise KernelPanic(f"account {account} does not exist")
-        tokens_max, held, posted, overrun = row
-        if tokens_max is not None:
-            found.append(Limit(account, tokens_max, tokens_max - posted - overrun - held, held))
-    return found
-
-
-def refusal(found: list[Limit], wanted: int) -> Refusal | None:
-    """Why `wanted` tokens cannot be held under these limits; a hopeless limit speaks before a merely busy one."""
-    short = [limit for limit in found if limit.left < wanted]
-    if not short:
-        return None
-    hopeless = [limit for limit in short if limit.left + limit.held < wanted]
-    return Refusal(min(hopeless or short, key=lambda limit: limit.left), wanted, bool(hopeless))
-
-
 def take(
-    tx: Tx, accounts: tuple[int, ...], input_tokens: int, output_tokens_max: int, output_tokens_min: int, engine: str
-) -> Hold | Refusal:
+    tx: Tx,
+    accounts: tuple[int, ...],
+    input_tokens: int,
+    output_tokens_max: int,
+    output_tokens_min: int,
+    label: Label,
+    price: Price = NO_PRICE,
+    state: str = "dispatched",
+) -> Hold | Refusal | Unpriced:
     """Hold the input and as much of the output cap as there is room for, at least `output_tokens_min`.
 
     A smaller room (or smaller than the cap, where that is less still) is a Refusal, and nothing is written.
     """
-    found = limits(tx, accounts)
-    if refused := refusal(found, input_tokens + min(output_tokens_min, output_tokens_max)):
+    found = limits.of(tx, accounts, tx.now_ms)
+    dear = [limit for limit in found if limit.unit == "money"]
+    if dear and price.tariff is None and not _unknown_price_allowed(tx, accounts):
+        return Unpriced(dear[0])
+    least = min(output_tokens_min, output_tokens_max)
+    if refused := limits.refusal(found, input_tokens + least, cost_at_most(price, input_tokens, least, tx.now_ms)):
         return refused
-    cap = min([output_tokens_max, *(limit.left - input_tokens for limit in found)])
-    tokens = input_tokens + cap
-    hold = tx.run("hold_insert", accounts[0], tokens, engine, tx.now_ms).lastrowid
+    cap = min([output_tokens_max, *(_affordable(limit, input_tokens, price, tx.now_ms) for limit in found)])
+    tokens, nano = input_tokens + cap, cost_at_most(price, input_tokens, cap, tx.now_ms)
+    tariff = number_of(tx, price.tariff)
+    hold = tx.run(
+        "hold_insert", accounts[0], tokens, nano, label.engine, label.model, label.program, label.payer, label.key,
+        tariff, state, tx.now_ms,
+    ).lastrowid  # fmt: skip
     assert hold is not None
-    _entry(tx, hold, "held", accounts[0], tokens)
-    _move(tx, accounts, tokens, 0, 0)
-    return Hold(hold, tokens, cap)
+    _entry(tx, hold, "held", accounts[0], Charge(tokens, nano), tariff)
+    _move(tx, accounts, tx.now_ms, _Amounts(tokens, 0, 0), _Amounts(nano, 0, 0))
+    return Hold(hold, tokens, cap, nano, tariff)
 
 
-def post(tx: Tx, accounts: tuple[int, ...], hold: int, used: int | None) -> int:
-    """End a hold with what was used (None: unknown, so all of it); the tokens charged."""
-    tokens = _end(tx, accounts, hold, "posted")
-    charged = tokens if used is None else max(0, used)
-    posted = min(charged, tokens)
-    _entry(tx, hold, "posted", accounts[0], posted)
-    if charged > tokens:
-        _entry(tx, hold, "overrun", accounts[0], charged - tokens)
-    _move(tx, accounts, -tokens, posted, charged - posted)
+def cost_at_most(price: Price, input_tokens: int, output_tokens: int, now_ms: int) -> int:
+    """The most that a call can cost until it has reached its engine; 0 where no price is known."""
+    if price.tariff is None or price.tariff is FREE:
+        return 0
+    return price.tariff.hold_nano(input_tokens, output_tokens, now_ms, max(now_ms, price.until_ms))
+
+
+def _affordable(limit: limits.Limit, input_tokens: int, price: Price, now_ms: int) -> int:
+    """How much output a limit has room for."""
+    if limit.unit == "tokens":
+        return limit.left - input_tokens
+    if price.tariff is None or price.tariff is FREE:
+        return 1 << 62
+    return price.tariff.output_tokens_for(limit.left, input_tokens, now_ms, max(now_ms, price.until_ms))
+
+
+def _unknown_price_allowed(tx: Tx, accounts: tuple[int, ...]) -> bool:
+    """What the nearest account says that says anything."""
+    for account in accounts:
+        row = tx.one("account_unknown_price", account)
+        if row and row[0]:
+            return bool(row[0] == "allow")
+    return False
+
+
+def number_of(tx: Tx, tariff: Tariff | None) -> int:
+    """The number of a tariff, which is pinned when it is first used."""
+    if tariff is None:
+        return UNPRICED
+    if tariff is FREE:
+        return 0
+    row = tx.one("tariff_number", tariff.id)
+    if row is None:
+        return tx.run("tariff_insert", tariff.id, msgspec.json.encode(tariff)).lastrowid or 0
+    return int(row[0])
+
+
+def tariff_of(tx: Tx, number: int) -> Tariff | None:
+    """The tariff of this number; None: no price was known."""
+    if number == 0:
+        return FREE
+    row = tx.one("tariff_get", number) if number > 0 else None
+    return _pinned(row[0]) if row else None
+
+
+@lru_cache(maxsize=256)
+def _pinned(body: bytes) -> Tariff:
+    return msgspec.json.decode(body, type=Tariff)
+
+
+def dispatch(tx: Tx, hold: int) -> None:
+    """Its call goes out now."""
+    if tx.run("hold_dispatch", hold).rowcount != 1:
+        raise KernelPanic(f"hold {hold} is not held")
+
+
+def post(tx: Tx, accounts: tuple[int, ...], hold: int, usage: Usage | None) -> Charge:
+    """End a hold with what was used (None: unknown, so all of it); what is charged."""
+    return _post(tx, accounts, _end(tx, accounts, hold, "posted"), usage)
+
+
+def _post(tx: Tx, accounts: tuple[int, ...], held: _Held, usage: Usage | None) -> Charge:
+    tariff = None if usage is None else tariff_of(tx, held.tariff)
+    whole = Charge(held.tokens, held.nano)
+    charged = whole if usage is None else Charge(usage.total, tariff.cost_nano(usage, held.at_ms) if tariff else 0)
+    posted = Charge(min(charged.tokens, whole.tokens), min(charged.nano, whole.nano))
+    over = Charge(charged.tokens - posted.tokens, charged.nano - posted.nano)
+    _entry(tx, held.id, "posted", accounts[0], posted, held.tariff)
+    if over != Charge():
+        _entry(tx, held.id, "overrun", accounts[0], over, held.tariff)
+    _move(
+        tx, accounts, held.at_ms,
+        _Amounts(-whole.tokens, posted.tokens, over.tokens), _Amounts(-whole.nano, posted.nano, over.nano),
+    )  # fmt: skip
+    _note_usage(tx, held, usage or Usage(output_tokens=charged.tokens), charged, over.tokens, tariff)
     return charged
 
 
 def void(tx: Tx, accounts: tuple[int, ...], hold: int) -> None:
     """End a hold that is proven unused."""
-    tokens = _end(tx, accounts, hold, "voided")
-    _move(tx, accounts, -tokens, 0, 0)
+    _release(tx, accounts, _end(tx, accounts, hold, "voided"))
 
 
-def _end(tx: Tx, accounts: tuple[int, ...], hold: int, state: str) -> int:
+def expire(tx: Tx, accounts: tuple[int, ...], hold: int) -> Charge:
+    """End a hold whose time is over: one that was dispatched is posted whole, any other is released."""
+    row = tx.one("hold_get", hold)
+    if row is not None and row[1] == "dispatched":
+        return post(tx, accounts, hold, None)
+    _release(tx, accounts, _end(tx, accounts, hold, "expired"))
+    return Charge()
+
+
+def _release(tx: Tx, accounts: tuple[int, ...], held: _Held) -> None:
+    _move(tx, accounts, held.at_ms, _Amounts(-held.tokens, 0, 0), _Amounts(-held.nano, 0, 0))
+
+
+def adjust(tx: Tx, accounts: tuple[int, ...], hold: int, usage: Usage) -> Charge:
+    """Usage that came after a hold was posted: what it really was, less what was charged, as an entry of its own.
+
+    What is charged too little counts as an overrun, what was charged too much comes back. The same usage again changes
+    nothing. The difference (below zero: it came back).
+    """
+    held = _held(tx, accounts, hold)
+    if held.state != "posted":
+        raise KernelPanic(f"hold {hold} is {held.state}: there is nothing to adjust")
+    charged = _charged(tx, hold)
+    tariff = tariff_of(tx, held.tariff)
+    want = Charge(usage.total, tariff.cost_nano(usage, held.at_ms) if tariff else 0)
+    more = Charge(max(0, want.tokens - charged.tokens), max(0, want.nano - charged.nano))
+    less = Charge(max(0, charged.tokens - want.tokens), max(0, charged.nano - want.nano))
+    if more != Charge():
+        _entry(tx, hold, "adjusted", accounts[0], more, held.tariff)
+    if less != Charge():
+        _entry(tx, hold, "adjusted", accounts[0], less, held.tariff, back=True)
+    if (more, less) != (Charge(), Charge()):
+        tokens, nano = _Amounts(0, -less.tokens, more.tokens), _Amounts(0, -less.nano, more.nano)
+        _move(tx, accounts, held.at_ms, tokens, nano)
+        _note_usage(tx, held, usage, want, max(0, want.tokens - held.tokens), tariff)
+    return Charge(more.tokens - less.tokens, more.nano - less.nano)
+
+
+def _charged(tx: Tx, hold: int) -> Charge:
+    """What the entries of an ended hold add up to."""
+    tokens = nano = 0
+    for kind, debit, amount, money in tx.run("entry_of", hold):
+        sign = {"posted": 1, "overrun": 1, "adjusted": -1 if debit == SUPPLY else 1}.get(kind, 0)
+        tokens += sign * amount
+        nano += sign * money
+    return Charge(tokens, nano)
+
+
+class _Held(msgspec.Struct, frozen=True):
+    id: int
+    state: str
+    tokens: int
+    nano: int
+    tariff: int
+    at_ms: int
+
+
+def _held(tx: Tx, accounts: tuple[int, ...], hold: int) -> _Held:
     row = tx.one("hold_get", hold)
     if row is None or row[0] != accounts[0]:
         raise KernelPanic(f"hold {hold} is not one of account {accounts[0]}")
+    return _Held(hold, *row[1:])
+
+
+def _end(tx: Tx, accounts: tuple[int, ...], hold: int, state: str) -> _Held:
+    held = _held(tx, accounts, hold)
     if tx.run("hold_end", state, hold).rowcount != 1:
-        raise KernelPanic(f"hold {hold} has ended already: {row[2]}")
-    _entry(tx, hold, "released", accounts[0], row[1])
-    return int(row[1])
+        raise KernelPanic(f"hold {hold} has ended already: {held.state}")
+    _entry(tx, hold, "released", accounts[0], Charge(held.tokens, held.nano), held.tariff, back=True)
+    return held
 
 
-def _entry(tx: Tx, hold: int, kind: str, account: int, tokens: int) -> None:
-    """`held` and `posted` debit the account and credit the supply; `released` goes back."""
-    debit, credit = (SUPPLY, account) if kind == "released" else (account, SUPPLY)
-    tx.run("entry_insert", hold, kind, debit, credit, tokens, tx.now_ms)
+def _note_usage(tx: Tx, held: _Held, usage: Usage, charged: Charge, over: int, tariff: Tariff | None) -> None:
+    """What the meter reads: the call's tokens, its cost, and what the cache and the hour have saved."""
+    cache_nano, off_peak_nano = tariff.saved(usage, held.at_ms) if tariff is not None and tariff is not FREE else (0, 0)
+    tx.run(
+        "hold_used", usage.input_tokens, usage.cached_tokens, usage.output_tokens, over, charged.nano, cache_nano,
+        off_peak_nano, held.id,
+    )  # fmt: skip
 
 
-def _move(tx: Tx, accounts: tuple[int, ...], held: int, posted: int, overrun: int) -> None:
-    rows: list[Row] = [(held, posted, overrun, account) for account in accounts]
-    rows.append((-held, -posted, -overrun, SUPPLY))
-    tx.many("account_move", rows)
+def _entry(tx: Tx, hold: int, kind: str, account: int, amount: Charge, tariff: int, *, back: bool = False) -> None:
+    """An entry debits the account and credits the supply, or goes `back`."""
+    debit, credit = (SUPPLY, account) if back else (account, SUPPLY)
+    tx.run("entry_insert", hold, kind, debit, credit, amount.tokens, amount.nano, tariff, tx.now_ms)
 
 
-class Balance(msgspec.Struct):
-    """What an account's entries add up to."""
+class _Amounts(msgspec.Struct, frozen=True):
+    """What is added to the counters of one unit."""
 
-    held: int = 0
-    posted: int = 0
-    overrun: int = 0
+    held: int
+    posted: int
+    overrun: int
 
-
-def verify(journal: Journal) -> list[str]:
-    """Every disagreement between entries, counters and holds, as of one moment; an empty list when all is well.
-
-    Counters are derived again from the entries; the home and the supply must sum to zero; each hold's entries must
-    be those of its state; no account may have more than its limit outside overruns; each process has its account, with
-    its budget as the limit, below its parent's.
-    """
-    with journal.snapshot():
-        return _verify(journal)
+    @property
+    def grows(self) -> bool:
+        return self.posted + self.overrun > 0
 
 
-def _verify(journal: Journal) -> list[str]:
-    accounts = {row[0]: row[1:] for row in journal.rows("account_all")}
-    faults = _verify_tree(journal, accounts)
-    if faults:
-        return faults  # what rolls up where is not known
-    removed = {pid for (pid,) in journal.rows("removed_all")}  # their holds are being erased, their sums carried
-    derived, of_hold = _derive(journal, accounts, removed)
-    for account, (_, tokens_max, held, posted, overrun, *_gone) in accounts.items():
-        want = derived[account]
-        if (held, posted, overrun) != (want.held, want.posted, want.overrun):
-            faults.append(
-                f"account {account}: counters say held {held}, posted {posted}, overrun {overrun}; "
-                f"entries say {want.held}, {want.posted}, {want.overrun}"
-            )
-        if tokens_max is not None and held + posted > tokens_max:
-            faults.append(f"account {account}: held {held} and posted {posted} exceed its limit of {tokens_max}")
-    home, supply = derived[HOME], derived[SUPPLY]
-    faults += [
-        f"the ledger does not sum to zero: {unit} {total}"
-        for unit in ("held", "posted", "overrun")
-        if (total := getattr(home, unit) + getattr(supply, unit))
-    ]
-    return faults + _verify_holds(journal, of_hold, removed)
+def _move(tx: Tx, accounts: tuple[int, ...], at_ms: int, tokens: _Amounts, nano: _Amounts) -> None:
+    """Add to the counters of these accounts, and of the windows in which a hold of `at_ms` counts."""
+    amounts = (tokens.held, tokens.posted, tokens.overrun, nano.held, nano.posted, nano.overrun)
+    for account in accounts:
+        row = tx.one("account_move", *amounts, account)
+        assert row is not None
+        most, used, warned, budgets, name, zone = row
+        if budgets:
+            _move_windows(tx, account, name, zone, at_ms, {"tokens": tokens, "money": nano})
+        if most is not None and tokens.grows and (percent := _crossed(used, most, warned)):
+            tx.run("account_warned", percent, account)
+            _warn(tx, account, "tokens", "total", percent, most)
+    tx.one("account_move", *(-each for each in amounts), SUPPLY)
 
 
-def _verify_tree(journal: Journal, accounts: dict[int, Row]) -> list[str]:
-    """Each process has the account that it was born with, and nobody else has one."""
-    born: dict[int, Row] = {HOME: (HOME, None), SUPPLY: (SUPPLY, None)}
-    for p in journal.processes("process_all"):
-        born[p.pid] = (p.accounts[1], p.budget)
-    return [
-        f"account {account}: parent and limit are {accounts.get(account, ('missing',))[:2]}, not {born.get(account)}"
-        for account in sorted(born.keys() | accounts.keys())
-        if account not in accounts or accounts[account][:2] != born.get(account)
-    ]
+def _move_windows(tx: Tx, account: int, name: str, zone: str, at_ms: int, amounts: dict[Unit, _Amounts]) -> None:
+    for unit, kind, most in tx.run("budget_of", account).fetchall():
+        amount, start_ms = amounts[unit], window.span(kind, zone, at_ms).start_ms
+        row = tx.one("used_move", account, unit, kind, start_ms, amount.held, amount.posted, amount.overrun)
+        assert row is not None
+        added, used, warned = row
+        if amount.grows and (percent := _crossed(used, most + added, warned)):
+            tx.run("used_warned", percent, account, unit, kind, start_ms)
+            _warn(tx, account, unit, kind, percent, most + added)
 
 
-class _Entries(msgspec.Struct):
-    """What the entries of one hold say: tokens by kind, and whom they are between."""
-
-    tokens: dict[str, int] = {}
-    sides: set[int] = set()
-
-
-def _derive(
-    journal: Journal, accounts: dict[int, Row], removed: set[int]
-) -> tuple[dict[int, Balance], dict[int, _Entries]]:
-    """What accounts must hold: what removed processes had, and what the entries say of the others."""
-    derived: dict[int, Balance] = defaultdict(Balance)
-    of_hold: dict[int, _Entries] = defaultdict(_Entries)
-    parents = {account: row[0] for account, row in accounts.items()}
-    for account, (*_, posted, overrun) in accounts.items():
-        sides = [(above, 1) for above in _upward(account, parents)]
-        if account != SUPPLY:
-            sides.append((SUPPLY, -1))
-        for each, sign in sides:
-            derived[each].posted += sign * posted
-            derived[each].overrun += sign * overrun
-    for hold, kind, debit, credit, tokens in journal.scan("entry_all"):
-        if debit in removed or credit in removed:
-            continue
-        unit = {"held": "held", "released": "held", "posted": "posted", "overrun": "overrun"}.get(kind, "")
-        for side, sign in ((debit, 1), (credit, -1)):
-            for account in _upward(side, parents) if unit else ():
-                balance = derived[account]
-                setattr(balance, unit, getattr(balance, unit) + sign * tokens)
-        entries = of_hold[hold]
-        entries.tokens[kind] = entries.tokens.get(kind, 0) + tokens
-        entries.sides |= {debit, credit}
-    return derived, of_hold
+def _crossed(used: int, most: int, warned: int) -> int:
+    """The percentage that was crossed and not warned of yet; 0: none."""
+    reached = [percent for percent in WARN_AT if used * 100 >= percent * most]
+    return reached[-1] if reached and reached[-1] > warned else 0
 
 
-def _upward(account: int, parents: dict[int, int]) -> list[int]:
-    chain = [account]
-    while (parent := parents.get(chain[-1], chain[-1])) != chain[-1]:
-        chain.append(parent)
-    return chain
-
-
-def _verify_holds(journal: Journal, of_hold: dict[int, _Entries], removed: set[int]) -> list[str]:
-    faults = []
-    in_flight = {p.asking.hold: p.pid for p in journal.processes("process_live") if p.asking}
-    for hold, account, tokens, state in journal.scan("hold_all"):
-        if account in removed:
-            continue
-        found = of_hold.pop(hold, _Entries())
-        entries = found.tokens
-        ended = state in ("posted", "voided")
-        whole = entries.get("held") == tokens and entries.get("released") == (tokens if ended else None)
-        fits = whole and ("posted" in entries) == (state == "posted") and entries.get("posted", 0) <= tokens
-        if not fits or found.sides != {account, SUPPLY} or entries.keys() - {"held", "released", "posted", "overrun"}:
-            faults.append(f"hold {hold} of account {account}: state {state} does not fit its entries {entries}")
-        if not ended and in_flight.pop(hold, None) != account:
-            faults.append(f"hold {hold} of account {account}: dispatched, but no model call of it is in flight")
-    faults += [f"process {pid}: its model call has no open hold {hold}" for hold, pid in in_flight.items()]
-    return faults + [f"hold {hold}: entries {found.tokens} without a hold" for hold, found in of_hold.items()]
+def _warn(tx: Tx, account: int, unit: Unit, kind: Window, percent: int, most: int) -> None:
+    tx.append(0, Warned(account=account, unit=unit, window=kind, percent=percent, most=most))

@@ -29,6 +29,7 @@ from mains.kernel.journal import Batch, Connect, Journal
 from mains.kernel.ports import Device, Engines, EngineState, NoProbe, Notice, Probe, Signal
 from mains.kernel.process import Call, CallState, Process, Route, State
 from mains.kernel.scheduler import Lane
+from mains.kernel.tariff import Tariffs
 from mains.kernel.tx import Tx
 from mains.kernel.verdict import judge
 from mains.kernel.watch import Waits, Watchers
@@ -53,6 +54,8 @@ class Kernel:
         route: Callable[[tuple[str, ...]], Route],
         *,
         workspaces: Path,
+        tariffs: Tariffs,
+        currency: str,
         chance: random.Random,
         probe: Probe | None = None,
         connect: Connect | None = None,
@@ -62,7 +65,7 @@ class Kernel:
         self._chance = chance
         self._open = partial(Journal, path, settings, clock.now_ms, self._committed, probe, connect)
         self._acts = Acts(engines, devices, settings, probe or NoProbe())
-        self.world = World(settings, self._acts.tools, route, workspaces)
+        self.world = World(settings, self._acts.tools, route, workspaces, tariffs, currency)
         self._lanes: dict[str, Lane] = {}
         self._turns: set[asyncio.Task[None]] = set()  # turns at work
         self._sides: set[asyncio.Task[None]] = set()  # the clockwork, and the grace of TERM

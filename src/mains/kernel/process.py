@@ -74,7 +74,7 @@ class Call(msgspec.Struct, frozen=True, omit_defaults=True):
     page: str = ""
 
 
-class Asking(msgspec.Struct, frozen=True):
+class Asking(msgspec.Struct, frozen=True, omit_defaults=True):
     """A model call in flight: its hold (the hold's number and tokens), the engine, and the attempt."""
 
     hold: int
@@ -82,6 +82,8 @@ class Asking(msgspec.Struct, frozen=True):
     output_tokens_max: int
     engine: str
     attempt: int
+    nano: int = 0
+    tariff: int = 0
 
 
 class Route(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -139,7 +141,9 @@ class Process(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     tree: str  # page: the programs it may spawn, by name
     inputs: str  # page
     tools: str  # page: the frozen tool list
-    accounts: tuple[int, ...]  # its own, every ancestor's, the home's
+    accounts: tuple[int, ...]  # its own, every ancestor's, their programs', the named one and all above it, the home's
+    account: str = "home"  # the named account that pays
+    tenant: int = 0  # its number
     band: str = "normal"
     group: str = ""
     key: str = ""
@@ -187,8 +191,11 @@ class Process(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     input_tokens: int = 0
     cached_tokens: int = 0
     output_tokens: int = 0
+    cost_nano: int = 0  # what its calls have cost, in nano-units of the home's currency
+    deferred: bool = False  # its next model call has waited for a cheaper hour
     quota: int = -1  # the account whose room it waits for
     wanted: int = 0  # tokens that its next hold needs at least
+    wanted_nano: int = 0  # and money
     mail: int = 0  # unread messages
     children: int = 0
     slot_ms: int = 0  # the next slot of its schedule

@@ -14,10 +14,14 @@ SELECT seq, at_ms, pid, kind, body FROM event WHERE pid = ? AND seq > ? ORDER BY
 -- name: event_after
 SELECT seq, at_ms, pid, kind, body FROM event WHERE seq > ? ORDER BY seq LIMIT ?
 
+-- name: event_limited
+SELECT seq, body FROM event WHERE pid = 0 AND kind = 'limited' ORDER BY seq
+-- name: event_opened
+SELECT seq, body FROM event WHERE pid = 0 AND kind = 'opened' ORDER BY seq
 -- name: event_first_of
 SELECT seq, body, crc FROM event WHERE pid = ? ORDER BY seq LIMIT ?
 -- name: event_notes
-SELECT seq, crc FROM event WHERE pid = 0 AND seq < ? AND at_ms < ? ORDER BY seq LIMIT ?
+SELECT seq, crc FROM event WHERE pid = 0 AND kind NOT IN ('limited', 'opened') AND seq < ? AND at_ms < ? ORDER BY seq LIMIT ?
 -- name: event_delete
 DELETE FROM event WHERE seq = ?
 -- name: cut_until
@@ -203,32 +207,145 @@ DELETE FROM timer WHERE due_ms = ? AND pid = ? AND call = ?
 DELETE FROM timer WHERE pid = ?
 
 -- name: account_insert
-INSERT INTO account (id, parent, tokens_max) VALUES (?, ?, ?)
+INSERT INTO account (id, parent, tokens_max, name) VALUES (?, ?, ?, ?)
+-- name: account_add
+INSERT INTO account (id, parent, name, zone, unknown_price) VALUES (?, ?, ?, ?, ?)
+-- name: account_next
+SELECT max(coalesce(max(id), 0) + 1, 1 << 40) FROM account
 -- name: account_get
-SELECT tokens_max, held, posted, overrun FROM account WHERE id = ?
+SELECT tokens_max, held, posted, overrun, budgets, name, zone FROM account WHERE id = ?
+-- name: account_sums
+SELECT posted, overrun, nano_posted, nano_overrun, gone_posted, gone_overrun, gone_nano_posted, gone_nano_overrun, held, nano_held
+FROM account WHERE id = ?
+-- name: account_unknown_price
+SELECT unknown_price FROM account WHERE id = ?
+-- name: account_place
+SELECT parent, name, zone, unknown_price FROM account WHERE id = ?
+-- name: account_named
+SELECT id FROM account WHERE name = ? AND name <> ''
+-- name: account_all_named
+SELECT id, parent, name, zone, unknown_price FROM account WHERE name <> '' ORDER BY name
+-- name: account_row
+SELECT id, parent, name, zone, unknown_price, tokens_max, held, posted, overrun, nano_held, nano_posted, nano_overrun, warned
+FROM account WHERE id = ?
 -- name: account_move
-UPDATE account SET held = held + ?, posted = posted + ?, overrun = overrun + ? WHERE id = ?
+UPDATE account SET held = held + ?, posted = posted + ?, overrun = overrun + ?,
+    nano_held = nano_held + ?, nano_posted = nano_posted + ?, nano_overrun = nano_overrun + ?
+WHERE id = ? RETURNING tokens_max, posted + overrun, warned, budgets, name, zone
+-- name: account_warned
+UPDATE account SET warned = ? WHERE id = ?
+-- name: account_limit
+UPDATE account SET tokens_max = ?, warned = ? WHERE id = ?
+-- name: account_zone
+UPDATE account SET zone = ? WHERE id = ?
+-- name: account_budgets
+UPDATE account SET budgets = (SELECT count(*) FROM budget WHERE budget.account = account.id) WHERE id = ?
 -- name: account_carry
-UPDATE account SET gone_posted = gone_posted + ?, gone_overrun = gone_overrun + ? WHERE id = ?
+UPDATE account SET gone_posted = gone_posted + ?, gone_overrun = gone_overrun + ?,
+    gone_nano_posted = gone_nano_posted + ?, gone_nano_overrun = gone_nano_overrun + ? WHERE id = ?
 -- name: account_delete
 DELETE FROM account WHERE id = ?
 -- name: account_all
-SELECT id, parent, tokens_max, held, posted, overrun, gone_posted, gone_overrun FROM account ORDER BY id
+SELECT id, parent, tokens_max, held, posted, overrun, gone_posted, gone_overrun,
+    nano_held, nano_posted, nano_overrun, gone_nano_posted, gone_nano_overrun, budgets, zone FROM account ORDER BY id
+-- name: budget_of
+SELECT unit, span, most FROM budget WHERE account = ?
+-- name: budget_put
+INSERT INTO budget (account, unit, span, most) VALUES (?, ?, ?, ?)
+ON CONFLICT (account, unit, span) DO UPDATE SET most = excluded.most
+-- name: budget_delete
+DELETE FROM budget WHERE account = ? AND unit = ? AND span = ?
+-- name: budget_all
+SELECT account, unit, span, most FROM budget
+-- name: used_get
+SELECT added, held, posted, overrun FROM used WHERE account = ? AND unit = ? AND span = ? AND start_ms = ?
+-- name: used_warned_at
+SELECT warned FROM used WHERE account = ? AND unit = ? AND span = ? AND start_ms = ?
+-- name: used_move
+INSERT INTO used (account, unit, span, start_ms, held, posted, overrun) VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (account, unit, span, start_ms) DO UPDATE
+SET held = held + excluded.held, posted = posted + excluded.posted, overrun = overrun + excluded.overrun
+RETURNING added, posted + overrun, warned
+-- name: used_add
+INSERT INTO used (account, unit, span, start_ms, added) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (account, unit, span, start_ms) DO UPDATE SET added = added + excluded.added, warned = 0
+-- name: used_warned
+UPDATE used SET warned = ? WHERE account = ? AND unit = ? AND span = ? AND start_ms = ?
+-- name: used_delete
+DELETE FROM used WHERE account = ? AND unit = ? AND span = ?
+-- name: used_all
+SELECT account, unit, span, start_ms, held, posted, overrun FROM used
+-- name: tariff_number
+SELECT number FROM tariff WHERE id = ?
+-- name: tariff_get
+SELECT body FROM tariff WHERE number = ?
+-- name: tariff_insert
+INSERT INTO tariff (id, body) VALUES (?, ?)
 -- name: hold_insert
-INSERT INTO hold (account, tokens, engine, state, at_ms) VALUES (?, ?, ?, 'dispatched', ?)
+INSERT INTO hold (account, tokens, nano, engine, model, program, payer, key, tariff, state, at_ms)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 -- name: hold_get
-SELECT account, tokens, state FROM hold WHERE id = ?
+SELECT account, state, tokens, nano, tariff, at_ms FROM hold WHERE id = ?
+-- name: hold_dispatch
+UPDATE hold SET state = 'dispatched' WHERE id = ? AND state = 'held'
 -- name: hold_end
-UPDATE hold SET state = ? WHERE id = ? AND state = 'dispatched'
+UPDATE hold SET state = ? WHERE id = ? AND state IN ('held', 'dispatched')
+-- name: hold_used
+UPDATE hold SET input_tokens = ?, cached_tokens = ?, output_tokens = ?, over_tokens = ?, cost_nano = ?, saved_nano = ?,
+    off_peak_nano = ? WHERE id = ?
+-- name: hold_open_amounts
+SELECT account, tokens, nano FROM hold WHERE state IN ('held', 'dispatched')
+-- name: hold_open
+SELECT id, account, state FROM hold WHERE state IN ('held', 'dispatched')
+-- name: hold_by_key
+SELECT id, account, tokens, engine, model, state, nano, tariff FROM hold WHERE key = ? AND key <> ''
+-- name: hold_between
+SELECT account, state, tokens, nano, input_tokens + output_tokens, cost_nano, over_tokens, at_ms, id FROM hold
+WHERE at_ms >= ? AND at_ms < ?
+-- name: hold_tally
+INSERT INTO tally (at_ms, payer, program, model, calls, input_tokens, cached_tokens, output_tokens, over_tokens, cost_nano,
+    saved_nano, off_peak_nano)
+SELECT at_ms - at_ms % 900000, payer, program, model, 1, input_tokens, cached_tokens, output_tokens, over_tokens, cost_nano,
+    saved_nano, off_peak_nano FROM hold WHERE id = ? AND (state = 'posted' OR output_tokens > 0)
+ON CONFLICT (at_ms, payer, program, model) DO UPDATE SET calls = calls + 1,
+    input_tokens = input_tokens + excluded.input_tokens, cached_tokens = cached_tokens + excluded.cached_tokens,
+    output_tokens = output_tokens + excluded.output_tokens, over_tokens = over_tokens + excluded.over_tokens,
+    cost_nano = cost_nano + excluded.cost_nano, saved_nano = saved_nano + excluded.saved_nano,
+    off_peak_nano = off_peak_nano + excluded.off_peak_nano
+-- name: meter_holds
+SELECT at_ms - at_ms % ?, payer, program, model, count(*), sum(input_tokens), sum(cached_tokens), sum(output_tokens), sum(over_tokens), sum(cost_nano), sum(saved_nano),
+    sum(off_peak_nano) FROM hold
+WHERE at_ms >= ? AND at_ms < ? AND (state = 'posted' OR output_tokens > 0) GROUP BY 1, 2, 3, 4
+-- name: meter_of
+WITH RECURSIVE wanted (step) AS (SELECT ?), below (pid) AS (
+    SELECT ? UNION ALL SELECT process.pid FROM process JOIN below ON process.parent = below.pid AND process.parent > 0)
+SELECT at_ms - at_ms % step, payer, program, model, count(*), sum(input_tokens), sum(cached_tokens), sum(output_tokens), sum(over_tokens), sum(cost_nano), sum(saved_nano),
+    sum(off_peak_nano) FROM wanted, hold
+WHERE at_ms >= ? AND at_ms < ? AND (state = 'posted' OR output_tokens > 0) AND account IN below GROUP BY 1, 2, 3, 4
+-- name: meter_tally
+SELECT at_ms - at_ms % ?, payer, program, model, sum(calls), sum(input_tokens), sum(cached_tokens), sum(output_tokens),
+    sum(over_tokens), sum(cost_nano), sum(saved_nano), sum(off_peak_nano) FROM tally
+WHERE at_ms >= ? AND at_ms < ? GROUP BY 1, 2, 3, 4
+-- name: hold_open_all
+SELECT account, payer, program FROM hold WHERE state IN ('held', 'dispatched')
 -- name: hold_delete
 DELETE FROM hold WHERE id = ?
 -- name: hold_all
-SELECT id, account, tokens, state FROM hold ORDER BY id
+SELECT id, account, tokens, state, nano, at_ms, cost_nano, input_tokens + output_tokens FROM hold ORDER BY id
+-- name: tally_between
+SELECT at_ms, payer, program, input_tokens + output_tokens, cost_nano FROM tally WHERE at_ms >= ? AND at_ms < ?
 -- name: entry_insert
-INSERT INTO entry (hold, kind, debit, credit, tokens, at_ms) VALUES (?, ?, ?, ?, ?, ?)
+INSERT INTO entry (hold, kind, debit, credit, tokens, nano, tariff, at_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+-- name: entry_of
+SELECT kind, debit, tokens, nano FROM entry WHERE hold = ? ORDER BY id
+-- name: entry_adjusted
+SELECT hold.account, hold.payer, hold.program, CASE WHEN entry.debit = -1 THEN -entry.nano ELSE entry.nano END
+FROM entry JOIN hold ON hold.id = entry.hold WHERE entry.kind = 'adjusted' AND entry.at_ms >= ? AND entry.at_ms < ?
+-- name: entry_last
+SELECT max(id) FROM entry
 -- name: entry_delete
 DELETE FROM entry WHERE hold = ?
 -- name: entry_all
-SELECT hold, kind, debit, credit, tokens FROM entry ORDER BY id
+SELECT id, hold, kind, debit, credit, tokens, nano, at_ms FROM entry ORDER BY id
 -- name: pid_last
 SELECT max(coalesce((SELECT max(pid) FROM process), 0), coalesce((SELECT value FROM counter WHERE name = 'pid_last'), 0))

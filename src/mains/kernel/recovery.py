@@ -6,7 +6,7 @@ again under a new hold. Their device calls are IN DOUBT (`turns.doubted`).
 
 from __future__ import annotations
 
-from mains.kernel import ledger
+from mains.kernel import foreign, ledger
 from mains.kernel.birth import World
 from mains.kernel.calls import finish
 from mains.kernel.event import AskFailed, Noted
@@ -24,8 +24,11 @@ def recover(tx: Tx, world: World, pids: list[int]) -> None:
         if p is None or p.state is not State.RUNNING:
             continue
         if p.asking:
-            posted = ledger.post(tx, p.accounts, p.asking.hold, None)
-            p = tx.happen(p, AskFailed(hold=p.asking.hold, posted=posted, reason=_WHY, crashed=True))
+            charged = ledger.post(tx, p.accounts, p.asking.hold, None)
+            failed = AskFailed(
+                hold=p.asking.hold, posted=charged.tokens, cost_nano=charged.nano, reason=_WHY, crashed=True
+            )
+            p = tx.happen(p, failed)
             p = finish(tx, p, world.settings)
         flying = tuple(c.id for c in p.calls if c.state is CallState.IN_FLIGHT)
         if flying:
@@ -33,8 +36,9 @@ def recover(tx: Tx, world: World, pids: list[int]) -> None:
 
 
 def boot(tx: Tx) -> None:
-    """Make the home's accounts, and note the boot."""
+    """Make the home's accounts, end foreign calls whose kernel is gone, and note the boot."""
     ledger.open_home(tx)
+    foreign.recover(tx)
     tx.run("counter_start", "pruned_ms", tx.now_ms)  # the first prune comes a day after the first boot
     tx.append(0, Noted(text="boot"))
 

@@ -11,7 +11,8 @@
 Two steps, so that no commit is long: `remove` writes a row in `removed`, which `erase` works off; a crash between loses
 nothing. Erased events leave a gap in the journal's chain: a row in `cut` says from where to where, with the checksum of
 the last, so that the chain can still be verified; runs that touch become one, so that there are never more runs than
-events are left. What an account had goes to its parent's `gone_*`: sums stay what they were.
+events are left. What an account had goes to the `gone_*` of all above it, and what its
+holds had to `tally`: sums, meter and statements stay what they were.
 
 A page is erased when no event of another process names it (`page_use`) and no page that is kept does (`page_part`).
 `page_use` is an index of the journal that is made late, up to the event `uses_seq`: a turn would pay for it at every
@@ -85,11 +86,15 @@ def _awaited(run: Callable[..., Iterable[Row]], p: Process) -> bool:
 
 
 def _remove(tx: Tx, p: Process) -> None:
-    row = tx.one("account_get", p.pid)
-    if row is None or row[1]:
+    row = tx.one("account_sums", p.pid)
+    if row is None or any(row[8:]):
         raise KernelPanic(f"process {p.pid} has ended and its account is not settled: {row}")
-    _, _, posted, overrun = row
-    tx.run("account_carry", posted, overrun, p.accounts[1])
+    own = [had - gone for had, gone in zip(row[:4], row[4:8], strict=True)]  # who was below it is carried already
+    for account in p.accounts[1:]:
+        tx.run("account_carry", *own, account)
+    for unit, kind, _ in tx.run("budget_of", p.pid).fetchall():
+        tx.run("budget_delete", p.pid, unit, kind)
+        tx.run("used_delete", p.pid, unit, kind)
     tx.run("account_delete", p.pid)
     if p.key:
         tx.run("key_delete", p.key, p.pid)
@@ -155,6 +160,7 @@ def _erase(tx: Tx, pid: int, body: bytes) -> None:
         raise ConfigError(f"process {pid} cannot be erased: {error}", hint="`mains journal verify`") from error
     match event:
         case Asked():
+            tx.run("hold_tally", event.asking.hold)
             tx.run("entry_delete", event.asking.hold)
             tx.run("hold_delete", event.asking.hold)
         case Sent():

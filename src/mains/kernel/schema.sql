@@ -1,4 +1,4 @@
--- The home's database, version 2 (`migrations/` leads here from older ones). One writer; readers have connections of their own.
+-- The home's database, version 3 (`migrations/` leads here from older ones). One writer; readers have connections of their own.
 -- Every hash is the SHA-256 of what it names, in hexadecimal. Times are milliseconds since 1970 (UTC).
 
 CREATE TABLE IF NOT EXISTS event (          -- append-only: the truth
@@ -99,33 +99,106 @@ CREATE TABLE IF NOT EXISTS timer (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS timer_pid ON timer (pid);
 
-CREATE TABLE IF NOT EXISTS account (        -- roll-ups: an account counts everything below it
-    id       INTEGER PRIMARY KEY,           -- a pid; 0: the home; -1: the supply (the other side of every entry)
+CREATE TABLE IF NOT EXISTS account (        -- roll-ups: an account counts everything that is charged below it
+    id       INTEGER PRIMARY KEY,           -- a pid; from 2^40 on: a named one; 0: the home; -1: the supply (the other side of every entry)
     parent   INTEGER NOT NULL,
-    tokens_max INTEGER,                     -- its limit; NULL: none
-    held     INTEGER NOT NULL DEFAULT 0,
+    tokens_max INTEGER,                     -- its limit of tokens in all; NULL: none
+    held     INTEGER NOT NULL DEFAULT 0,    -- tokens
     posted   INTEGER NOT NULL DEFAULT 0,
     overrun  INTEGER NOT NULL DEFAULT 0,
     gone_posted  INTEGER NOT NULL DEFAULT 0, -- of these, what processes below it had that were removed since
-    gone_overrun INTEGER NOT NULL DEFAULT 0
+    gone_overrun INTEGER NOT NULL DEFAULT 0,
+    nano_held    INTEGER NOT NULL DEFAULT 0, -- money, in nano-units of the home's currency
+    nano_posted  INTEGER NOT NULL DEFAULT 0,
+    nano_overrun INTEGER NOT NULL DEFAULT 0,
+    gone_nano_posted  INTEGER NOT NULL DEFAULT 0,
+    gone_nano_overrun INTEGER NOT NULL DEFAULT 0,
+    name     TEXT    NOT NULL DEFAULT '',   -- of a named account; NAME/PROGRAM: of a program's
+    zone     TEXT    NOT NULL DEFAULT '',   -- IANA name: the clock of its windows ('': not said)
+    unknown_price TEXT NOT NULL DEFAULT '', -- refuse, allow ('': as the account above)
+    budgets  INTEGER NOT NULL DEFAULT 0,    -- how many limits it has in `budget`
+    warned   INTEGER NOT NULL DEFAULT 0     -- percent of tokens_max that were last warned of
+) STRICT;
+CREATE UNIQUE INDEX IF NOT EXISTS account_name ON account (name) WHERE name <> '';
+
+CREATE TABLE IF NOT EXISTS budget (         -- limits: of money, and of tokens in a window
+    account INTEGER NOT NULL,
+    unit    TEXT    NOT NULL,               -- tokens, money
+    span    TEXT    NOT NULL,               -- total, day, week, month
+    most    INTEGER NOT NULL,
+    PRIMARY KEY (account, unit, span)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS used (           -- what was used of a limit in each of its windows
+    account  INTEGER NOT NULL,
+    unit     TEXT    NOT NULL,
+    span     TEXT    NOT NULL,
+    start_ms INTEGER NOT NULL,
+    added    INTEGER NOT NULL DEFAULT 0,    -- top-ups
+    held     INTEGER NOT NULL DEFAULT 0,
+    posted   INTEGER NOT NULL DEFAULT 0,
+    overrun  INTEGER NOT NULL DEFAULT 0,
+    warned   INTEGER NOT NULL DEFAULT 0,    -- percent
+    PRIMARY KEY (account, unit, span, start_ms)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS tariff (         -- pinned as they were when they were first used
+    number INTEGER PRIMARY KEY,             -- 0 stands for free, -1 for unpriced: they have no row
+    id     TEXT NOT NULL UNIQUE,            -- hash of the body
+    body   BLOB NOT NULL                    -- JSON
 ) STRICT;
 
 CREATE TABLE IF NOT EXISTS hold (
     id      INTEGER PRIMARY KEY,
-    account INTEGER NOT NULL,               -- the process that asked
+    account INTEGER NOT NULL,               -- who asked: a process, or a named account for a call from outside
     tokens  INTEGER NOT NULL,
     engine  TEXT    NOT NULL,
-    state   TEXT    NOT NULL,               -- dispatched, posted, voided
-    at_ms   INTEGER NOT NULL
+    state   TEXT    NOT NULL,               -- held, dispatched, posted, voided, expired
+    at_ms   INTEGER NOT NULL,
+    nano    INTEGER NOT NULL DEFAULT 0,
+    tariff  INTEGER NOT NULL DEFAULT 0,
+    payer   INTEGER NOT NULL DEFAULT 0,     -- the named account that pays
+    program TEXT    NOT NULL DEFAULT '',
+    model   TEXT    NOT NULL DEFAULT '',
+    key     TEXT    NOT NULL DEFAULT '',    -- idempotency key of a call from outside
+    input_tokens  INTEGER NOT NULL DEFAULT 0, -- as the engine counted
+    cached_tokens INTEGER NOT NULL DEFAULT 0,
+    output_tokens INTEGER NOT NULL DEFAULT 0,
+    over_tokens   INTEGER NOT NULL DEFAULT 0, -- beyond the hold
+    cost_nano     INTEGER NOT NULL DEFAULT 0,
+    saved_nano    INTEGER NOT NULL DEFAULT 0, -- by the engine's cache
+    off_peak_nano INTEGER NOT NULL DEFAULT 0  -- by the hour
 ) STRICT;
+CREATE INDEX IF NOT EXISTS hold_at ON hold (at_ms);
+CREATE INDEX IF NOT EXISTS hold_open ON hold (account) WHERE state IN ('held', 'dispatched');
+CREATE UNIQUE INDEX IF NOT EXISTS hold_key ON hold (key) WHERE key <> '';
+
+CREATE TABLE IF NOT EXISTS tally (          -- what erased holds had, summed by the quarter of an hour
+    at_ms   INTEGER NOT NULL,
+    payer   INTEGER NOT NULL,
+    program TEXT    NOT NULL,
+    model   TEXT    NOT NULL,
+    calls         INTEGER NOT NULL,
+    input_tokens  INTEGER NOT NULL,
+    cached_tokens INTEGER NOT NULL,
+    output_tokens INTEGER NOT NULL,
+    over_tokens   INTEGER NOT NULL,
+    cost_nano     INTEGER NOT NULL,
+    saved_nano    INTEGER NOT NULL,
+    off_peak_nano INTEGER NOT NULL,
+    PRIMARY KEY (at_ms, payer, program, model)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE IF NOT EXISTS entry (          -- append-only; debit and credit are equal by form
     id     INTEGER PRIMARY KEY,
     hold   INTEGER NOT NULL,
-    kind   TEXT    NOT NULL,                -- held, released, posted, overrun
+    kind   TEXT    NOT NULL,                -- held, released, posted, overrun, adjusted
     debit  INTEGER NOT NULL,
     credit INTEGER NOT NULL,
     tokens INTEGER NOT NULL,
-    at_ms  INTEGER NOT NULL
+    at_ms  INTEGER NOT NULL,
+    nano   INTEGER NOT NULL DEFAULT 0,
+    tariff INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX IF NOT EXISTS entry_hold ON entry (hold);
+CREATE INDEX IF NOT EXISTS entry_adjusted ON entry (at_ms) WHERE kind = 'adjusted';

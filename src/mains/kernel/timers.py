@@ -1,8 +1,8 @@
 """Timers: rows that wake a process at a time. A sleeping process costs a row and no memory.
 
-A timer names a process and a call (`RETRY`: its model call is made again; `SLOT`: its schedule looks again). One that
-fires for a call that is over does nothing. Due times are wall-clock milliseconds, compared with `<=`, so that a clock
-that jumps forward fires once.
+A timer names a process and a call (`RETRY`: its model call is made again; `SLOT`: its schedule looks again; `ROOM`:
+there may be room for its hold). One that fires for a call that is over does nothing. Due times are wall-clock
+milliseconds, compared with `<=`, so that a clock that jumps forward fires once.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from mains.kernel.tx import Tx
 
 RETRY = ""
 SLOT = "@"  # of a schedule; no call has this name
+ROOM = "$"  # a window has ended, or an account was topped up
+HOLD = "#"  # of a foreign call, whose number stands below zero in place of a pid
 
 
 def arm(tx: Tx, due_ms: int, pid: int, call: str) -> None:

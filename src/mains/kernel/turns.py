@@ -16,7 +16,7 @@ from __future__ import annotations
 import msgspec
 
 from mains.errors import ConfigError, EngineError, ProgramError, Spent, SyscallError
-from mains.kernel import execs, fallback, ledger, mailbox, pages, schedules, timers
+from mains.kernel import execs, fallback, foreign, intents, ledger, mailbox, pages, schedules, timers
 from mains.kernel.birth import World
 from mains.kernel.calls import (
     INTERRUPTED,
@@ -34,7 +34,7 @@ from mains.kernel.calls import (
     share_room,
 )
 from mains.kernel.context import cut, tokens_of
-from mains.kernel.event import Answered, Asked, AskFailed, Called, Doubted, Faulted, Refused, Replied, Woken
+from mains.kernel.event import Answered, Asked, AskFailed, Called, Doubted, Faulted, Replied, Woken
 from mains.kernel.ports import Message, Tool, Usage
 from mains.kernel.process import Asking, Call, CallState, Process, State
 from mains.kernel.syscalls import HANDLERS, End, Invocation, Later
@@ -64,13 +64,16 @@ def begin(tx: Tx, world: World, pid: int) -> Process | None:
     read = tuple(m.page for m in mail)
     tokens = sum(tokens_of(msgspec.json.decode(pages.get(tx, page), type=Message)) for page in read)
     wanted = p.frame_tokens + p.reserve_tokens + tokens
-    hold = ledger.take(tx, p.accounts, wanted, p.output_tokens_max, world.settings.output_tokens_min, p.engine)
-    if isinstance(hold, ledger.Refusal):
-        quota = -1 if hold.hopeless else hold.limit.account
-        tx.happen(p, Refused(quota=quota, wanted=hold.wanted, detail=hold.text))
-        share_room(tx, p.accounts)  # it waits no more, or elsewhere: the next in line may fit
+    try:
+        hold = intents.hold_for(tx, world, p, wanted)
+    except ConfigError as error:
+        unserved(tx, world, pid, p.engine, error)
         return None
-    asking = Asking(hold.id, hold.tokens, hold.output_tokens_max, p.engine, p.attempts + 1)
+    if hold is None:
+        return None
+    asking = Asking(
+        hold.id, hold.tokens, hold.output_tokens_max, p.engine, p.attempts + 1, nano=hold.nano, tariff=hold.tariff
+    )
     if mail:
         pages.extend(tx, pid, p.length, read)
     after = tx.happen(p, Asked(asking=asking, pages=read, tokens=tokens, messages=mailbox.consume(tx, mail)))
@@ -85,8 +88,9 @@ def replied(
     p = _asking(tx, pid, hold)
     if p is None:
         return None
-    charged = ledger.post(tx, p.accounts, hold, usage.total if usage else None)
-    spent = _counted(usage) if usage else Usage(output_tokens=charged)
+    usage = _counted(usage) if usage else None
+    charged = ledger.post(tx, p.accounts, hold, usage)
+    spent = usage or Usage(output_tokens=charged.tokens)
     turn = _Turn(tx, world, p, box)
     for index, planned in enumerate(verdict.calls):
         turn.make(index, planned)
@@ -97,10 +101,10 @@ def replied(
     p = tx.happen(
         p,
         Replied(
-            hold=hold, posted=charged, page=page, tokens=tokens_of(verdict.message) + after_tokens + turn.tokens,
+            hold=hold, posted=charged.tokens, page=page, tokens=tokens_of(verdict.message) + after_tokens + turn.tokens,
             calls=tuple(turn.calls), after=after_pages, messages=tuple(turn.messages), mended=verdict.bad,
             spawned=turn.spawned, input_tokens=spent.input_tokens, cached_tokens=spent.cached_tokens,
-            output_tokens=spent.output_tokens,
+            output_tokens=spent.output_tokens, cost_nano=charged.nano,
         ),
     )  # fmt: skip
     pages.extend(tx, pid, length, [page, *after_pages, *(results if not p.calls else ())])
@@ -115,7 +119,7 @@ def replied(
 
 def _counted(usage: Usage) -> Usage:
     """What an engine reported, without numbers below zero."""
-    return Usage(max(0, usage.input_tokens), max(0, usage.cached_tokens), max(0, usage.output_tokens))
+    return Usage(*(max(0, count) for count in msgspec.structs.astuple(usage)))
 
 
 def _after_reply(tx: Tx, world: World, p: Process, verdict: Verdict, ended: End | None) -> Process:
@@ -231,15 +235,15 @@ def failed(tx: Tx, world: World, pid: int, hold: int, error: EngineError, backof
     p = _asking(tx, pid, hold)
     if p is None:
         return None
-    posted = 0
+    charged = ledger.Charge()
     if error.spent is Spent.NOTHING:
         ledger.void(tx, p.accounts, hold)
     else:
-        posted = ledger.post(tx, p.accounts, hold, None)
+        charged = ledger.post(tx, p.accounts, hold, None)
     going_on = not (p.ending or p.interrupted)
     step = fallback.after_failure(p, error, world.settings) if going_on else None
     retry_ms = tx.now_ms + backoff_ms if step == fallback.AGAIN else 0
-    p = tx.happen(p, AskFailed(hold=hold, posted=posted, reason=str(error), retry_ms=retry_ms))
+    p = tx.happen(p, _ask_failed(hold, charged, str(error), retry_ms))
     if step == fallback.AGAIN:
         timers.arm(tx, retry_ms, pid, timers.RETRY)
     elif step is not None:
@@ -249,6 +253,10 @@ def failed(tx: Tx, world: World, pid: int, hold: int, error: EngineError, backof
         p = _faulted(tx, p, f"{fallback.told(p, str(error))}{tries}")
     share_room(tx, p.accounts)
     return finish(tx, p, world.settings)
+
+
+def _ask_failed(hold: int, charged: ledger.Charge, reason: str, retry_ms: int) -> AskFailed:
+    return AskFailed(hold=hold, posted=charged.tokens, cost_nano=charged.nano, reason=reason, retry_ms=retry_ms)
 
 
 def _faulted(tx: Tx, p: Process, why: str, *, unread: bool = False) -> Process:
@@ -326,8 +334,8 @@ def faulted(tx: Tx, world: World, pid: int, detail: str) -> Process | None:
     if p is None or p.state is State.EXITED:
         return None
     if p.asking:
-        posted = ledger.post(tx, p.accounts, p.asking.hold, None)
-        p = tx.happen(p, AskFailed(hold=p.asking.hold, posted=posted, reason=detail))
+        charged = ledger.post(tx, p.accounts, p.asking.hold, None)
+        p = tx.happen(p, _ask_failed(p.asking.hold, charged, detail, 0))
         share_room(tx, p.accounts)
     flying = tuple(c.id for c in p.calls if c.state is CallState.IN_FLIGHT)
     if flying:
@@ -339,11 +347,17 @@ def fire(tx: Tx, world: World) -> int:
     """Wake whom the due timers name; how many there were (at most `wakes_per_commit_max`)."""
     due = timers.take_due(tx, world.settings.wakes_per_commit_max)
     for pid, call_id in due:
+        if call_id == timers.HOLD:
+            foreign.expire(tx, -pid)
+            continue
         p = tx.process(pid)
         if p is None or p.state is State.EXITED:
             continue
         if call_id == timers.SLOT:
             schedules.due(tx, world, p)
+            continue
+        if call_id == timers.ROOM:
+            intents.room(tx, p)
             continue
         if call_id == timers.RETRY:
             if p.retry_ms and p.retry_ms <= tx.now_ms:

@@ -47,7 +47,7 @@ def view(p: Process) -> ProcessView:
         pid=p.pid,
         parent=p.parent or None,
         program=p.name,
-        account="default",
+        account=p.account,
         band=p.band,
         state=p.state.value,
         reason=reason_of(p),
@@ -83,9 +83,9 @@ def show(journal: Journal, p: Process) -> dict[str, Any]:
     shown: dict[str, Any] = msgspec.to_builtins(view(p))
     inputs = msgspec.json.decode(pages.read(journal, p.inputs), type=list[StoredInput])
     limits = [
-        {"account": row[0], "tokens_max": row[1], "held": row[2], "posted": row[3], "overrun": row[4]}
+        {"account": account, "name": name, "tokens_max": most, "held": held, "posted": posted, "overrun": overrun}
         for account in p.accounts
-        for row in [(account, *journal.rows("account_get", account)[0])]
+        for most, held, posted, overrun, _, name, _ in journal.rows("account_get", account)
     ]
     return shown | {
         "exit_code": p.exit_code,
@@ -100,6 +100,7 @@ def show(journal: Journal, p: Process) -> dict[str, Any]:
         "key": p.key,
         "budget": p.budget,
         "usage": {"input_tokens": p.input_tokens, "cached_tokens": p.cached_tokens, "output_tokens": p.output_tokens},
+        "cost_nano": p.cost_nano,
         "inputs": {i.name: [f.name for f in i.files] or msgspec.json.decode(i.value) for i in inputs},
         "tools": [tool["name"] for tool in msgspec.json.decode(pages.read(journal, p.tools))],
         "schedule": _schedule(p),

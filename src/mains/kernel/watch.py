@@ -36,8 +36,9 @@ class Watchers:
         """Tell one thing to those who watch its process, or all."""
         if not self._count:
             return
-        for queue in [*self._queues.get(notice.pid, ()), *self._queues.get(0, ())]:
-            self._put(queue, notice)
+        for pid in {notice.pid, 0}:  # an event of the home (0) is told once
+            for queue in list(self._queues.get(pid, ())):
+                self._put(queue, notice)
 
     def _put(self, queue: asyncio.Queue[Notice], notice: Notice) -> None:
         if queue.qsize() >= self._settings.watcher_events_max:

@@ -14,14 +14,15 @@ from mains.program.fields import nearest, parse_tokens
 from mains.program.inputs import Bound, bind, bind_child, fill, input_schema
 from mains.program.inputspec import PROMPT, InputSpec
 from mains.program.plain import plain_text
-from mains.program.program import Program, load, notes, parse
+from mains.program.program import BANDS, Program, load, notes, parse
 from mains.program.prose import estimate_tokens, head
-from mains.program.schedule import Schedule, with_zone
+from mains.program.schedule import Schedule, local_zone, with_zone, zone_of
 from mains.program.textfile import FileText
 from mains.program.toolgrant import ToolGrant, parse_grant
 from mains.program.tree import Tree, load_tree
 
 __all__ = [
+    "BANDS",
     "PROMPT",
     "Bound",
     "FileText",
@@ -38,6 +39,7 @@ __all__ = [
     "input_schema",
     "load",
     "load_tree",
+    "local_zone",
     "nearest",
     "notes",
     "parse",
@@ -45,4 +47,5 @@ __all__ = [
     "parse_tokens",
     "plain_text",
     "with_zone",
+    "zone_of",
 ]

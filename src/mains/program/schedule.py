@@ -60,11 +60,14 @@ def zone_of(name: str) -> ZoneInfo:
 
 def with_zone(schedule: Schedule) -> Schedule:
     """`schedule` with a time zone: its own, or this machine's."""
-    if schedule.timezone:
-        return schedule
+    return schedule if schedule.timezone else msgspec.structs.replace(schedule, timezone=local_zone())
+
+
+def local_zone() -> str:
+    """The name of this machine's time zone."""
     import tzlocal
 
-    return msgspec.structs.replace(schedule, timezone=tzlocal.get_localzone_name() or "UTC")
+    return tzlocal.get_localzone_name() or "UTC"
 
 
 def read_schedule(node: Node, faults: list[Mistake]) -> Schedule | None:

@@ -21,6 +21,7 @@ from mains.engines.scripted import ScriptedEngine
 from mains.errors import ConfigError, DeviceError, EngineError, Spent
 from mains.kernel.ports import CallContext, Done, Engine, EngineState, Failed, Finish, Reply, Request, ToolCall, Usage
 from mains.kernel.process import Route
+from mains.kernel.tariff import FREE, Rates, Tariff, Tariffs, Tier
 from mains.program import Tree, load_tree
 from mains.settings import Settings
 from mains.testing.clock import FakeClock
@@ -97,6 +98,10 @@ class Watch(Protocol):
         ...
 
 
+_RATES = Rates.of(input=2_000_000_000, output=8_000_000_000)
+_PAID = Tariff(name="far", currency="usd", home_currency="usd", tiers=(Tier(0, _RATES),))
+
+
 class Cast:
     """The engines (it is their `Engines`, too) and devices of one simulation."""
 
@@ -116,6 +121,11 @@ class Cast:
             ScriptedDevice("note", self._device("note", repeatable=True), parameters=_PARAMETERS, idempotent=True),
             ScriptedDevice("ping", self._device("ping", repeatable=False), parameters=_PARAMETERS),
         ]
+
+    @property
+    def tariffs(self) -> Tariffs:
+        """What its engines cost."""
+        return _Prices()
 
     # engines, as the kernel finds them
 
@@ -292,3 +302,10 @@ def _junk(chance: random.Random, depth: int) -> Any:
     return {
         chance.choice(("pids", "to", "n", "", "deep")): _junk(chance, depth + 1) for _ in range(chance.randrange(4))
     }
+
+
+class _Prices:
+    """`far` has a price, `near` is free."""
+
+    def find(self, engine: str, model: str, now_ms: int) -> Tariff:
+        return _PAID if engine == "far" else FREE

@@ -1,12 +1,13 @@
 """The second ledger: the rules of tokens, checked entry by entry as they are committed. It trusts no counter.
 
-It knows each account's parent and limit, and follows the entries in their order, so that a hold is judged by what stood
-at the moment when it was taken.
+It knows what each account counts in and its limit, and follows the entries in their order, so that a hold is judged by
+what stood at the moment when it was taken.
 """
 
 from __future__ import annotations
 
-from mains.kernel.ledger import HOME, SUPPLY
+from mains.kernel.limits import HOME, NAMED, SUPPLY
+from mains.kernel.tx import decode_process
 from mains.testing.reader import Reader
 from mains.testing.story import Broke
 
@@ -16,11 +17,12 @@ ZERO = "the ledger sums to zero"
 
 
 class _Account:
-    __slots__ = ("held", "limit", "overrun", "parent", "posted")
+    __slots__ = ("above", "held", "limit", "overrun", "parent", "posted")
 
-    def __init__(self, parent: int, limit: int | None) -> None:
+    def __init__(self, parent: int, limit: int | None, above: tuple[int, ...]) -> None:
         self.parent = parent
         self.limit = limit
+        self.above = above  # itself, and every account in which it counts
         self.held = self.posted = self.overrun = 0
 
 
@@ -40,7 +42,7 @@ class Meter:
         for account, parent, limit, *_ in rows:
             known = self._accounts.get(account)
             if known is None:
-                known = self._accounts[account] = _Account(parent, limit)
+                known = self._accounts[account] = _Account(parent, limit, self._chain(reader, account, parent))
             if (known.parent, known.limit) != (parent, limit):
                 raise Broke(LIMITS, f"account {account} has another parent or limit than it was born with")
         for number, hold, kind, debit, credit, tokens in reader.rows("entries_since", self._last):
@@ -79,7 +81,7 @@ class Meter:
                 self._move(account, **{kind: tokens})
 
     def _take(self, hold: int, account: int, tokens: int) -> None:
-        for each in self._above(account):
+        for each in self._accounts[account].above:
             known = self._accounts[each]
             spent = known.posted + known.overrun + known.held
             if known.limit is not None and spent + tokens > known.limit:
@@ -90,14 +92,15 @@ class Meter:
             known.held += tokens
 
     def _move(self, account: int, held: int = 0, posted: int = 0, overrun: int = 0) -> None:
-        for each in self._above(account):
+        for each in self._accounts[account].above:
             known = self._accounts[each]
             known.held += held
             known.posted += posted
             known.overrun += overrun
 
-    def _above(self, account: int) -> list[int]:
-        chain = [account]
-        while chain[-1] != HOME:
-            chain.append(self._accounts[chain[-1]].parent)
-        return chain
+    def _chain(self, reader: Reader, account: int, parent: int) -> tuple[int, ...]:
+        if 0 < account < NAMED:
+            row = reader.one("process", account)
+            assert row is not None
+            return decode_process(row[3]).accounts
+        return (account,) if account in (HOME, SUPPLY) else (account, *self._accounts[parent].above)

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from mains.errors import JournalError, KernelPanic
-from mains.kernel import audit, ledger
+from mains.kernel import audit, reckon
 from mains.kernel.desk import Desk
 from mains.kernel.main import Kernel
 from mains.kernel.process import State
@@ -162,7 +162,8 @@ class Simulation:
     async def _live(self, chance: random.Random) -> None:
         kernel = Kernel(
             self._path, self.plan.settings, self.clock, self._cast, self._cast.devices, self._cast.route,
-            workspaces=self._path.parent, chance=chance, probe=self, connect=self._disk.connect,
+            workspaces=self._path.parent, tariffs=self._cast.tariffs, currency="usd", chance=chance, probe=self,
+            connect=self._disk.connect,
         )  # fmt: skip
         self._kernel = kernel
         try:
@@ -192,7 +193,7 @@ class Simulation:
         self.story.say(f"the disk failed ({self._disk.failed}): {error}")
 
     def _verify(self, desk: Desk) -> None:
-        if faults := [*audit.verify(desk.journal), *ledger.verify(desk.journal)]:
+        if faults := [*audit.verify(desk.journal), *reckon.verify(desk.journal)]:
             raise Broke(FOLD, "; ".join(faults))
 
     async def _idle(self) -> None:

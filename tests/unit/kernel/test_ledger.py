@@ -16,9 +16,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 import mains
 from mains.errors import KernelPanic
-from mains.kernel import ledger
+from mains.kernel import ledger, reckon
 from mains.kernel.journal import Journal
-from mains.kernel.ledger import HOME, SUPPLY, Hold, Refusal
+from mains.kernel.ledger import Charge, Hold, Label
+from mains.kernel.limits import HOME, SUPPLY, Refusal
+from mains.kernel.ports import Usage
 from mains.kernel.tx import Tx
 
 T = TypeVar("T")
@@ -99,7 +101,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def take(self, at: int, tokens: int, cap: int, least: int) -> None:
         account = list(self.model.accounts)[1:][at % (len(self.model.accounts) - 1)]
         chain = self.model.accounts[account].chain
-        taken = self.commit(lambda tx: ledger.take(tx, chain, tokens, cap, least, "scripted"))
+        taken = self.commit(lambda tx: ledger.take(tx, chain, tokens, cap, least, Label("scripted")))
         room, wanted = self.model.room(account), tokens + min(least, cap)
         if room is not None and room < wanted:
             assert isinstance(taken, Refusal)
@@ -124,9 +126,10 @@ class LedgerMachine(RuleBasedStateMachine):
         hold = list(self.model.open)[at % len(self.model.open)]
         account, tokens = self.model.open[hold]
         chain = self.model.accounts[account].chain
-        charged = self.commit(lambda tx: ledger.post(tx, chain, hold, used))
-        assert charged == (tokens if used is None else used)
-        self.model.end(hold, min(charged, tokens), max(0, charged - tokens))
+        usage = None if used is None else Usage(used // 3, 0, used - used // 3)
+        charged = self.commit(lambda tx: ledger.post(tx, chain, hold, usage))
+        assert charged == Charge(tokens if used is None else used)
+        self.model.end(hold, min(charged.tokens, tokens), max(0, charged.tokens - tokens))
 
     @rule(at=st.integers(0, 20))
     @precondition(lambda self: self.model.open)
@@ -142,12 +145,12 @@ class LedgerMachine(RuleBasedStateMachine):
         if not rows:
             return
         for account, known in self.model.accounts.items():
-            assert rows[account][1:] == (known.limit, known.held, known.posted, known.overrun, 0, 0)
+            assert rows[account][1:7] == (known.limit, known.held, known.posted, known.overrun, 0, 0)
         home = self.model.accounts[HOME]
-        assert rows[SUPPLY][1:] == (None, -home.held, -home.posted, -home.overrun, 0, 0)
+        assert rows[SUPPLY][1:7] == (None, -home.held, -home.posted, -home.overrun, 0, 0)
         entries = self.journal.rows("entry_all")
-        assert all(tokens >= 0 for *_, tokens in entries)
-        assert all(SUPPLY in (debit, credit) for _, _, debit, credit, _ in entries)
+        assert all(tokens >= 0 for _, _, _, _, _, tokens, *_ in entries)
+        assert all(SUPPLY in (debit, credit) for _, _, _, debit, credit, *_ in entries)
 
     def teardown(self) -> None:
         try:
@@ -156,7 +159,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 with pytest.raises(AssertionError):
                     assert hold in self.model.open
             # Without processes, all that verify may miss is who owns the accounts.
-            assert [f for f in ledger.verify(self.journal) if not f.endswith("not None")] == []
+            assert [f for f in reckon.verify(self.journal) if "whether it is below" not in f] == []
         finally:
             self.loop.run_until_complete(self.journal.close())
             self.loop.close()
@@ -176,19 +179,19 @@ async def test_a_hold_ends_once_and_only_by_its_own_account(tmp_path: Path) -> N
         ledger.open_home(tx)
         ledger.open_account(tx, 1, HOME, 500)
         ledger.open_account(tx, 2, HOME, 500)
-        taken = ledger.take(tx, (1, HOME), 10, 20, 5, "e")
+        taken = ledger.take(tx, (1, HOME), 10, 20, 5, Label("e"))
         assert isinstance(taken, Hold)
         with pytest.raises(KernelPanic, match="not one of account 2"):
-            ledger.post(tx, (2, HOME), taken.id, 1)
+            ledger.post(tx, (2, HOME), taken.id, Usage(1))
         with pytest.raises(KernelPanic, match="not one of account 1"):
             ledger.void(tx, (1, HOME), 99)
-        ledger.post(tx, (1, HOME), taken.id, 12)
+        ledger.post(tx, (1, HOME), taken.id, Usage(12))
         with pytest.raises(KernelPanic, match="ended already"):
             ledger.void(tx, (1, HOME), taken.id)
         with pytest.raises(KernelPanic, match="account 3 does not exist"):
-            ledger.take(tx, (3, HOME), 1, 1, 1, "e")
+            ledger.take(tx, (3, HOME), 1, 1, 1, Label("e"))
         return taken.id
 
     await journal.commit(prepare, "test")
-    assert journal.rows("account_get", 1) == [(500, 0, 12, 0)]
+    assert journal.rows("account_get", 1) == [(500, 0, 12, 0, 0, "", "")]
     await journal.close()

@@ -12,7 +12,6 @@ import mains
 from mains import Signal
 from mains.errors import LimitError, UsageError
 from mains.kernel.journal import Journal
-from mains.kernel.ledger import HOME
 from mains.kernel.ports import Reply, Request, Usage
 
 
@@ -159,18 +158,15 @@ async def _settled(kernel: mains.kernel.desk.Desk, least: int) -> bool:
 
 
 def _check_positions(journal: Journal) -> None:
-    rows = {row[0]: row for row in journal.rows("account_all")}
-    sums: dict[int, int] = dict.fromkeys(rows, 0)
-    for _, kind, debit, credit, tokens in journal.rows("entry_all"):
-        account = max(debit, credit)
-        while True:
+    limits = {row[0]: row[2] for row in journal.rows("account_all")}
+    chains = {p.pid: p.accounts for p in journal.processes("process_all")}
+    sums: dict[int, int] = dict.fromkeys(limits, 0)
+    for _, _, kind, debit, credit, tokens, *_ in journal.rows("entry_all"):
+        for account in chains[max(debit, credit)]:
             sums[account] += -tokens if kind == "released" else tokens
-            limit = rows[account][2]
+            limit = limits[account]
             if kind == "held" and limit is not None:
                 assert sums[account] <= limit, f"account {account} was granted what it had not"
-            if account == HOME:
-                break
-            account = rows[account][1]
 
 
 @pytest.mark.parametrize("rounds", range(12))

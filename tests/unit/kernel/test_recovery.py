@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.unit.kernel.world import World, by_turn, call, calls, says
 
 import mains
-from mains.kernel import ledger
+from mains.kernel import reckon
 from mains.kernel.ports import Reply, Request
 
 _RUNNING, _READY, _ACTING = 100, 200, 20
@@ -87,7 +87,7 @@ async def _take_up(world: World) -> None:
         for number, pid in enumerate(doubtful):
             await kernel.answer(pid, "retry" if number % 2 else 'done="it was"')
         assert {(await kernel.wait(pid, 10)).result for pid in doubtful} == {"ok"}
-        assert ledger.verify(kernel.journal) == []
+        assert reckon.verify(kernel.journal) == []
         history = [notice.kind for notice in await kernel.history(_ACTING + 1)]
         assert history == ["spawned", "asked", "ask_failed", "asked", "replied", "exited"]
     effects = Counter((world.folder / "effects").read_text().split())

@@ -13,7 +13,7 @@ import pytest
 from tests.unit.kernel.world import World, by_turn, call, calls, says, turn_of
 
 import mains
-from mains.kernel import audit, ledger, retention
+from mains.kernel import audit, reckon, retention
 from mains.kernel.care import DAY_MS
 from mains.kernel.desk import Desk
 from mains.kernel.journal import Journal
@@ -37,7 +37,7 @@ def counts(kernel: Desk) -> dict[str, int]:
 def whole(kernel: Desk) -> None:
     """The journal and the ledger hold, and no page is there that nobody names."""
     assert audit.verify(kernel.journal) == []
-    assert ledger.verify(kernel.journal) == []
+    assert reckon.verify(kernel.journal) == []
     assert retention.orphaned(kernel.journal) == []
 
 

@@ -13,7 +13,8 @@ from mains.kernel import ledger
 from mains.kernel.calls import share_room
 from mains.kernel.event import Refused, Spawned
 from mains.kernel.journal import Journal
-from mains.kernel.ledger import HOME, Hold
+from mains.kernel.ledger import Hold, Label
+from mains.kernel.limits import HOME, Refusal
 from mains.kernel.ports import Reply, Request, Usage
 from mains.kernel.process import Process
 from mains.kernel.tx import Tx
@@ -109,7 +110,7 @@ async def test_one_who_is_short_under_two_limits_is_woken_by_the_second_too(tmp_
     inner, outer, first, other, third = 1, 2, 3, 4, 5
 
     def hold(tx: Tx, accounts: tuple[int, ...], tokens: int) -> int:
-        taken = ledger.take(tx, accounts, 0, tokens, 1, "e")
+        taken = ledger.take(tx, accounts, 0, tokens, 1, Label("e"))
         assert isinstance(taken, Hold)
         return taken.id
 
@@ -125,12 +126,12 @@ async def test_one_who_is_short_under_two_limits_is_woken_by_the_second_too(tmp_
         of_third = hold(tx, (third, *under_outer), 300)
         ledger.open_account(tx, 6, inner, None)
         waiter = tx.happen(None, Spawned(process=_process(6, (6, *under_inner)), context=()))
-        refused = ledger.take(tx, waiter.accounts, 400, 100, 16, "e")
-        assert isinstance(refused, ledger.Refusal)
+        refused = ledger.take(tx, waiter.accounts, 400, 100, 16, Label("e"))
+        assert isinstance(refused, Refusal)
         assert refused.limit.account == inner
         tx.happen(waiter, Refused(quota=inner, wanted=refused.wanted, detail=""))
 
-        ledger.post(tx, (other, *under_outer), of_other, 450)  # 350 more than it held
+        ledger.post(tx, (other, *under_outer), of_other, Usage(450))  # 350 more than it held
         share_room(tx, (other, *under_outer))
         ledger.void(tx, (first, *under_inner), of_first)
         share_room(tx, (first, *under_inner))

@@ -417,7 +417,7 @@ async def test_what_the_model_streams_reaches_watchers_as_provisional(world: Wor
         await asyncio.sleep(0)
         await kernel.spawn(world.program("p"))
         await asyncio.wait_for(watcher, 10)
-    assert seen == ["spawned", "asked", "delta hello", "replied", "exited"]
+    assert seen == ["opened", "spawned", "asked", "delta hello", "replied", "exited"]
 
 
 async def test_an_engine_never_gets_more_calls_than_it_has_slots(world: World) -> None:

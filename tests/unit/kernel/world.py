@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import mains
-from mains.kernel import audit, ledger
+from mains.kernel import audit, reckon
 from mains.kernel.desk import Desk
 from mains.kernel.ports import Device, Engine, Finish, Reply, Request, ToolCall, Usage
 from mains.testing import FakeClock, ScriptedEngine
@@ -84,7 +84,7 @@ class World:
         ) as kernel:
             yield kernel
             assert audit.verify(kernel.journal) == []
-            assert ledger.verify(kernel.journal) == []
+            assert reckon.verify(kernel.journal) == []
 
     async def until(self, check: Callable[[], Awaitable[bool]]) -> None:
         """Let the loop turn until `check` holds. A disk that others use may take seconds for one commit."""

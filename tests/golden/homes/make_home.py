@@ -1,9 +1,10 @@
-"""Makes a golden home of schema version 1, with the code of its day: every way in which a process can stand.
+"""Makes a golden home with the code of its day: every way in which a process can stand.
 
-    PYTHONPATH=<a checkout of commit 71877c9>/src:. python -m tests.golden.homes.make_v1 FOLDER
+    PYTHONPATH=<a checkout of that day>/src:. python -m tests.golden.homes.make_home vN FOLDER
 
-FOLDER/home/mains.db is what a `kill -9` left; `v1.db.gz` beside this file is that database, compressed. Do not make it
-anew: its worth is that old code wrote it. The test takes the programs' replies and the device from here.
+FOLDER/home/mains.db is what a `kill -9` left; `vN.db.gz` beside this file is that database, compressed. v1 was made at
+commit 71877c9, v2 at f35a96e. Do not make them anew: their worth is that old code wrote them. The test takes the
+programs' replies and the device from here.
 """
 
 from __future__ import annotations
@@ -148,7 +149,7 @@ def _open(folder: Path, called: asyncio.Event) -> Any:
     return mains.open(folder / "home", engines=[engine], devices=[ping(called)], clock=FakeClock())
 
 
-def main(folder: Path) -> None:
+def main(version: str, folder: Path) -> None:
     """Two lives, each ended by a crash; then the compressed database beside this file."""
     folder.mkdir(parents=True)
     write_programs(folder)
@@ -159,10 +160,10 @@ def main(folder: Path) -> None:
     sqlite3.connect(folder / "home" / "mains.db").execute("PRAGMA wal_checkpoint(TRUNCATE)").connection.close()
     with (
         (folder / "home" / "mains.db").open("rb") as whole,
-        gzip.open(Path(__file__).with_name("v1.db.gz"), "wb") as to,
+        gzip.open(Path(__file__).with_name(f"{version}.db.gz"), "wb") as to,
     ):
         shutil.copyfileobj(whole, to)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(sys.argv[1], Path(sys.argv[2]))

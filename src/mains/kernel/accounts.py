@@ -1,0 +1,246 @@
+"""Accounts: the tree of who pays, the limits on it, what a new process spends from. Operations; they check, then write.
+
+    add(tx, ...)                      a named account below another one
+    find(tx, text)                    the account that a person means: a name, NAME/PROGRAM, or a pid
+    payer(tx, name, program)          what a new process spends from: its program's account, and all above
+    limit(tx, ...)                    set or take away a limit; what was used in its window counts already
+    top_up(tx, ...)                   more room in the current window of each limit of a unit
+
+    home > organisation > team > user > program > process
+
+Names are unique in a home. A program has an account under each account that has run it, made at its first run.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import msgspec
+
+from mains.errors import LimitError, NotFoundError, UsageError
+from mains.kernel import window
+from mains.kernel.billing import Budget, Unit, Window
+from mains.kernel.event import Limited, Opened
+from mains.kernel.limits import HOME, NAMED
+from mains.kernel.process import Process, State
+from mains.kernel.tx import Tx
+from mains.program import zone_of
+from mains.settings import Settings
+
+MOST = 10**15  # sums of many such limits still fit into the database's 64 bits
+_NAME = re.compile(r"[a-z][a-z0-9_.-]{0,39}")
+_RESERVED = ("home",)
+
+
+class Place(msgspec.Struct, frozen=True):
+    """An account, and everything above it: `chain` begins with its own number and ends with the home's."""
+
+    account: int
+    name: str
+    chain: tuple[int, ...]
+    zone: str  # its own, or of the nearest above that has one; empty: nobody's
+
+    @property
+    def whose(self) -> str:
+        """The account in words."""
+        return f"account {self.name}" if self.name else f"process {self.account}"
+
+
+def add(tx: Tx, settings: Settings, name: str, under: str, zone: str, unknown_price: str) -> int:
+    """Make a named account; its number. Raises UsageError, NotFoundError, LimitError."""
+    if not _NAME.fullmatch(name) or name in _RESERVED:
+        hint = "a small letter first, then small letters, digits, `.`, `-` and `_`, at most 40; `home` is the home's"
+        raise UsageError(f"`{name}` is no name for an account", hint=hint)
+    if unknown_price not in ("", "refuse", "allow"):
+        raise UsageError(f"unknown_price is `refuse` or `allow`, not `{unknown_price}`")
+    _check_zone(zone)
+    if under == name:
+        raise UsageError(f"account {name} cannot be under itself")
+    parent = named(tx, under or "home")
+    if tx.one("account_named", name):
+        raise UsageError(f"there is an account `{name}` already", hint=f"`mains account show {name}` shows it")
+    if len(parent.chain) > settings.account_depth_max:
+        raise LimitError(f"{parent.whose} is {len(parent.chain)} deep: no account below it (account_depth_max)")
+    return _open(tx, settings, parent.account, name, zone, unknown_price)
+
+
+def _check_zone(zone: str) -> None:
+    try:
+        zone_of(zone)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _open(tx: Tx, settings: Settings, parent: int, name: str, zone: str = "", unknown_price: str = "") -> int:
+    row = tx.one("account_next")
+    assert row is not None
+    number = int(row[0])
+    if number - NAMED >= settings.accounts_max:
+        raise LimitError(f"there are {number - NAMED:,} named accounts already (accounts_max)")
+    tx.run("account_add", number, parent, name, zone, unknown_price)
+    tx.append(0, Opened(account=number, parent=parent, name=name))
+    return number
+
+
+def named(tx: Tx, name: str) -> Place:
+    """The account of this name. Raises NotFoundError."""
+    row = tx.one("account_named", name)
+    if row is None:
+        raise NotFoundError(f"there is no account `{name}`", hint="`mains account ls` lists accounts")
+    return place(tx, row[0])
+
+
+def place(tx: Tx, account: int) -> Place:
+    """Where an account is."""
+    if 0 < account < NAMED and (p := tx.process(account)):
+        above = next(each for each in p.accounts if each >= NAMED or each == HOME)
+        return Place(account, "", p.accounts, place(tx, above).zone)
+    chain, name, zone = [account], "", ""
+    while True:
+        row = tx.one("account_place", chain[-1])
+        if row is None:
+            raise NotFoundError(f"there is no account {account}", hint="`mains account ls` lists accounts")
+        parent, each, its_zone, _ = row
+        name, zone = name or each, zone or its_zone
+        if parent == chain[-1]:
+            return Place(account, name, tuple(chain), zone)
+        chain.append(parent)
+
+
+def find(tx: Tx, settings: Settings, text: str) -> Place:
+    """The account that a person means. A program's is made when the program has not run yet."""
+    if text.isdecimal():
+        pid = int(text)
+        if tx.process(pid) is None:
+            raise NotFoundError(f"there is no process {pid}", hint="`mains ps --all` lists every process")
+        return place(tx, pid)
+    name, slash, program = text.partition("/")
+    if slash and tx.one("account_named", text) is None:
+        if not re.fullmatch(r"[^\s/]{1,100}", program):
+            raise UsageError(f"`{program}` is no program's name", hint="write ACCOUNT/PROGRAM, such as home/digest")
+        return place(tx, _of_program(tx, settings, named(tx, name), program))
+    return named(tx, text)
+
+
+def payer(tx: Tx, settings: Settings, name: str, program: str) -> tuple[Place, tuple[int, ...]]:
+    """The account of this name, and what a process of `program` under it spends from besides its own."""
+    found = named(tx, name or "home")
+    if "/" in found.name:
+        raise UsageError(f"account {found.name} is a program's: nothing runs on it", hint="name the account above it")
+    return found, (_of_program(tx, settings, found, program), *found.chain)
+
+
+def program_account(tx: Tx, settings: Settings, parent: Process, program: str) -> tuple[int, ...]:
+    """What a child of `parent` spends from, besides its own."""
+    account = _of_program(tx, settings, place(tx, parent.tenant), program)
+    return parent.accounts if account in parent.accounts else (account, *parent.accounts)
+
+
+def _of_program(tx: Tx, settings: Settings, above: Place, program: str) -> int:
+    name = f"{above.name}/{program}"
+    row = tx.one("account_named", name)
+    return int(row[0]) if row else _open(tx, settings, above.account, name)
+
+
+def limit(tx: Tx, at: Place, budget: Budget, local_zone: str) -> None:
+    """Set a limit, or take one away. Raises UsageError.
+
+    What was used in the current window counts, so that a limit that is set at noon holds for the whole day. An account
+    without a time zone gets `local_zone` with its first window.
+    """
+    most = budget.most
+    if most is not None and not 0 < most <= MOST * (1 if budget.unit == "tokens" else 1_000):
+        raise UsageError(f"a limit is a number above zero (and {MOST:,} at most), not {most:,}")
+    if (budget.unit, budget.window) == ("tokens", "total"):
+        tx.run("account_limit", most, 0, at.account)
+    else:
+        _limit(tx, at, budget, local_zone)
+    _note(tx, at, budget.unit, budget.window, most)
+
+
+def _limit(tx: Tx, at: Place, budget: Budget, local_zone: str) -> None:
+    key = (at.account, budget.unit, budget.window)
+    if budget.most is None:
+        tx.run("budget_delete", *key)
+        tx.run("used_delete", *key)
+        tx.run("account_budgets", at.account)
+        return
+    known = any(row[:2] == (budget.unit, budget.window) for row in tx.run("budget_of", at.account).fetchall())
+    tx.run("budget_put", *key, budget.most)
+    if not known:
+        zone = at.zone or local_zone
+        tx.run("account_zone", zone, at.account)
+        tx.run("account_budgets", at.account)
+        _count(tx, at, budget, window.span(budget.window, zone, tx.now_ms))
+
+
+def _count(tx: Tx, at: Place, budget: Budget, span: window.Span) -> None:
+    """Fill a new limit's window with what was used in it."""
+    held = posted = overrun = 0
+    counts = _below(tx, at.account)
+    until_ms = span.until_ms or 1 << 62
+    for account, state, tokens, nano, used, cost, over, *_ in tx.run("hold_between", span.start_ms, until_ms):
+        if not counts(account):
+            continue
+        size, spent = (tokens, used) if budget.unit == "tokens" else (nano, cost)
+        beyond = over if budget.unit == "tokens" else max(0, cost - nano)
+        if state in ("held", "dispatched"):
+            held += size
+        else:
+            posted, overrun = posted + spent - beyond, overrun + beyond
+    for _, account, program, used, cost in tx.run("tally_between", span.start_ms, until_ms):
+        if counts(account) or _is_program(tx, at, account, program):
+            posted += used if budget.unit == "tokens" else cost
+    tx.one("used_move", at.account, budget.unit, budget.window, span.start_ms, held, posted, overrun)
+
+
+def _is_program(tx: Tx, at: Place, payer_: int, program: str) -> bool:
+    return "/" in at.name and at.name == f"{place(tx, payer_).name}/{program}"
+
+
+def _below(tx: Tx, account: int) -> Callable[[int], bool]:
+    """Whether a hold of an account counts in `account`."""
+    known: dict[int, bool] = {}
+
+    def counts(owner: int) -> bool:
+        if owner not in known:
+            gone = 0 < owner < NAMED and tx.process(owner) is None  # being erased: its tally will say
+            known[owner] = not gone and account in place(tx, owner).chain
+        return known[owner]
+
+    return counts
+
+
+def top_up(tx: Tx, at: Place, unit: Unit, amount: int) -> None:
+    """Give more room to the current window of each limit of this unit. Raises UsageError: there is none."""
+    if not 0 < amount <= MOST * (1 if unit == "tokens" else 1_000):
+        raise UsageError(f"a top-up is a number above zero, not {amount:,}")
+    row = tx.one("account_get", at.account)
+    assert row is not None
+    budgets = [each for each in tx.run("budget_of", at.account).fetchall() if each[0] == unit]
+    if not budgets and (unit == "money" or row[0] is None):
+        hint = f"`mains budget set {at.name or at.account}` sets one"
+        raise UsageError(f"{at.whose} has no limit of {unit}: there is nothing to top up", hint=hint)
+    if unit == "tokens" and row[0] is not None:
+        tx.run("account_limit", row[0] + amount, 0, at.account)
+        _note(tx, at, "tokens", "total", row[0] + amount)
+    for _, kind, most in budgets:
+        start_ms = window.span(kind, at.zone, tx.now_ms).start_ms
+        tx.run("used_add", at.account, unit, kind, start_ms, amount)
+        _note(tx, at, unit, kind, most, added=amount, start_ms=start_ms)
+
+
+def _note(tx: Tx, at: Place, unit: Unit, kind: Window, most: int | None, added: int = 0, start_ms: int = 0) -> None:
+    last = tx.one("entry_last")
+    entry = int(last[0] or 0) if last else 0
+    tx.append(
+        0,
+        Limited(account=at.account, unit=unit, window=kind, most=most, added=added, start_ms=start_ms, entry=entry),
+    )
+
+
+def stopped_below(tx: Tx, account: int) -> list[int]:
+    """The processes that stand STOPPED (breaker) and spend from this account, by pid."""
+    found = tx.processes("process_in", State.STOPPED)
+    return [p.pid for p in found if p.fault == "breaker" and account in p.accounts]

@@ -1,0 +1,142 @@
+"""Foreign calls: calls that another program makes itself, on an account of this home. Operations.
+
+    take(tx, ...)        a hold, before the call; the same key and body: the same hold
+    send(tx, hold)       the call goes out now
+    settle(tx, ...)      what it used; after the end, an adjustment
+    void(tx, hold)       it did not happen
+    expire(tx, hold)     its time is over
+    recover(tx)          the kernel was gone: calls that were out are posted whole
+
+A process's calls are made by the kernel (`turns.py`); these are somebody else's, who may be slow, late or gone. So each
+hold has a time limit, after which it is released, or posted whole when its call was sent.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from mains.errors import LimitError, NotFoundError, UsageError
+from mains.kernel import accounts, ledger, limits, timers
+from mains.kernel.birth import World
+from mains.kernel.calls import share_room
+from mains.kernel.ledger import Charge, Hold, Label, Price, Unpriced
+from mains.kernel.limits import HOME, NAMED, Refusal
+from mains.kernel.ports import Usage
+from mains.kernel.tx import Tx
+
+KEY_MAX = 200
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """What a call needs: the account (a name), its tokens, where it goes, its key, and the time until it is over."""
+
+    account: str
+    input_tokens: int
+    output_tokens_max: int
+    engine: str
+    model: str
+    key: str
+    timeout_ms: int
+
+
+def take(tx: Tx, world: World, ask: Ask) -> Hold:
+    """A hold for a call. Raises UsageError, NotFoundError, LimitError (there is no room); then nothing is held."""
+    _check(world, ask)
+    at = accounts.named(tx, ask.account or "home")
+    if row := tx.one("hold_by_key", ask.key):
+        return _again(row, at.account, ask)
+    label = Label(ask.engine, ask.model, "", at.account if "/" not in at.name else at.chain[1], ask.key)
+    price = Price(world.tariffs.find(ask.engine, ask.model, tx.now_ms), tx.now_ms + ask.timeout_ms)
+    least = world.settings.output_tokens_min
+    hold = ledger.take(tx, at.chain, ask.input_tokens, ask.output_tokens_max, least, label, price, "held")
+    if isinstance(hold, Unpriced):
+        raise LimitError(hold.text(label, world.currency), hint="give the engine a price (docs/tariffs.md)")
+    if isinstance(hold, Refusal):
+        hint = "wait for a new window, or top it up" if hold.hopeless else "try again when other calls have ended"
+        raise LimitError(limits.explain(tx, hold, world.currency), hint=hint)
+    timers.arm(tx, tx.now_ms + ask.timeout_ms, -hold.id, timers.HOLD)
+    return hold
+
+
+def _check(world: World, ask: Ask) -> None:
+    if not 0 < len(ask.key) <= KEY_MAX:
+        raise UsageError(f"the key of a hold has 1 to {KEY_MAX} characters, not {len(ask.key)}")
+    if ask.input_tokens < 0 or ask.output_tokens_max <= 0:
+        raise UsageError("a hold needs input_tokens of 0 or more and output_tokens_max above 0")
+    if not 0 < ask.timeout_ms <= world.reach_ms:
+        raise UsageError(
+            f"timeout_ms is above 0 and {world.reach_ms:,} at most (model_timeout_s), not {ask.timeout_ms:,}"
+        )
+
+
+def _again(row: tuple[object, ...], account: int, ask: Ask) -> Hold:
+    """The hold that has this key already."""
+    number, owner, tokens, engine, model, _, nano, tariff = row
+    assert isinstance(number, int)
+    assert isinstance(tokens, int)
+    assert isinstance(nano, int)
+    assert isinstance(tariff, int)
+    cap = tokens - ask.input_tokens
+    if (owner, engine, model) != (account, ask.engine, ask.model) or not 0 < cap <= ask.output_tokens_max:
+        raise UsageError(
+            f"the key `{ask.key}` belongs to hold {number}, which is another call's", hint="take another key"
+        )
+    return Hold(number, tokens, cap, nano, tariff)
+
+
+def send(tx: Tx, hold: int) -> None:
+    """The call goes out now. Raises NotFoundError, UsageError."""
+    _, state = _row(tx, hold)
+    if state == "held":
+        ledger.dispatch(tx, hold)
+    elif state != "dispatched":
+        raise UsageError(f"hold {hold} has ended: it is {state}", hint="take another one")
+
+
+def settle(tx: Tx, hold: int, usage: Usage | None) -> Charge:
+    """What a call used (None: not known, so all of its hold). After its end: the difference, as an adjustment."""
+    chain, state = _row(tx, hold)
+    if state in ("held", "dispatched"):
+        charge = ledger.post(tx, chain, hold, usage)
+        timers.disarm(tx, -hold)
+    elif usage is None:
+        return Charge()
+    else:
+        charge = ledger.adjust(tx, chain, hold, usage)
+    share_room(tx, chain)
+    return charge
+
+
+def void(tx: Tx, hold: int) -> None:
+    """A call that did not happen. Raises UsageError when its hold has ended otherwise."""
+    chain, state = _row(tx, hold)
+    if state == "voided":
+        return
+    if state not in ("held", "dispatched"):
+        raise UsageError(f"hold {hold} has ended: it is {state}")
+    ledger.void(tx, chain, hold)
+    timers.disarm(tx, -hold)
+    share_room(tx, chain)
+
+
+def expire(tx: Tx, hold: int) -> None:
+    """The time of a call is over."""
+    chain, state = _row(tx, hold)
+    if state in ("held", "dispatched"):
+        ledger.expire(tx, chain, hold)
+        share_room(tx, chain)
+
+
+def recover(tx: Tx) -> None:
+    """Post whole what was out when the kernel ended: its usage can still come, as an adjustment."""
+    for hold, owner, state in tx.run("hold_open").fetchall():
+        if state == "dispatched" and (owner == HOME or owner >= NAMED):
+            ledger.post(tx, accounts.place(tx, owner).chain, hold, None)
+            timers.disarm(tx, -hold)
+
+
+def _row(tx: Tx, hold: int) -> tuple[tuple[int, ...], str]:
+    row = tx.one("hold_get", hold) if 0 < hold < 1 << 63 else None
+    if row is None or 0 < row[0] < NAMED:
+        raise NotFoundError(f"there is no hold {hold}")
+    return accounts.place(tx, row[0]).chain, row[1]

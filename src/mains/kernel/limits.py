@@ -1,0 +1,145 @@
+"""Limits: what may still be held under each limit above a process, and why a hold is refused.
+
+    of(tx, accounts, at_ms)            every limit of these accounts, as it stands in the window of `at_ms`
+    refusal(found, wanted, nano)       why so much cannot be held under them; None when it can
+    explain(tx, refusal, currency)     one sentence for a person: the limit, what is left, who holds it, when it resets
+
+The limit of an account's own tokens without a window stands in its row, where every process has its budget; all others
+are rows of `budget`, with what was used of them in `used`, a row for each window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from mains.errors import KernelPanic
+from mains.kernel.billing import Unit, Window
+from mains.kernel.tx import Tx
+from mains.kernel.window import ALWAYS, Span, span, told
+
+HOME = 0
+SUPPLY = -1
+NAMED = 1 << 40  # accounts with a name have numbers from here on; below, an account's number is a pid
+_HOLDERS_SHOWN = 3
+
+
+class Limit(msgspec.Struct, frozen=True):
+    """A limit as it stands: `left` is what may still be held, `held` what open holds may give back."""
+
+    account: int
+    name: str  # of the account; empty for a process
+    unit: Unit
+    window: Window
+    most: int  # top-ups of this window included
+    left: int
+    held: int
+    zone: str = ""
+    span: Span = ALWAYS
+
+    @property
+    def whose(self) -> str:
+        """The account in words."""
+        if self.account == HOME:
+            return "the home"
+        return f"account {self.name}" if self.name else f"process {self.account}"
+
+    def text(self, currency: str = "") -> str:
+        """One clause for a person."""
+        each = "" if self.window == "total" else f" a {self.window}"
+        unit = "tokens" if self.unit == "tokens" else currency
+        most, left, held = (shown(n, self.unit) for n in (self.most, max(0, self.left), self.held))
+        return f"the limit of {self.whose} ({most} {unit}{each}) has {left} left, {held} held"
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """Why no hold was taken. `hopeless`: even if every open hold came back whole, there would be too little."""
+
+    limit: Limit
+    wanted: int  # in the limit's unit
+    hopeless: bool
+
+    def text(self, currency: str = "") -> str:
+        """One sentence for a person."""
+        return f"{self.limit.text(currency)}; the next model call needs {shown(self.wanted, self.limit.unit)}"
+
+    @property
+    def resets_ms(self) -> int:
+        """When the window of this limit ends; 0: never."""
+        until_ms: int = self.limit.span.until_ms
+        return until_ms
+
+
+def shown(amount: int, unit: Unit) -> str:
+    """An amount for a person: tokens, or units of the home's currency, exactly."""
+    if unit == "tokens":
+        return f"{amount:,}"
+    whole, nano = divmod(amount, 1_000_000_000)
+    return f"{whole:,}.{nano:09d}".rstrip("0").rstrip(".")
+
+
+def of(tx: Tx, accounts: Iterable[int], at_ms: int) -> list[Limit]:
+    """The limits of `accounts`, as they stand in the windows of `at_ms`."""
+    found = []
+    for account in accounts:
+        row = tx.one("account_get", account)
+        if row is None:
+            raise KernelPanic(f"account {account} does not exist")
+        tokens_max, held, posted, overrun, budgets, name, zone = row
+        if tokens_max is not None:
+            left = tokens_max - posted - overrun - held
+            found.append(Limit(account, name, "tokens", "total", tokens_max, left, held))
+        if budgets:
+            found += windowed(tx, account, name, zone, at_ms)
+    return found
+
+
+def windowed(tx: Tx, account: int, name: str, zone: str, at_ms: int) -> list[Limit]:
+    """The limits of an account that stand in `budget`."""
+    found = []
+    for unit, kind, most in tx.run("budget_of", account).fetchall():
+        when = span(kind, zone, at_ms)
+        row = tx.one("used_get", account, unit, kind, when.start_ms)
+        added, held, posted, overrun = row or (0, 0, 0, 0)
+        most += added
+        found.append(Limit(account, name, unit, kind, most, most - posted - overrun - held, held, zone, when))
+    return found
+
+
+def refusal(found: list[Limit], tokens: int, nano: int) -> Refusal | None:
+    """Why `tokens` and `nano` cannot be held under these limits; a hopeless limit speaks before a merely busy one."""
+    short = [Refusal(each, want, each.left + each.held < want) for each, want in _wants(found, tokens, nano)]
+    if not short:
+        return None
+    return min(short, key=lambda each: (not each.hopeless, each.limit.left))
+
+
+def _wants(found: list[Limit], tokens: int, nano: int) -> list[tuple[Limit, int]]:
+    wants = [(each, tokens if each.unit == "tokens" else nano) for each in found]
+    return [(each, want) for each, want in wants if each.left < want]
+
+
+def explain(tx: Tx, refused: Refusal, currency: str) -> str:
+    """One sentence for a person, with who holds the room and when the limit resets."""
+    limit, text = refused.limit, refused.text(currency)
+    if limit.held and (holders := _holders(tx, limit)):
+        text += f"; held by {', '.join(holders)}"
+    if limit.span.until_ms:
+        text += f"; resets at {told(limit.span.until_ms, limit.zone)}"
+    return text
+
+
+def _holders(tx: Tx, limit: Limit) -> list[str]:
+    """Who holds the most under a limit, in words."""
+    held: dict[int, int] = {}
+    for account, tokens, nano in tx.run("hold_open_amounts"):
+        if account >= NAMED:
+            continue
+        p = tx.process(account)
+        if p is not None and limit.account in p.accounts:
+            held[account] = held.get(account, 0) + (tokens if limit.unit == "tokens" else nano)
+    most = sorted(held.items(), key=lambda each: (-each[1], each[0]))
+    told = [f"process {pid} ({shown(amount, limit.unit)})" for pid, amount in most[:_HOLDERS_SHOWN]]
+    more = len(most) - _HOLDERS_SHOWN
+    return [*told, f"{more} more"] if more > 0 else told
