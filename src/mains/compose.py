@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -17,6 +17,8 @@ import msgspec
 from mains.bus.devices.files import Files
 from mains.engines import catalogue
 from mains.engines.catalogue import EngineSpec
+from mains.engines.price import Money
+from mains.engines.tariffs import Catalogue
 from mains.errors import ConfigError, UsageError
 from mains.home import Home
 from mains.kernel.care import Care
@@ -109,6 +111,12 @@ class Engines:
         """Stop those that are at work."""
         for engine in self._at_work.values():
             await engine.close()
+
+
+def tariffs_of(home: Home, specs: Callable[[], Mapping[str, EngineSpec]]) -> Catalogue:
+    """What models cost in this home; `specs` gives its engines as they are now. Raises ConfigError."""
+    where = str(home.config)
+    return Catalogue(specs, Money.of(home.document(), where), where)
 
 
 def _idle(spec: EngineSpec) -> EngineState:

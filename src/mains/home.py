@@ -1,6 +1,6 @@
 """A home: the folder that holds everything of one Mains, and the lock that keeps it to one kernel.
 
-    mains.toml    settings and engines, written by a person or by `mains engine add`
+    mains.toml    settings, engines and prices, written by a person or by `mains engine add`
     mains.db      the journal (SQLite; with -wal and -shm)
     workspaces/   a folder for each process that was given none
     logs/         what the daemon and its engines say
@@ -26,7 +26,7 @@ from typing import Any
 from mains.errors import ConfigError, DiskFullError, HomeLockedError, JournalError, MainsError
 from mains.settings import Settings, load_settings
 
-_TOP_LEVEL = {"settings", "engines", "default_engine"}
+_TOP_LEVEL = {"settings", "engines", "default_engine", "currency", "rates"}
 
 
 class Home:

@@ -63,6 +63,7 @@ class EngineSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     idle_timeout_s: float | None = None  # silence after it, instead of the setting stream_idle_s
     path: str = ""  # of a GGUF (llama) or of a YAML file (scripted)
     threads: int = 0  # of the embedded engine; 0 lets it choose
+    price: Any = None  # a table or several (engines/price.py); None: what the tariffs know (engines/tariffs.py)
 
 
 class Choice(NamedTuple):
@@ -211,6 +212,10 @@ def _check(spec: EngineSpec, where: str) -> None:
         raise ConfigError(f"{where}: `path` is missing", hint="a YAML file with replies: docs/scripted.md")
     if spec.kind == "llama" and spec.path and not spec.path.endswith(".gguf"):
         raise ConfigError(f"{where}: `path` must name a .gguf file, not {spec.path}")
+    if spec.price is not None:
+        from mains.engines.price import check_prices
+
+        check_prices(spec.price, spec.name, f"{where.removesuffix(']')}.price]")
 
 
 def _check_url(url: str, where: str) -> None:

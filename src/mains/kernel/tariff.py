@@ -37,7 +37,7 @@ EXCHANGE_MAX = 10**15
 
 _SCALE = MILLION * NANO
 _AHEAD_MS = 8 * 86_400_000  # in a week and a day every window has opened, summer time or not
-_CURRENCY = re.compile(r"[a-z]{3}")
+CURRENCY = re.compile(r"[a-z]{3}")
 
 
 class Rates(msgspec.Struct, frozen=True, kw_only=True):
@@ -330,7 +330,7 @@ def _followed(tariff: Tariff, by: Tariff) -> Tariff:
 def _check(tariff: Tariff) -> None:
     where = f"tariff {tariff.name}"
     for currency in (tariff.currency, tariff.home_currency):
-        if not _CURRENCY.fullmatch(currency):
+        if not CURRENCY.fullmatch(currency):
             hint = "a currency is three small letters, such as usd (ISO 4217)"
             raise ConfigError(f"{where}: `{currency}` is no currency", hint=hint)
     if tariff.currency == tariff.home_currency and tariff.exchange != NANO:
