@@ -28,7 +28,7 @@ from mains.cli.amounts import (
 from mains.errors import UsageError
 from mains.kernel.billing import Budget, Unit
 
-USD = Purse("usd", {"eur": Decimal("1.07"), "jpy": Decimal("0.0066")})
+USD = Purse("usd", {"eur": 1_070_000_000, "jpy": 6_600_000})
 NANOS = st.integers(1, UNITS_MAX * NANO)
 WINDOW = st.sampled_from(WINDOWS)
 

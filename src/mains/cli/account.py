@@ -112,7 +112,7 @@ def budget_set(
     Windows: total, day, week, month. What was used in the current window counts. All limits are set, or none.
     """
     client = daemon_of(home)
-    purse = purse_of(client.home)
+    purse = purse_of(client.home) if money else Purse("")
     limits = limits_of(tokens or [], money or [], purse)
     if not limits:
         raise UsageError("there is no limit to set", hint="--tokens 200k/day, --money 5usd/month")
@@ -144,7 +144,7 @@ def topup(
             "give either --tokens or --money", hint=f"such as: mains topup {shorten(account, 40)} --tokens 50k"
         )
     client = daemon_of(home)
-    purse = purse_of(client.home)
+    purse = purse_of(client.home) if money else Purse("")
     try:
         more = {"tokens": tokens_of(tokens)} if tokens else {"nano": nano_of(money, purse)}
     except UsageError as error:

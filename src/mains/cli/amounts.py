@@ -15,16 +15,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import date, datetime, time, tzinfo
-from decimal import Decimal, localcontext
-from typing import Any, NamedTuple, get_args
+from decimal import Decimal
+from typing import NamedTuple, get_args
 
-from mains.errors import ConfigError, UsageError
+from mains.errors import UsageError
 from mains.kernel.billing import Budget, Unit, Window
 
 NANO = 1_000_000_000
 """Nano-units in one unit of a currency."""
-
-DEFAULT_CURRENCY = "usd"
 
 UNITS_MAX = 10**9
 """Of money, in one limit or top-up: sums of many such still fit into 64 bits of nano-units."""
@@ -34,39 +32,15 @@ _MONEY = re.compile(r"([0-9]{1,10}(?:\.[0-9]{1,9})?) ?([A-Za-z]{3})")
 _NUMBER = re.compile(r"[0-9]{1,10}(?:\.[0-9]{1,9})?")
 _GROUPED = re.compile(r"[0-9]{1,3}(?:,[0-9]{3})*(?:\.[0-9]+)?[kKmM]?")
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_CODE = re.compile(r"[a-z]{3}")
 _NONE = "none"
 _DAY_MS = 86_400_000
-_DIGITS = 80  # of a product: nothing that can be typed needs more, so nothing is rounded before the end
 
 
 class Purse(NamedTuple):
-    """The currency of a home, and what one unit of each other currency is worth in it."""
+    """The currency of a home, and what one of each other currency is worth in it, in nano-units."""
 
     currency: str
-    rates: Mapping[str, Decimal] = {}
-
-
-def read_purse(document: Mapping[str, Any], where: str) -> Purse:
-    """The purse that a mains.toml describes: `currency`, and the table `[rates]`. Raises ConfigError."""
-    currency, rates = document.get("currency", DEFAULT_CURRENCY), document.get("rates", {})
-    if not isinstance(currency, str) or not _CODE.fullmatch(currency):
-        raise ConfigError(f"{where}: currency must be three small letters, such as usd")
-    if not isinstance(rates, Mapping):
-        raise ConfigError(
-            f"{where}: [rates] must be a table", hint=f"such as eur = 1.07: what 1 eur is worth in {currency}"
-        )
-    found: dict[str, Decimal] = {}
-    for code, rate in rates.items():
-        if (
-            not _CODE.fullmatch(code)
-            or isinstance(rate, bool)
-            or not isinstance(rate, int | float)
-            or not 0 < rate < 10**9
-        ):
-            raise ConfigError(f"{where}: [rates] {shown(code)} must be a currency and a number above zero")
-        found[code] = Decimal(str(rate))  # as it was written: 0.1 is one tenth
-    return Purse(currency, found)
+    rates: Mapping[str, int] = {}
 
 
 def shown(text: str) -> str:
@@ -94,17 +68,16 @@ def nano_of(text: str, purse: Purse) -> int:
             raise UsageError(f"{shown(text)} names no currency: write {typed}{purse.currency}")
         raise UsageError(f"{shown(text)} is not an amount of money: write 5{purse.currency} or 0.25{purse.currency}")
     amount, currency = Decimal(found[1]), found[2].lower()
-    with localcontext(prec=_DIGITS):
-        nano = int(amount * _worth(currency, purse) * NANO)  # rounded down
+    nano = int(amount * NANO) * _worth(currency, purse) // NANO  # rounded down
     if not 0 < nano <= UNITS_MAX * NANO:
         least = "1 nano-unit" if purse.currency == currency else f"1 nano-unit of {purse.currency}"
         raise UsageError(f"{shown(text)} is not from {least} to {UNITS_MAX:,} {purse.currency}")
     return nano
 
 
-def _worth(currency: str, purse: Purse) -> Decimal:
+def _worth(currency: str, purse: Purse) -> int:
     if currency == purse.currency:
-        return Decimal(1)
+        return NANO
     if currency not in purse.rates:
         text = f"no rate says what 1 {currency} is worth in {purse.currency}, the currency of this home"
         raise UsageError(text, hint=f"write `{currency} = ...` under [rates] in mains.toml, or use {purse.currency}")

@@ -90,9 +90,11 @@ def settings_of(home: Home) -> Settings:
 
 def purse_of(home: Home) -> Purse:
     """The currency of a home and its rates, as mains.toml has them. Raises ConfigError."""
-    from mains.cli.amounts import read_purse
+    from mains.cli.amounts import Purse
+    from mains.engines.price import Money
 
-    return read_purse(home.document(), str(home.config))
+    money = Money.of(home.document(), str(home.config))
+    return Purse(money.home, money.rates)
 
 
 def daemon_of(given: Path | None, *, start: bool = True) -> Client:
