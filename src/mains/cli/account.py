@@ -224,7 +224,7 @@ def tell_limits(view: View) -> None:
                 shown(limit["held"]),
                 shown(limit["left"]),
                 f"{percent(limit)} %",
-                limit["resets_at"],
+                limit["resets_at"][:16].replace("T", " "),  # to the minute, on the account's clock
             )
         )
     heads = ("  LIMIT", "MOST", "USED", "HELD", "LEFT", "%", "RESETS AT")
