@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from mains.cli.render import age, clean, name_of
+from mains.cli.render import age, clean, name_of, with_accounts
 
 View = Mapping[str, Any]
 Line = list[tuple[str, str]]
@@ -24,7 +24,7 @@ SPEED_S = 10.0
 ORDERS = ("pid", "state", "tokens", "tokens/s", "age")
 _STATES = ("RUNNING", "READY", "STOPPED", "WAITING", "NEW", "EXITED")
 _STYLES = {"RUNNING": "ansigreen", "READY": "ansicyan", "STOPPED": "ansired", "EXITED": "ansibrightblack"}
-_HEADS = ("PID", "PARENT", "PROGRAM", "STATE", "REASON", "TURNS", "TOKENS", "TOK/S", "AGE")
+_HEADS = ("PID", "PARENT", "PROGRAM", "ACCOUNT", "STATE", "REASON", "TURNS", "TOKENS", "TOK/S", "AGE")
 _RIGHT = frozenset({"PID", "PARENT", "TURNS", "TOKENS", "TOK/S", "AGE"})
 _PROGRAM_MIN, _REASON_MIN = 8, 6
 _ENGINES_SHOWN = 3
@@ -98,7 +98,8 @@ class Board:
         if not self.every and view["state"] == "EXITED":
             return False
         wanted = self.filter.lower()
-        return not wanted or wanted in f"{view['pid']} {name_of(view)} {view['state']} {view['reason']}".lower()
+        told = (view["pid"], name_of(view), view["account"], view["state"], view["reason"])
+        return not wanted or wanted in " ".join(map(str, told)).lower()
 
     def _key(self, view: View) -> Any:
         match self.order:
@@ -177,19 +178,21 @@ class Board:
 
     def _table(self, shown: Sequence[View], width: int) -> Iterator[Line]:
         now = datetime.now(UTC)
-        cells = [self._cells(view, now) for view in shown]
-        widths = _widths(cells, width)
-        yield [("underline", _joined(_HEADS, widths))]
+        heads = _HEADS if with_accounts(shown) else tuple(head for head in _HEADS if head != "ACCOUNT")
+        cells = [[text for head, text in self._cells(view, now).items() if head in heads] for view in shown]
+        widths = _widths(heads, cells, width)
+        yield [("underline", _joined(heads, heads, widths))]
         for view, row in zip(shown, cells, strict=True):
             picked = "reverse" if view["pid"] == self.selected else _STYLES.get(view["state"], "")
-            yield [(picked, _joined(row, widths))]
+            yield [(picked, _joined(heads, row, widths))]
 
-    def _cells(self, view: View, now: datetime) -> tuple[str, ...]:
+    def _cells(self, view: View, now: datetime) -> dict[str, str]:
         speed = self.speed(view)
-        return (
+        cells = (
             str(view["pid"]),
             str(view["parent"] or ""),
             clean(name_of(view)[:200]),
+            clean(view["account"]),
             view["state"],
             clean(view["reason"][:200]),
             str(view["turns"]),
@@ -197,21 +200,22 @@ class Board:
             f"{speed:,.0f}" if speed >= 0.5 else "",
             age(view["created_at"], now),
         )
+        return dict(zip(_HEADS, cells, strict=True))
 
 
-def _widths(cells: Sequence[Sequence[str]], width: int) -> list[int]:
+def _widths(heads: Sequence[str], cells: Sequence[Sequence[str]], width: int) -> list[int]:
     """Numbers get what they need; program and reason share what is left."""
-    needed = [max(map(cells_of, column)) for column in zip(_HEADS, *cells, strict=True)]
-    program, reason = _HEADS.index("PROGRAM"), _HEADS.index("REASON")
-    fixed = sum(needed) - needed[program] - needed[reason] + len(_HEADS) - 1
+    needed = [max(map(cells_of, column)) for column in zip(heads, *cells, strict=True)]
+    program, reason = heads.index("PROGRAM"), heads.index("REASON")
+    fixed = sum(needed) - needed[program] - needed[reason] + len(heads) - 1
     left = max(_PROGRAM_MIN + _REASON_MIN, width - fixed)
     needed[program] = min(needed[program], max(_PROGRAM_MIN, left - min(needed[reason], left // 2)))
     needed[reason] = max(_REASON_MIN, left - needed[program])
     return needed
 
 
-def _joined(row: Sequence[str], widths: Sequence[int]) -> str:
-    return " ".join(fitted(cell, width, head in _RIGHT) for head, cell, width in zip(_HEADS, row, widths, strict=True))
+def _joined(heads: Sequence[str], row: Sequence[str], widths: Sequence[int]) -> str:
+    return " ".join(fitted(cell, width, head in _RIGHT) for head, cell, width in zip(heads, row, widths, strict=True))
 
 
 def cells_of(text: str) -> int:

@@ -5,6 +5,7 @@ The exit code of a process is passed on (1 to 255). One that stands and waits fo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,5 +84,20 @@ def ways_on(client: Client, view: Mapping[str, Any]) -> list[str]:
         named = "; ".join(shorten(f"{call['tool']} {call['arguments']}", 100) for call in calls[:3])
         return [f"may or may not have happened: {named}", f"mains answer {pid} retry|skip|done=JSON"]
     if reason.startswith("breaker"):
-        return [f"its budget is used up: mains resume {pid} tries again, mains kill {pid} ends it"]
+        return [*more_room(reason), f"mains resume {pid} tries again, mains kill {pid} ends it"]
     return [f"mains resume {pid} tries again, mains kill {pid} ends it"]
+
+
+_LIMIT = re.compile(
+    r"the limit of (?:(?P<home>the home)|account (?P<name>\S+)|process (?P<pid>\d+)) \(\S+ (?P<unit>\w+)"
+)
+
+
+def more_room(reason: str) -> list[str]:
+    """The command that gives more room to the limit that a breaker names."""
+    found = _LIMIT.search(reason)
+    if found is None:
+        return ["its budget is used up: mains account ls shows the limits, mains topup gives more"]
+    account = "home" if found["home"] else found["name"] or found["pid"]
+    more = "--tokens N" if found["unit"] == "tokens" else f"--money N{found['unit']}"
+    return [f"its budget is used up: mains topup {account} {more} gives more, and it goes on"]

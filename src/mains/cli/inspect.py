@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from mains.cli.amounts import exact
 from mains.cli.app import app
 from mains.cli.options import GroupOption, HomeOption, JsonOption, PidArgument, daemon_of
 from mains.cli.render import clean, console, note, ps_table, say, say_json, shorten, text_of
@@ -79,6 +80,8 @@ def _about(shown: Mapping[str, Any]) -> Iterator[str]:
         routes = [f"{route['engine']} ({route['model']}){' *' if route['in_use'] else ''}" for route in shown["routes"]]
         back = f"; the first is tried again after {shown['returns_at']}" if shown["returns_at"] else ""
         yield f"engines in order: {', '.join(routes)}{back}"
+    if shown["account"] != "home":
+        yield f"account: {shown['account']}"
     for name in ("parent", "key", "band", "workspace", "created_at"):
         if shown[name]:
             yield f"{name}: {shown[name]}"
@@ -88,12 +91,13 @@ def _about(shown: Mapping[str, Any]) -> Iterator[str]:
 def token_lines(shown: Mapping[str, Any]) -> Iterator[str]:
     """What a process used, and what its limits leave."""
     usage = shown["usage"]
-    yield f"in {usage['input_tokens']:,} (cached {usage['cached_tokens']:,}), out {usage['output_tokens']:,}"
+    cost = f", cost {exact(shown['cost_nano'])}" if shown["cost_nano"] else ""
+    yield f"in {usage['input_tokens']:,} (cached {usage['cached_tokens']:,}), out {usage['output_tokens']:,}{cost}"
     for account in shown["accounts"]:
         whose = account["name"] or f"process {account['account']}"
-        most = "no limit" if account["tokens_max"] is None else f"limit {account['tokens_max']:,}"
+        most = "" if account["tokens_max"] is None else f"limit {account['tokens_max']:,}, "
         used = account["posted"] + account["overrun"]
-        yield f"account of {whose}: {most}, used {used:,}, held {account['held']:,}"
+        yield f"account of {whose}: {most}used {used:,}, held {account['held']:,}"
 
 
 def _context(messages: list[Mapping[str, Any]]) -> Iterator[str]:

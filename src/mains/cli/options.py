@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,7 @@ from mains.errors import ConfigError, DaemonError, UsageError
 from mains.home import Home
 
 if TYPE_CHECKING:
+    from mains.cli.amounts import Purse
     from mains.daemon.client import Client
     from mains.settings import Settings
 
@@ -31,6 +33,19 @@ def complete_pids(incomplete: str) -> list[tuple[str, str]]:
     return [each for each in found if each[0].startswith(incomplete)]
 
 
+def complete_accounts(incomplete: str) -> list[str]:
+    """Names of accounts, for shell completion; none when no daemon runs."""
+    from mains.daemon.client import Client
+    from mains.settings import Settings
+
+    quick = Settings(request_timeout_s=_COMPLETE_S)
+    try:
+        names = [str(view["name"]) for view in Client(Home.find(), quick, start=False).accounts()]
+    except DaemonError:
+        return []
+    return [name for name in names if name.startswith(incomplete)]
+
+
 HomeOption = Annotated[
     Path | None,
     typer.Option("--home", metavar="DIR", help="The home (else MAINS_HOME, else the platform's data folder)."),
@@ -45,6 +60,14 @@ PidArgument = Annotated[
     int, typer.Argument(metavar="PID", min=1, help="A process; `mains ps` lists them.", autocompletion=complete_pids)
 ]
 KeyOption = Annotated[str, typer.Option("--key", metavar="KEY", help="Do it once: the same key again changes nothing.")]
+AccountArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="ACCOUNT",
+        help="A name, NAME/PROGRAM, a pid, or home; `mains account ls` lists them.",
+        autocompletion=complete_accounts,
+    ),
+]
 
 
 def find_home(given: Path | None) -> Home:
@@ -63,6 +86,15 @@ def settings_of(home: Home) -> Settings:
         return home.settings()
     except ConfigError:
         return Settings()
+
+
+def purse_of(home: Home) -> Purse:
+    """The currency of a home and its rates, as mains.toml has them. Raises ConfigError."""
+    from mains.cli.amounts import Purse
+    from mains.engines.price import Money
+
+    money = Money.of(home.document(), str(home.config))
+    return Purse(money.home, money.rates)
 
 
 def daemon_of(given: Path | None, *, start: bool = True) -> Client:
@@ -88,4 +120,23 @@ EngineOption = Annotated[
 ]
 WorkspaceOption = Annotated[
     Path | None, typer.Option("--workspace", metavar="DIR", help="The folder that its file tools reach.")
+]
+AccountOption = Annotated[
+    str,
+    typer.Option(
+        "--account", metavar="NAME", help="The account that pays (else home).", autocompletion=complete_accounts
+    ),
+]
+
+
+class Band(enum.StrEnum):
+    """How urgent a program is."""
+
+    INTERACTIVE = "interactive"
+    NORMAL = "normal"
+    BATCH = "batch"
+
+
+BandOption = Annotated[
+    Band | None, typer.Option("--band", help="How urgent it is; batch waits for cheap hours (else what the file says).")
 ]

@@ -137,28 +137,38 @@ def _give_way(heads: Sequence[str], cells: list[list[str]], at: int, width: int)
         row[at] = shorten(row[at], max(room, len(heads[at])))
 
 
-PS_HEADS = ("PID", "PROGRAM", "STATE", "REASON", "TURNS", "TOKENS", "AGE", "ENGINE")
+PS_HEADS = ("PID", "PROGRAM", "ACCOUNT", "STATE", "REASON", "TURNS", "TOKENS", "AGE", "ENGINE")
 PS_RIGHT = ("PID", "TURNS", "TOKENS", "AGE")
 
 
 def ps_table(views: Sequence[View], width: int) -> Table:
-    """Processes as `ps` shows them, children below their parents; their engines where these are not one."""
+    """Processes as `ps` shows them, children below their parents; engines where these are not one, and accounts where
+    these are not the home's alone."""
     now = datetime.now(UTC)
-    heads = PS_HEADS if len({view["engine"] for view in views}) > 1 else tuple(h for h in PS_HEADS if h != "ENGINE")
+    left_out = {"ENGINE"} if len({view["engine"] for view in views}) <= 1 else set()
+    left_out |= set() if with_accounts(views) else {"ACCOUNT"}
     rows = [
-        (
-            str(view["pid"]),
-            "  " * depth + shorten(name_of(view), max(8, 28 - 2 * depth)),
-            view["state"],
-            view["reason"],
-            str(view["turns"]),
-            f"{view['tokens']:,}",
-            age(view["created_at"], now),
-            *([view["engine"]] if "ENGINE" in heads else []),
-        )
+        {
+            "PID": str(view["pid"]),
+            "PROGRAM": "  " * depth + shorten(name_of(view), max(8, 28 - 2 * depth)),
+            "ACCOUNT": shorten(view["account"], 20),
+            "STATE": view["state"],
+            "REASON": view["reason"],
+            "TURNS": str(view["turns"]),
+            "TOKENS": f"{view['tokens']:,}",
+            "AGE": age(view["created_at"], now),
+            "ENGINE": view["engine"],
+        }
         for depth, view in as_tree(views)
     ]
-    return table(heads, rows, right=PS_RIGHT, give="REASON", width=width)
+    heads = tuple(head for head in PS_HEADS if head not in left_out)
+    cells = [[row[head] for head in heads] for row in rows]
+    return table(heads, cells, right=PS_RIGHT, give="REASON", width=width)
+
+
+def with_accounts(views: Iterable[View]) -> bool:
+    """Whether any process is paid for by a named account, and not by the home."""
+    return any(view["account"] != "home" for view in views)
 
 
 def name_of(view: View) -> str:

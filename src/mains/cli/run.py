@@ -10,6 +10,8 @@ import typer
 
 from mains.cli.app import app
 from mains.cli.options import (
+    AccountOption,
+    BandOption,
     BudgetOption,
     EngineOption,
     FileArgument,
@@ -40,6 +42,8 @@ def run(
     group: Annotated[
         str, typer.Option("--group", metavar="NAME", help="Its process group: kill, pause and ps take it, too.")
     ] = "",
+    account: AccountOption = "",
+    band: BandOption = None,
     now: Annotated[bool, typer.Option("--now", help="Run it once, now, whatever its schedule.")] = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
@@ -64,6 +68,7 @@ def run(
         pid = client.spawn(
             str(file), given, key=key, budget=tokens, engine=engine,
             workspace=str(workspace or ""), cwd=str(Path.cwd()), now=now, group=group,
+            account=account, band=band.value if band else "",
         )  # fmt: skip
         if detach:
             say_json({"pid": pid}) if as_json else say(str(pid))

@@ -10,6 +10,8 @@ import typer
 
 from mains.cli.app import app
 from mains.cli.options import (
+    AccountOption,
+    BandOption,
     BudgetOption,
     EngineOption,
     FileArgument,
@@ -38,6 +40,8 @@ def chat(
     budget: BudgetOption = "",
     engine: EngineOption = "",
     workspace: WorkspaceOption = None,
+    account: AccountOption = "",
+    band: BandOption = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -50,6 +54,7 @@ def chat(
     options: dict[str, Any] = {
         "key": key, "budget": parse_budget(budget), "engine": engine,
         "workspace": str(workspace or ""), "cwd": str(Path.cwd()),
+        "account": account, "band": band.value if band else "",
     }  # fmt: skip
     with daemon_of(home) as client:
         if not sys.stdin.isatty():

@@ -4,10 +4,26 @@ from __future__ import annotations
 
 from typer.models import CommandInfo
 
-from mains.cli import audits, care, check, daemon, doctor, engine, inspect, process, run, talk, tariff, top
+from mains.cli import (
+    account,
+    audits,
+    care,
+    check,
+    daemon,
+    doctor,
+    engine,
+    inspect,
+    meter,
+    process,
+    run,
+    talk,
+    tariff,
+    top,
+)
 from mains.cli.app import app, main
 
 __all__ = [
+    "account",
     "app",
     "audits",
     "care",
@@ -17,6 +33,7 @@ __all__ = [
     "engine",
     "inspect",
     "main",
+    "meter",
     "process",
     "run",
     "talk",
@@ -27,6 +44,7 @@ __all__ = [
 ORDER = (
     *("run", "chat", "attach", "check", "ps", "top", "show", "logs", "wait", "send", "answer"),
     *("pause", "resume", "kill", "restart", "exec_", "fork", "rm"),
+    *("topup", "statement"),
     *("up", "down", "status", "doctor", "prune", "backup", "restore"),
 )
 

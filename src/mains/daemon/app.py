@@ -6,6 +6,7 @@
     POST processes/PID/messages {text, key}, /answer {text}, /signal {signal}, /fork
     POST remove {pids}, prune {older_than_days, dry_run}, backup {path, workspaces, replace}
     GET  watch, survey[?all=1&after_seq=N], journal/verify, journal/export, ledger/verify
+    and those of accounts (`accounts.py`)
 
 A wait answers within half of `request_timeout_s`, settled or not: the client asks again. Bodies have at most
 `request_bytes_max` bytes. While the daemon ends, whatever arrives is refused and nothing of it is done.
@@ -27,8 +28,10 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mains.daemon import wire
-from mains.daemon.reports import Reports, View, number_of
-from mains.errors import DaemonError, LimitError, MainsError, UsageError
+from mains.daemon.accounts import Accounts
+from mains.daemon.body import body_of, number_of, pid_of, respond, seconds_of
+from mains.daemon.reports import Reports, View
+from mains.errors import DaemonError, MainsError, UsageError
 from mains.kernel.desk import Desk
 from mains.kernel.ports import Outcome, Signal
 from mains.settings import Settings
@@ -51,6 +54,8 @@ class SpawnOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     conversation: bool = False
     now: bool = False
     group: str = ""
+    account: str = ""
+    band: str = ""
 
 
 class Letter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -129,24 +134,6 @@ class Tally:
             self.last_s = time.monotonic()
 
 
-def respond(value: Any, status: int = 200) -> Response:
-    """A value as JSON."""
-    return Response(msgspec.json.encode(value), status, media_type="application/json")
-
-
-async def body_of(request: Request, kind: type[T], bytes_max: int) -> T:
-    """The body of a request, as `kind`. Raises UsageError, LimitError."""
-    data = bytearray()
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) > bytes_max:
-            raise LimitError(f"the request has more than {bytes_max:,} bytes (request_bytes_max)")
-    try:
-        return msgspec.json.decode(bytes(data) or b"{}", type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"the request's body cannot be read: {error}") from error
-
-
 class Orders:
     """The routes that order and ask about processes."""
 
@@ -175,7 +162,7 @@ class Orders:
     async def wait(self, request: Request) -> Response:
         """Settled, or how it stands when the time is over."""
         pid = pid_of(request)
-        span_s = min(max(_seconds(request, "timeout_s"), _LOOK_S), self._settings.request_timeout_s / 2)
+        span_s = min(max(seconds_of(request, "timeout_s"), _LOOK_S), self._settings.request_timeout_s / 2)
         settling = asyncio.ensure_future(self._desk.wait(pid))
         ending = asyncio.ensure_future(self._closing.wait())
         try:
@@ -235,23 +222,9 @@ class Orders:
         return await body_of(request, kind, self._settings.request_bytes_max)
 
 
-def pid_of(request: Request) -> int:
-    """The pid in the path; one that no journal can hold names no process."""
-    return min(int(request.path_params["pid"]), 2**63 - 1)
-
-
-def _seconds(request: Request, name: str) -> float:
-    text = request.query_params.get(name, "inf")
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1
-    if not seconds >= 0:
-        raise UsageError(f"`{name}` must be a number of seconds, not {text[:40]!r}")
-    return seconds
-
-
-def build(orders: Orders, reports: Reports, settings: Settings, end: Callable[[bool], bool]) -> Starlette:
+def build(
+    orders: Orders, accounts: Accounts, reports: Reports, settings: Settings, end: Callable[[bool], bool]
+) -> Starlette:
     """The application. `end(only_idle)` makes the daemon end; whether it does."""
 
     async def down(request: Request) -> Response:
@@ -283,6 +256,13 @@ def build(orders: Orders, reports: Reports, settings: Settings, end: Callable[[b
         _post(f"{at}/exec", orders.exec),
         _post(f"{at}/restart", orders.restart),
         _post("/v1/signals", orders.signal_group),
+        _post("/v1/accounts", accounts.add),
+        _get("/v1/accounts", accounts.list),
+        _get("/v1/account", accounts.account),
+        _post("/v1/budgets", accounts.budget_set),
+        _post("/v1/topups", accounts.topup),
+        _get("/v1/meter", accounts.meter),
+        _get("/v1/statement", accounts.statement),
         _get("/v1/watch", reports.watch),
         _get("/v1/survey", reports.survey),
         _get("/v1/journal/verify", reports.verify_journal),

@@ -21,11 +21,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 from urllib.parse import urlencode
 
+import msgspec
+
 from mains import __version__
 from mains.daemon import wire
 from mains.daemon.launch import Start, connect
 from mains.errors import DaemonError
 from mains.home import Home
+from mains.kernel.billing import Budget
 from mains.settings import Settings
 
 Object = dict[str, Any]
@@ -166,6 +169,45 @@ class Client:
     def fork(self, pid: int) -> int:
         """Fork a process; the new pid."""
         return int(self._order(f"processes/{pid}/fork", {})["pid"])
+
+    # accounts
+
+    def account_add(self, name: str, *, under: str = "", zone: str = "", unknown_price: str = "") -> Object:
+        """Make an account (see `ports.Control.account_add`)."""
+        body = {"name": name, "under": under, "zone": zone, "unknown_price": unknown_price}
+        made: Object = self._order("accounts", body)
+        return made
+
+    def accounts(self) -> list[Object]:
+        """The accounts with a name, and those of programs: the tree in order, the home first."""
+        found: list[Object] = self._ask("accounts")
+        return found
+
+    def account(self, name: str) -> Object:
+        """One account."""
+        found: Object = self._ask("account", name=name)
+        return found
+
+    def budget_set(self, account: str, limits: Sequence[Budget]) -> Object:
+        """Set limits of an account, or take them away; the account."""
+        body = {"account": account, "limits": [msgspec.structs.asdict(each) for each in limits]}
+        found: Object = self._order("budgets", body)
+        return found
+
+    def topup(self, account: str, *, tokens: int = 0, nano: int = 0) -> Object:
+        """Give more room to the current windows of an account; the account."""
+        found: Object = self._order("topups", {"account": account, "tokens": tokens, "nano": nano})
+        return found
+
+    def meter(self, **query: str | int) -> list[Object]:
+        """What was metered (see `ports.Control.meter`)."""
+        found: list[Object] = self._ask("meter", **query)
+        return found
+
+    def statement(self, account: str, month: str) -> Object:
+        """A month of an account."""
+        found: Object = self._ask("statement", account=account, month=month)
+        return found
 
     # care
 

@@ -16,10 +16,10 @@ from starlette.responses import Response
 
 from mains import __version__
 from mains.daemon import diary
+from mains.daemon.body import number_of, respond
 from mains.daemon.stream import Quiet, after_work, cancel
 from mains.daemon.survey import Survey, last_seq, survey
 from mains.daemon.transcript import transcript
-from mains.errors import UsageError
 from mains.home import Home
 from mains.kernel import audit, reckon
 from mains.kernel.desk import Desk
@@ -55,12 +55,12 @@ class Reports:
 
     async def hello(self, _: Request) -> Response:
         """Who answers; for clients that make sure of it first."""
-        return _json({"pid": os.getpid(), "version": __version__})
+        return respond({"pid": os.getpid(), "version": __version__})
 
     async def status(self, _: Request) -> Response:
         states = Counter(view.state for view in await self._desk.ps())
         place = self._place
-        return _json(
+        return respond(
             {
                 "pid": os.getpid(),
                 "version": __version__,
@@ -78,7 +78,7 @@ class Reports:
         )
 
     async def engines(self, _: Request) -> Response:
-        return _json(self._desk.engines())
+        return respond(self._desk.engines())
 
     async def survey(self, request: Request) -> Response:
         """What `mains top` shows: at once, or, with `after_seq`, when anything has happened after that event, or when
@@ -92,7 +92,7 @@ class Reports:
         def read() -> Survey:
             return survey(self._desk.journal, engines, every=every, most=most)
 
-        return _json(await asyncio.to_thread(read))
+        return respond(await asyncio.to_thread(read))
 
     async def _change(self, after: int) -> None:
         async with _begun(self._desk.watch()) as notices:
@@ -204,15 +204,3 @@ async def _comes_more(notices: AsyncIterator[Notice], after: int) -> bool:
         if notice.seq > after:
             return True
     return False
-
-
-def number_of(request: Request, name: str) -> int:
-    """A whole number in the query; 0 when it is not given. Raises UsageError."""
-    text = request.query_params.get(name, "0")
-    if not text.isdecimal() or len(text) > 18:
-        raise UsageError(f"`{name}` must be a whole number, not {text[:40]!r}")
-    return int(text)
-
-
-def _json(value: Any) -> Response:
-    return Response(msgspec.json.encode(value), media_type="application/json")

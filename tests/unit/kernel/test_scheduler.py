@@ -70,7 +70,8 @@ def follow(steps: list[tuple[str, object]], lane: Lane, state: State) -> int:
                 state.take(wanted)
                 choices += 1
         else:
-            pid, usage = value  # type: ignore[misc]
+            assert isinstance(value, tuple)
+            pid, usage = value
             for each in (lane, state):
                 each.settle(pid, usage)
                 if what == "end":
