@@ -75,6 +75,7 @@ class LlamaEngine:
     ) -> None:
         self.name = spec.name
         self.slots = spec.slots or SLOTS
+        self.rpm = self.tpm = 0
         self.context_tokens = spec.context_tokens or CONTEXT_TOKENS
         self._spec = spec
         self._timeout_s = settings.model_timeout_s

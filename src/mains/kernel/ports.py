@@ -106,6 +106,16 @@ class Finish(enum.StrEnum):
     REFUSAL = "refusal"
 
 
+class RateLimits(msgspec.Struct, frozen=True):
+    """What a backend says is left, and in how many milliseconds it is whole again; -1: it does not say."""
+
+    requests_left: int = -1
+    requests_reset_ms: int = 0
+    tokens_max: int = -1
+    tokens_left: int = -1
+    tokens_reset_ms: int = 0
+
+
 class Reply(msgspec.Struct, frozen=True):
     """What a model answered. `usage` is None when the engine did not report any: then the hold is posted whole."""
 
@@ -113,6 +123,7 @@ class Reply(msgspec.Struct, frozen=True):
     calls: tuple[ToolCall, ...] = ()
     usage: Usage | None = None
     finish: Finish = Finish.STOP
+    limits: RateLimits | None = None
 
 
 class EngineState(msgspec.Struct, frozen=True):
@@ -129,11 +140,16 @@ class EngineState(msgspec.Struct, frozen=True):
 
 
 class Engine(Protocol):
-    """A model behind a door. One `complete` is one attempt; a failure is an EngineError, a timeout too."""
+    """A model behind a door. One `complete` is one attempt; a failure is an EngineError, a timeout too.
+
+    `rpm`, `tpm`: requests and tokens a minute that it may be sent; 0: no limit is known.
+    """
 
     name: str
     slots: int
     context_tokens: int
+    rpm: int
+    tpm: int
 
     async def complete(self, request: Request, on_delta: Callable[[str], None]) -> Reply:
         """Make the call; `on_delta` gets the text as it comes. Raises EngineError.
