@@ -5,6 +5,7 @@ idle       memory of 100,000 idle processes, and how fast 1,000 of them wake
 boot       boot with 10,000 processes, 1,000 of them cut off in the middle of a turn
 start      `mains --help` and `import mains`
 embedded   tokens a second through Mains against the same engine asked directly
+kv         rounds of 16 processes on 2 slots of the embedded engine, with and without files (only when it is named)
 soak       200 processes living on with faults: memory and descriptors (only when it is named; --minutes 60)
 
 Against what users would pick instead; only when named, for they need the rivals' environment (`make bench-rivals`):
@@ -24,9 +25,10 @@ from bench import machine
 from bench.report import Report, save, table
 
 NAMES = ("turns", "idle", "boot", "start", "embedded")
+NAMED = ("kv",)  # run only when they are named
 LONG = ("soak",)  # run only when they are named
 CONTESTS = ("rivals", "kills", "waiting")
-EVERY = (*NAMES, *LONG, *CONTESTS)
+EVERY = (*NAMES, *NAMED, *LONG, *CONTESTS)
 
 
 def measure(name: str, *, quick: bool, minutes: float) -> Report:
