@@ -61,6 +61,7 @@ class Box:
         self.now_s = 100.0
         self.server: Server
         self.tiers: Tiers
+        self.every: list[Tiers] = []
         self.model = folder / "model.gguf"
         self.model.write_bytes(b"weights")
 
@@ -69,6 +70,7 @@ class Box:
         self.played.slots.clear()
         self.store = Store(self.folder / "kv" / "llama", 1_000_000, lambda: self.now_s)
         self.tiers = Tiers(slots, room_tokens, self.store, lambda: self.now_s)
+        self.every.append(self.tiers)
         if files:
             await self.tiers.open(self.model, {})
 
@@ -113,7 +115,8 @@ async def box(tmp_path: Path) -> AsyncIterator[Box]:
         await made.boot()
         yield made
         made.played.go_on.set()
-        await made.tiers.close()
+        for tiers in made.every:
+            await tiers.close()
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -25,7 +25,9 @@ async def make(tmp_path: Path, embedded_model: Path) -> AsyncIterator[Make]:
     engines: list[LlamaEngine] = []
 
     def make() -> LlamaEngine:
-        spec = EngineSpec(name="llama", kind="llama", model="small", path=str(embedded_model), slots=1, context_tokens=2_048)
+        spec = EngineSpec(
+            name="llama", kind="llama", model="small", path=str(embedded_model), slots=1, context_tokens=2_048
+        )
         engines.append(LlamaEngine(spec, tmp_path / "llama.log", Settings(), kv=tmp_path / "kv" / "llama"))
         return engines[-1]
 
