@@ -216,7 +216,7 @@ def test_prompts_share_the_messages_that_they_begin_with(
     one: list[tuple[str, str]], other: list[tuple[str, str]]
 ) -> None:
     first, second = ([Message(role, text) for role, text in each] for each in (one, other))  # type: ignore[arg-type]
-    common = list(itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False)))
+    alike = list(itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False)))
     chain = chain_of("seed", first)
-    assert shared_tokens(chain, chain_of("seed", second)) == (chain[len(common) - 1][1] if common else 0)
+    assert shared_tokens(chain, chain_of("seed", second)) == (chain[len(alike) - 1][1] if alike else 0)
     assert shared_tokens(chain, chain_of("another tenant", first)) == 0

@@ -72,7 +72,8 @@ class Box:
         self.tiers = Tiers(slots, room_tokens, self.store, lambda: self.now_s)
         self.every.append(self.tiers)
         if files:
-            await self.tiers.open(self.model, {})
+            self.tiers.open(self.model, {})
+            await self.tiers.opened()
 
     async def ask(
         self,
@@ -217,6 +218,28 @@ async def test_a_new_child_has_empty_slots(box: Box) -> None:
     box.played.slots.clear()
     assert await box.ask(2) == (0, 0)
     assert box.played.said == []
+
+
+async def test_a_child_that_is_replaced_while_a_call_waits_loses_no_slot(box: Box) -> None:
+    inside, leave = asyncio.Event(), asyncio.Event()
+
+    async def stays(_: Lease) -> None:
+        inside.set()
+        await leave.wait()
+
+    first = asyncio.create_task(box.ask(1, during=stays))
+    await inside.wait()
+    late = asyncio.create_task(box.ask(2))
+    await until(lambda: box.tiers._waiting == 1)
+    box.server = Server(cast(Any, None), box.server.url, "key", 0.0)
+    box.played.slots.clear()
+    await box.ask(3)
+    leave.set()
+    await first
+    await late
+    assert not any(held.busy for held in box.tiers._slots)
+    assert (await box.ask(4))[1] == 0
+    assert box.files() == ["1-3"], "nothing that the old child held is taken for the new one's"
 
 
 async def test_idle_slots_make_room_for_a_call(box: Box) -> None:

@@ -91,7 +91,7 @@ class Store:
         except OSError:
             return
         self._make_room(0)
-        self._key = key
+        self._key = "" if self._closed else key
 
     def close(self) -> None:
         """Nothing is found or saved any more; what still reads a model's file stops."""

@@ -66,8 +66,7 @@ _TOOL_CHARS = 200
 class Lease:
     """A slot for one call."""
 
-    def __init__(self, server: Server, slot: int) -> None:
-        self.server = server
+    def __init__(self, slot: int) -> None:
         self.slot = slot
         self.reuse = False
         self.reply: Reply | None = None
@@ -105,11 +104,13 @@ class Tiers:
         self._opening: asyncio.Task[None] | None = None
         self._tending: asyncio.Task[None] | None = None
 
-    async def open(self, model: Path, settings: dict[str, object]) -> None:
-        """Find the files that are there. Takes at most `OPEN_WAIT_S`; a long look goes on beside the calls."""
-        if self._opening is None:
-            self._opening = self._start(asyncio.to_thread(self._store.open, model, settings))
-        if not self._opening.done():
+    def open(self, model: Path, settings: dict[str, object]) -> None:
+        """Begin to look for the files that are there; until that is done nothing is found or saved."""
+        self._opening = self._start(asyncio.to_thread(self._store.open, model, settings))
+
+    async def opened(self) -> None:
+        """Wait until the files are found, but at most `OPEN_WAIT_S`: a long look goes on beside the calls."""
+        if self._opening is not None and not self._opening.done():
             await asyncio.wait({self._opening}, timeout=OPEN_WAIT_S)
 
     def read(self, tokens: int, span_s: float) -> None:
@@ -136,15 +137,19 @@ class Tiers:
         self._measure_pause(request.process)
         chain = chain_of(f"{self._store.key} {request.tenant}", messages)
         held = await self._take(request, chain)
-        lease = Lease(server, held.slot)
+        lease, slots = Lease(held.slot), self._slots
         try:
             self._wanted[held.slot] = wanted_tokens
-            if server is self._server:
+            if server is self._server:  # else it has ended while we waited, and the call will say so
                 lease.reuse = await self._prepare(held, request, chain)
             yield lease
         finally:
-            if server is self._server:
+            if slots is self._slots and server is self._server:
                 self._give_back(lease, held, request, chain, wanted_tokens)
+            elif slots is self._slots:  # the call went to the one before: this one's slot was not touched
+                self._wanted.pop(held.slot, None)
+                slots[held.slot] = held
+                self._stir()
 
     async def _take(self, request: Request, chain: Chain) -> Held:
         """Wait for a slot and mark it busy; what it held."""
@@ -242,24 +247,25 @@ class Tiers:
 
     async def _save_now(self, slot: int) -> None:
         async with self._saving:
-            held = self._slots[slot]
+            slots = self._slots
+            held = slots[slot]
             if held.saved or held.doubtful:
                 return
             entry = None
             if name := self._store.begin(held.tenant, held.process, held.tokens):
                 said = await self._action(slot, "save", f"{name}.new")
-                if said is not None and said.get("n_saved", 0) > 0:
+                if _count(said, "n_saved"):
                     sealing = (name, held.tenant, held.process, held.tokens, held.chain)
                     entry = await asyncio.to_thread(self._store.seal, *sealing)
                 else:
                     self._store.abandon(name)
-            if self._slots[slot].process != held.process:  # forgotten meanwhile
+            if slots is not self._slots or slots[slot].process != held.process:  # a new child, or forgotten meanwhile
                 if entry:
                     self._store.drop(entry.name)
                 return
             if entry:
                 self._store.add(entry)
-            self._slots[slot] = msgspec.structs.replace(self._slots[slot], saved=True, filed=entry is not None)
+            slots[slot] = msgspec.structs.replace(slots[slot], saved=True, filed=entry is not None)
 
     async def _restore(self, slot: int, entry: Entry) -> bool:
         """Bring a file into a slot; a damaged one is removed."""
@@ -268,7 +274,7 @@ class Tiers:
             self._store.drop(entry.name)
             return False
         said = await self._action(slot, "restore", f"{entry.name}.kv")
-        if said is None or said.get("n_restored", 0) <= 0:
+        if not _count(said, "n_restored"):
             return False
         self._store.used(entry)
         self._load_s += _WEIGHT * (self._monotonic() - begun_s - self._load_s)
@@ -276,14 +282,15 @@ class Tiers:
 
     async def _clear(self, slot: int) -> None:
         """Save and empty an idle slot: the cache that all slots share has no room for it."""
-        held = self._slots[slot] = msgspec.structs.replace(self._slots[slot], busy=True)
+        slots = self._slots
+        held = slots[slot] = msgspec.structs.replace(slots[slot], busy=True)
         after = Held(slot=slot, tenant=held.tenant, tokens=held.tokens, used_s=held.used_s, doubtful=True)
         try:
             await self._save(slot)
             if await self._action(slot, "erase") is not None:  # else llama.cpp drops it when it must
                 after = Held(slot=slot)
         finally:
-            self._slots[slot] = after
+            slots[slot] = after
             self._stir()
 
     async def _action(self, slot: int, action: str, filename: str = "") -> dict[str, Any] | None:
@@ -322,11 +329,12 @@ class Tiers:
 
     async def _save_idle(self, slot: int) -> None:
         """Save a slot that nobody uses; nobody gets it meanwhile."""
-        self._slots[slot] = msgspec.structs.replace(self._slots[slot], busy=True)
+        slots = self._slots
+        slots[slot] = msgspec.structs.replace(slots[slot], busy=True)
         try:
             await self._save(slot)
         finally:
-            self._slots[slot] = msgspec.structs.replace(self._slots[slot], busy=False)
+            slots[slot] = msgspec.structs.replace(slots[slot], busy=False)
             self._stir()
 
     async def forget(self, processes: Collection[int]) -> None:
@@ -349,6 +357,8 @@ class Tiers:
         if self._tending is not None:
             self._tending.cancel()
             await asyncio.wait({self._tending}, timeout=CLOSE_SAVE_S)
+            if self._tending.done() and not self._tending.cancelled():
+                self._tending.result()  # a bug of ours is not lost
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_SAVE_S):
                 for held in self._slots:
@@ -365,3 +375,9 @@ class Tiers:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _count(said: dict[str, Any] | None, what: str) -> int:
+    """How many tokens an action moved; 0: it failed."""
+    count = said.get(what) if said else None
+    return count if isinstance(count, int) else 0

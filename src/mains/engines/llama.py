@@ -211,12 +211,14 @@ class LlamaEngine:
             return
         if self._tiers is None:
             self._tiers = Tiers(self.slots, self.context_tokens, self._store, self._monotonic)
-        made_with = {
-            "context_tokens": self.context_tokens,
-            "xllamacpp": importlib.metadata.version("xllamacpp"),
-            "machine": platform.machine(),
-        }
-        await self._tiers.open(self._model(), made_with)
+            made_with = {
+                "context_tokens": self.context_tokens,
+                "xllamacpp": importlib.metadata.version("xllamacpp"),
+                "machine": platform.machine(),
+            }
+            with contextlib.suppress(ConfigError):  # the file is gone since the child has read it: no files then
+                self._tiers.open(self._model(), made_with)
+        await self._tiers.opened()
         async with self._tiers.lease(server, self._open(), request, planned.messages, wanted_tokens) as lease:
             yield lease
 
