@@ -6,6 +6,7 @@ boot       boot with 10,000 processes, 1,000 of them cut off in the middle of a 
 start      `mains --help` and `import mains`
 decide     a scheduling decision with 10,000 waiting calls
 embedded   tokens a second through Mains against the same engine asked directly
+kv         rounds of 16 processes on 2 slots of the embedded engine, with and without files (only when it is named)
 soak       200 processes living on with faults: memory and descriptors (only when it is named; --minutes 60)
 
 Against what users would pick instead; only when named, for they need the rivals' environment (`make bench-rivals`):
@@ -25,9 +26,10 @@ from bench import machine
 from bench.report import Report, save, table
 
 NAMES = ("turns", "idle", "boot", "start", "decide", "embedded")
+NAMED = ("kv",)  # run only when they are named
 LONG = ("soak",)  # run only when they are named
 CONTESTS = ("rivals", "kills", "waiting")
-EVERY = (*NAMES, *LONG, *CONTESTS)
+EVERY = (*NAMES, *NAMED, *LONG, *CONTESTS)
 
 
 def measure(name: str, *, quick: bool, minutes: float) -> Report:

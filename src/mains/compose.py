@@ -7,9 +7,10 @@ async with mains.open(home) as kernel:
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -25,7 +26,7 @@ from mains.kernel.care import Care
 from mains.kernel.clock import Clock, SystemClock
 from mains.kernel.desk import Desk
 from mains.kernel.main import Kernel
-from mains.kernel.ports import Device, Engine, EngineState, Probe
+from mains.kernel.ports import Device, Engine, EngineState, Keeper, Probe
 from mains.kernel.process import Route
 from mains.settings import Settings
 
@@ -106,6 +107,20 @@ class Engines:
         idle = [_idle(spec) for name, spec in self.specs.items() if name not in self._at_work]
         return sorted([*idle, *(engine.state() for engine in self._at_work.values())], key=lambda state: state.name)
 
+    async def forget(self, processes: Collection[int]) -> None:
+        """Keep nothing of processes that are removed, in an engine or in its files. Raises ConfigError."""
+        for engine in [*self._at_work.values()]:
+            if isinstance(engine, Keeper):
+                await engine.forget(processes)
+        if self._home.kv.is_dir():
+            from mains.engines import kv_store
+
+            try:
+                await asyncio.to_thread(kv_store.forget, self._home.kv, frozenset(processes))
+            except OSError as error:
+                text = f"{self._home.kv}: what an engine kept of a process cannot be removed: {error.strerror}"
+                raise ConfigError(text, hint="remove the folder by hand while no daemon runs") from error
+
     async def close(self) -> None:
         """Stop those that are at work."""
         for engine in self._at_work.values():
@@ -134,7 +149,7 @@ def build(spec: EngineSpec, home: Home, settings: Settings) -> Engine:
         )
     from mains.engines.llama import LlamaEngine
 
-    return LlamaEngine(spec, home.logs / f"{spec.name}.log", settings)
+    return LlamaEngine(spec, home.logs / f"{spec.name}.log", settings, kv=home.kv / spec.name)
 
 
 def _endpoint(spec: EngineSpec, settings: Settings) -> Engine:
@@ -209,5 +224,5 @@ async def boot(
         chance=random.Random(),  # noqa: S311 - jitter of back-offs
         probe=probe,
     )
-    async with kernel, Care(kernel, clock) as care:
+    async with kernel, Care(kernel, clock, room.forget) as care:
         yield Desk(kernel, room.force, care)

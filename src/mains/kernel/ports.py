@@ -11,9 +11,9 @@ Values are frozen. Text is Unicode, tokens are counted as the engine counts them
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import msgspec
 
@@ -168,6 +168,15 @@ class Engine(Protocol):
 
     async def close(self) -> None:
         """Stop and free everything."""
+        ...
+
+
+@runtime_checkable
+class Keeper(Protocol):
+    """An engine that keeps what it has read of processes."""
+
+    async def forget(self, processes: Collection[int]) -> None:
+        """Keep nothing of these processes any more: they are about to be removed."""
         ...
 
 
