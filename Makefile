@@ -5,6 +5,8 @@
 #   make test             what CI runs
 #   make lock             the lock files after a change of pyproject.toml (UPGRADE=1: newer releases too)
 #   make lock-rivals      the lock file of the rivals, after a change of bench/rivals.in
+#   make prices           the prices of genai-prices anew, as a dated snapshot; read the difference before you commit it
+#   make lock-prices      the lock file of genai-prices, after a change of tools/prices.in (UPGRADE=1: a newer release)
 #   make bench            the benchmarks
 #   make bench-rivals     Mains beside LangGraph, DBOS and pydantic-ai, which it installs in .venv-rivals
 #   make torture          the crash tests at length, and 10,000 seeds of the simulation (SEEDS=, SEED=: how many, from which)
@@ -20,11 +22,12 @@ SEED ?= 0
 VENV := .venv
 PY := $(VENV)/bin/python
 RIVALS := .venv-rivals
+PRICES := .venv-prices
 # -qq: only errors speak.
 PIP_INSTALL := $(PY) -m pip -qq --disable-pip-version-check --no-input install
 STEP := @echo "==>"
 
-.PHONY: help demo test lock lock-rivals bench bench-rivals torture clean
+.PHONY: help demo test lock lock-rivals lock-prices prices bench bench-rivals torture clean
 .NOTPARALLEL:
 
 help:
@@ -54,13 +57,16 @@ bench: $(VENV)/.dev
 bench-rivals: $(VENV)/.dev $(RIVALS)/.made
 	@$(PY) -m bench rivals kills waiting
 
+prices: $(PRICES)/.made
+	@$(PRICES)/bin/python tools/snapshot_prices.py
+
 torture: $(VENV)/.dev
 	@$(PY) -m pytest tests/crash --torture
 	@$(PY) -m pytest -n auto tests/sim --torture --seeds $(SEEDS) --seed $(SEED)
 
 clean:
 	$(STEP) "clean"
-	@rm -rf $(VENV) $(RIVALS) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf $(VENV) $(RIVALS) $(PRICES) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	@find src tests bench examples -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 # ------------------------------------------------------------------------------------------------ environment
@@ -100,6 +106,14 @@ $(RIVALS)/.made: $(VENV)/.made bench/rivals.lock
 	@$(RIVALS)/bin/python -m pip -qq --disable-pip-version-check --no-input install --require-hashes -r bench/rivals.lock
 	@touch $@
 
+# The same for what the snapshot of prices is made from.
+$(PRICES)/.made: $(VENV)/.made tools/prices.lock
+	$(STEP) "environment: $(PRICES)"
+	@$(PYTHON) -m venv --clear $(PRICES)
+	$(STEP) "packages: tools/prices.lock"
+	@$(PRICES)/bin/python -m pip -qq --disable-pip-version-check --no-input install --require-hashes -r tools/prices.lock
+	@touch $@
+
 # ------------------------------------------------------------------------------------------------------- lock
 # Made with the oldest Python that we support, so that no backport is missing. The machine's own pip settings
 # (a constraint, a folder of wheels, another index) stay out: a lock is the same wherever it is made.
@@ -119,3 +133,7 @@ lock: $(VENV)/.dev
 lock-rivals: $(VENV)/.dev
 	$(STEP) "bench/rivals.lock"
 	@$(PIP_COMPILE) --output-file bench/rivals.lock bench/rivals.in
+
+lock-prices: $(VENV)/.dev
+	$(STEP) "tools/prices.lock"
+	@$(PIP_COMPILE) --output-file tools/prices.lock tools/prices.in

@@ -1,9 +1,9 @@
 """Writes `src/mains/engines/prices/genai-prices.json` from the package `genai-prices` (MIT). Run by `make prices`.
 
 The package knows the prices of most endpoints, but brings pydantic and an HTTP client (11 packages, 14 MB), and takes
-0.16 s to import; and a price must not change because a package was upgraded. So its facts are taken as a dated snapshot,
-in the form that `mains/engines/price.py` reads. Left out: what is not priced by input and output tokens, texts, and
-variants (batch, priority) of other interfaces than the one that Mains calls.
+0.16 s to import; and a price must not change because a package was upgraded. So its facts are taken as a dated
+snapshot, in the form that `mains/engines/price.py` reads. Left out: what is not priced by input and output tokens,
+texts, and variants (batch, priority) of other interfaces than the one that Mains calls.
 """
 
 from __future__ import annotations

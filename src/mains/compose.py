@@ -27,7 +27,6 @@ from mains.kernel.desk import Desk
 from mains.kernel.main import Kernel
 from mains.kernel.ports import Device, Engine, EngineState, Probe
 from mains.kernel.process import Route
-from mains.kernel.tariff import FREE, Tariff
 from mains.settings import Settings
 
 
@@ -195,6 +194,7 @@ async def boot(
     """A kernel over a home that is prepared and whose lock is held (see `open`)."""
     settings = settings or place.settings()
     room = Engines(place, settings, engines)
+    tariffs = tariffs_of(place, lambda: room.specs)
     clock = clock or SystemClock()
     kernel = Kernel(
         place.database,
@@ -204,15 +204,10 @@ async def boot(
         [Files(), *devices],
         room.route,
         workspaces=place.workspaces,
-        tariffs=_Free(),
-        currency="usd",
+        tariffs=tariffs,
+        currency=tariffs.money.home,
         chance=random.Random(),  # noqa: S311 - jitter of back-offs
         probe=probe,
     )
     async with kernel, Care(kernel, clock) as care:
         yield Desk(kernel, room.force, care)
-
-
-class _Free:
-    def find(self, engine: str, model: str, now_ms: int) -> Tariff:
-        return FREE

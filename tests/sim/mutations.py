@@ -135,8 +135,8 @@ def collect_a_page_in_use() -> Any:
     """A collector that runs at boot takes a page that a context still names for garbage."""
     boot = recovery.boot
 
-    def collect(tx: Tx) -> None:
-        boot(tx)
+    def collect(tx: Tx, currency: str) -> None:
+        boot(tx, currency)
         tx._execute(
             "DELETE FROM page WHERE hash = (SELECT page FROM context JOIN process USING (pid)"
             " WHERE process.state <> 'EXITED' ORDER BY pid DESC, position DESC LIMIT 1)"

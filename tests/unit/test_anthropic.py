@@ -194,7 +194,30 @@ async def test_a_call_that_is_cut_at_the_cap_stays_as_it_is(serve: Serve) -> Non
 async def test_the_cache_is_counted_as_input(serve: Serve) -> None:
     begun = start(input_tokens=3, cache_creation_input_tokens=100, cache_read_input_tokens=2_000)
     reply = await (await serve(plays(begun, text(0, "x"), stop(output_tokens=7)))).complete(HELLO, ignore)
-    assert reply.usage == Usage(2_103, 2_000, 7)
+    assert reply.usage == Usage(2_103, 2_000, 7, cache_write_tokens=100)
+
+
+def test_what_was_written_to_the_cache_is_split_by_how_long_it_lasts() -> None:
+    assembly = MessageAssembly({})
+    begun: Any = start(input_tokens=3, cache_creation_input_tokens=100, cache_read_input_tokens=2_000)[0]
+    begun["message"]["usage"]["cache_creation"] = {"ephemeral_5m_input_tokens": 60, "ephemeral_1h_input_tokens": 40}
+    assembly.add(json.dumps(begun).encode())
+    last: Any = stop(output_tokens=9)[0]
+    last["usage"]["output_tokens_details"] = {"thinking_tokens": 5}
+    assembly.add(json.dumps(last).encode())
+    expected = Usage(2_103, 2_000, 9, cache_write_tokens=60, cache_write_1h_tokens=40, reasoning_tokens=5)
+    assert assembly.usage == expected
+
+
+def test_a_split_without_its_sum_counts_all_the_same() -> None:
+    assembly = MessageAssembly({})
+    begun: Any = start(input_tokens=3)[0]
+    begun["message"]["usage"] |= {
+        "cache_creation": {"ephemeral_1h_input_tokens": 40},
+        "cache_creation_input_tokens": None,
+    }
+    assembly.add(json.dumps(begun).encode())
+    assert assembly.usage == Usage(43, 0, 1, cache_write_1h_tokens=40)
 
 
 def test_usage_is_taken_from_every_event_that_has_it() -> None:

@@ -160,6 +160,34 @@ async def test_cached_tokens_as_deepseek_names_them(serve: Serve) -> None:
     assert (await engine.complete(HELLO, ignore)).usage == Usage(50, 48, 1)
 
 
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({"completion_tokens_details": {"reasoning_tokens": 20}}, Usage(50, 0, 30, reasoning_tokens=20)),
+        ({"prompt_tokens_details": {"cached_tokens": 8, "cache_write_tokens": 40}}, Usage(50, 8, 30, 40)),
+        ({"prompt_tokens_details": {"cache_creation_input_tokens": 45}}, Usage(50, 0, 30, 45)),
+        ({"prompt_tokens_details": None, "completion_tokens_details": None}, Usage(50, 0, 30)),
+        ({"completion_tokens_details": {"reasoning_tokens": None}}, Usage(50, 0, 30)),
+        # more than there can be: a part is at most its whole
+        ({"prompt_tokens_details": {"cached_tokens": 30, "cache_write_tokens": 40}}, Usage(50, 30, 30, 20)),
+        ({"completion_tokens_details": {"reasoning_tokens": 99}}, Usage(50, 0, 30, reasoning_tokens=30)),
+        ({"completion_tokens_details": {"reasoning_tokens": -1}}, Usage(50, 0, 30)),
+        # thoughts beside the answer, as the total shows; then within it
+        (
+            {"completion_tokens_details": {"reasoning_tokens": 20}, "total_tokens": 100},
+            Usage(50, 0, 50, reasoning_tokens=20),
+        ),
+        (
+            {"completion_tokens_details": {"reasoning_tokens": 20}, "total_tokens": 80},
+            Usage(50, 0, 30, reasoning_tokens=20),
+        ),
+    ],
+)
+async def test_the_parts_of_usage(serve: Serve, more: dict[str, object], expected: Usage) -> None:
+    engine = await serve(lambda request: events(request, {**STOP, **usage(50, 30, **more)}))
+    assert (await engine.complete(HELLO, ignore)).usage == expected
+
+
 async def test_no_usage_is_said_as_none(serve: Serve) -> None:
     engine = await serve(lambda request: events(request, delta(content="x"), STOP))
     assert (await engine.complete(HELLO, ignore)).usage is None

@@ -4,7 +4,22 @@ from __future__ import annotations
 
 from typer.models import CommandInfo
 
-from mains.cli import account, audits, care, check, daemon, doctor, engine, inspect, meter, process, run, talk, top
+from mains.cli import (
+    account,
+    audits,
+    care,
+    check,
+    daemon,
+    doctor,
+    engine,
+    inspect,
+    meter,
+    process,
+    run,
+    talk,
+    tariff,
+    top,
+)
 from mains.cli.app import app, main
 
 __all__ = [
@@ -22,6 +37,7 @@ __all__ = [
     "process",
     "run",
     "talk",
+    "tariff",
     "top",
 ]
 

@@ -12,7 +12,7 @@
 
 Events and blocks of other types are ignored: the API says that it may add some. Usage is taken from every event that
 has it, figure by figure, the last one seen. What was read from the cache and what was written to it is input, too:
-`input_tokens` of the API counts neither.
+`input_tokens` of the API counts neither. `cache_creation` says for how long it was written: 5 minutes, or 1 hour.
 
 Source: https://platform.claude.com/docs/en/build-with-claude/streaming
 """
@@ -50,11 +50,24 @@ _CODES = {
 }
 
 
+class _Created(msgspec.Struct, frozen=True):
+    ephemeral_5m_input_tokens: int | None = None
+    ephemeral_1h_input_tokens: int | None = None
+
+
+class _OutputDetails(msgspec.Struct, frozen=True):
+    thinking_tokens: int | None = None
+
+
 class _Usage(msgspec.Struct, frozen=True):
+    """`cache_creation` splits `cache_creation_input_tokens` by how long the cache lasts."""
+
     input_tokens: int | None = None
     cache_creation_input_tokens: int | None = None
     cache_read_input_tokens: int | None = None
     output_tokens: int | None = None
+    cache_creation: _Created | None = None
+    output_tokens_details: _OutputDetails | None = None
 
 
 class _Block(msgspec.Struct, frozen=True):
@@ -144,9 +157,20 @@ class MessageAssembly:
         """What was counted so far; None when nothing was."""
         if not self._counts:
             return None
-        cached = self._counts.get("cache_read_input_tokens", 0)
-        read = self._counts.get("input_tokens", 0) + self._counts.get("cache_creation_input_tokens", 0) + cached
-        return Usage(read, cached, self._counts.get("output_tokens", 0))
+        count = self._counts.get
+        cached = count("cache_read_input_tokens", 0)
+        hour = count("ephemeral_1h_input_tokens", 0)
+        # A server that does not split them says only the sum, and writes for 5 minutes.
+        created = max(count("cache_creation_input_tokens", 0), hour + count("ephemeral_5m_input_tokens", 0))
+        written = count("output_tokens", 0)
+        return Usage(
+            count("input_tokens", 0) + created + cached,
+            cached,
+            written,
+            cache_write_tokens=created - hour,
+            cache_write_1h_tokens=hour,
+            reasoning_tokens=min(count("thinking_tokens", 0), written),
+        )
 
     def add(self, data: bytes) -> str:
         """Take an event's data (or a whole body); the text that it adds."""
@@ -207,10 +231,13 @@ class MessageAssembly:
             self._explanation = details.explanation
 
     def _count(self, usage: _Usage | None) -> None:
-        for field in _Usage.__struct_fields__:
-            value = getattr(usage, field, None)
-            if value is not None:
-                self._counts[field] = max(0, value)
+        if usage is None:
+            return
+        for part in (usage, usage.cache_creation, usage.output_tokens_details):
+            for field in part.__struct_fields__ if part is not None else ():
+                value = getattr(part, field)
+                if isinstance(value, int):
+                    self._counts[field] = max(0, value)
 
     def reply(self) -> Reply:
         """The whole reply. Raises BadAnswerError when there was none."""

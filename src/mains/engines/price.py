@@ -6,7 +6,7 @@
     input = 0.8                      # of the currency, for a million tokens
     output = 2
     cache_read = 0.16                # also cache_write, cache_write_1h, reasoning; and request, for each call
-    tiers = [{ above = 128_000, input = 2.4, output = 20 }]
+    tiers = [{ above = 128_000, input = 2.4, output = 20 }]      # of the whole call, above so much input
     zone = "Asia/Shanghai"
     windows = [{ name = "night", days = "mon-fri", from = "22:00", to = "08:00", input = 0.4, output = 1 }]
     valid_from = 2026-11-01          # a day begins at midnight in the zone; also valid_to
@@ -28,7 +28,8 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from mains.errors import ConfigError
-from mains.kernel.tariff import CURRENCY, EXCHANGE_MAX, NANO, Rates, Tariff, Tier, Tiers, Window
+from mains.kernel.price import NANO, Rates, Tier, Tiers
+from mains.kernel.tariff import CURRENCY, EXCHANGE_MAX, Tariff, Window
 from mains.kernel.week import DAY_MINUTES, DAYS, Hours
 from mains.program.schedule import zone_of
 
@@ -80,7 +81,7 @@ class Money(msgspec.Struct, frozen=True):
         if currency == self.home:
             return NANO
         if currency not in self.rates:
-            hint = f"give [rates] {currency} = (what one {currency} is worth in {self.home}) in mains.toml"
+            hint = f"write {currency} = (what one {currency} is worth in {self.home}) under [rates] in mains.toml"
             raise ConfigError(f"{where}: the price is in {currency}, and the home's currency is {self.home}", hint=hint)
         return self.rates[currency]
 
@@ -114,7 +115,7 @@ def read_price(table: Table, name: str, money: Money, where: str) -> Tariff:
     if not has_rates and "windows" not in table:
         raise ConfigError(f"{where}: it has no rates", hint="give input and output, for a million tokens")
     tiers = _tiers(table, where) if has_rates else ()
-    windows = tuple(_windows(table.get("windows", []), where))
+    windows = tuple(_windows(table.get("windows", []), _shared(table), where))
     dates = {key: _instant(table[key], key, zone, where) for key in ("valid_from", "valid_to") if key in table}
     try:
         return Tariff(
@@ -155,8 +156,13 @@ def _tiers(table: Table, where: str) -> Tiers:
         above = each.get("above")
         if not isinstance(above, int) or isinstance(above, bool) or above < 0:
             raise ConfigError(f"{where}: a tier needs `above`, in input tokens", hint="such as above = 128_000")
-        tiers.append(Tier(above, _rates(each, f"{where}: above {above:,} tokens")))
+        tiers.append(Tier(above, _rates({**_shared(table), **each}, f"{where}: above {above:,} tokens")))
     return tuple(tiers)
+
+
+def _shared(table: Table) -> Table:
+    """What goes without saying in a tier or a window: the fee of a call, and how reasoning is counted."""
+    return {key: table[key] for key in ("request", "reasoning_whole") if key in table}
 
 
 def _rates(table: Table, where: str) -> Rates:
@@ -185,7 +191,7 @@ def _nano(value: object, key: str, where: str) -> int:
     return int((amount * NANO).to_integral_value(ROUND_CEILING))
 
 
-def _windows(given: object, where: str) -> Iterator[Window]:
+def _windows(given: object, shared: Table, where: str) -> Iterator[Window]:
     if not isinstance(given, list) or not all(isinstance(each, Mapping) for each in given):
         hint = 'windows = [{ name = "night", from = "22:00", to = "06:00", input = 1, output = 2 }]'
         raise ConfigError(f"{where}: `windows` is a list of tables", hint=hint)
@@ -197,7 +203,7 @@ def _windows(given: object, where: str) -> Iterator[Window]:
             raise ConfigError(f"{place}: `name` must be in quotes")
         begin = _minute(each.get("from", "00:00"), "from", place)
         hours = Hours(_days(each.get("days", "mon-sun"), place), begin, _minute(each.get("to", "24:00"), "to", place))
-        yield Window(name, hours, _tiers(each, place))
+        yield Window(name, hours, _tiers({**shared, **each}, place))
 
 
 def _days(given: object, where: str) -> tuple[int, ...]:

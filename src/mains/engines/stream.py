@@ -98,23 +98,44 @@ def shown(data: bytes) -> str:
     return data[:SHOWN_BYTES].decode("utf-8", "replace")
 
 
-class _CachedDetails(msgspec.Struct, frozen=True):
+class _InputDetails(msgspec.Struct, frozen=True):
     cached_tokens: int | None = None
+    # https://openrouter.ai/docs/use-cases/usage-accounting
+    cache_write_tokens: int | None = None
+    # DashScope's explicit cache, of 5 minutes: https://help.aliyun.com/model-studio/context-cache
+    cache_creation_input_tokens: int | None = None
+
+
+class _OutputDetails(msgspec.Struct, frozen=True):
+    reasoning_tokens: int | None = None
 
 
 class _Usage(msgspec.Struct, frozen=True):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
-    prompt_tokens_details: _CachedDetails | None = None
+    total_tokens: int | None = None
+    prompt_tokens_details: _InputDetails | None = None
+    completion_tokens_details: _OutputDetails | None = None
     prompt_cache_hit_tokens: int | None = None  # DeepSeek's name for cached tokens
 
     def usage(self) -> Usage | None:
+        """The figures, each part at most its whole. Written to the cache counts as for 5 minutes: none says more."""
         if self.prompt_tokens is None and self.completion_tokens is None:
             return None
-        details = self.prompt_tokens_details
-        cached = (details.cached_tokens if details else None) or self.prompt_cache_hit_tokens or 0
-        read = max(0, self.prompt_tokens or 0)
-        return Usage(read, min(max(0, cached), read), max(0, self.completion_tokens or 0))
+        details = self.prompt_tokens_details or _InputDetails()
+        read, written = max(0, self.prompt_tokens or 0), max(0, self.completion_tokens or 0)
+        cached = min(max(0, details.cached_tokens or self.prompt_cache_hit_tokens or 0), read)
+        stored = max(0, details.cache_write_tokens or details.cache_creation_input_tokens or 0)
+        reasoning = max(0, (self.completion_tokens_details or _OutputDetails()).reasoning_tokens or 0)
+        if reasoning and self.total_tokens == read + written + reasoning:
+            written += reasoning  # some servers count what was thought beside the answer
+        return Usage(
+            read,
+            cached,
+            written,
+            cache_write_tokens=min(stored, read - cached),
+            reasoning_tokens=min(reasoning, written),
+        )
 
 
 class _Function(msgspec.Struct, frozen=True):

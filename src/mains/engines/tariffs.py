@@ -86,7 +86,7 @@ class Catalogue:
         try:
             found = self._search(spec, engine, model)
         except ConfigError as error:  # of an engine that came later; at the start it would have been raised
-            found = Found(None, f"{error} ({error.hint})" if error.hint else str(error))
+            found = Found(None, _line(error))
         self._found[engine, model] = spec, found
         return found
 
@@ -98,8 +98,7 @@ class Catalogue:
         rest = Found(FREE) if is_local(spec) else self._known(spec, model)
         if not own:
             return rest
-        others = _snapshots(rest.tariff) if rest.tariff is not None and rest.tariff is not FREE else []
-        return Found(link(_overlaid(others, own)))
+        return Found(link(_overlaid(_snapshots(rest.tariff), own)))
 
     def _own(self, spec: EngineSpec, model: str) -> list[Tariff]:
         """The prices of mains.toml for a model, in order. Raises ConfigError."""
@@ -110,14 +109,20 @@ class Catalogue:
         tables = [table for table in tables if table.get("model", model) == model]
         tables = [table for table in tables if "model" in table] or tables
         prices = [read_price(table, name, self.money, place) for table in tables]
-        return _snapshots(link(prices)) if prices else []
+        try:
+            return _snapshots(link(prices)) if prices else []
+        except ConfigError as error:
+            raise ConfigError(f"{place}: {error}", hint=error.hint) from error
 
     def _known(self, spec: EngineSpec, model: str) -> Found:
         """What our tables or the snapshot know."""
         tables = _of_host(urlsplit(spec.url).hostname or "", model) or _of_snapshot(spec.url, model)
         if not tables:
             return Found(None, f"no price is known of `{model}` at {spec.url}")
-        return Found(link(read_price(table, f"{spec.name}/{model}", self.money, "tariffs") for table in tables))
+        try:
+            return Found(link(read_price(table, f"{spec.name}/{model}", self.money, spec.name) for table in tables))
+        except ConfigError as error:  # a currency without a rate
+            return Found(None, _line(error))
 
 
 def is_local(spec: EngineSpec) -> bool:
@@ -131,6 +136,10 @@ def is_local(spec: EngineSpec) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _line(error: ConfigError) -> str:
+    return f"{error} ({error.hint})" if error.hint else str(error)
 
 
 def _snapshots(tariff: Tariff | None) -> list[Tariff]:

@@ -150,6 +150,7 @@ def limit(tx: Tx, at: Place, budget: Budget, local_zone: str) -> None:
     without a time zone gets `local_zone` with its first window.
     """
     most = budget.most
+    tx.unlimited.discard(at.account)
     if most is not None and not 0 < most <= MOST * (1 if budget.unit == "tokens" else 1_000):
         raise UsageError(f"a limit is a number above zero (and {MOST:,} at most), not {most:,}")
     if (budget.unit, budget.window) == ("tokens", "total"):

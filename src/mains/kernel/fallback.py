@@ -42,6 +42,16 @@ def after_failure(p: Process, error: EngineError, settings: Settings) -> int | L
     return AGAIN
 
 
+def backoff_ms(failures: int, settings: Settings, chance: float) -> int:
+    """Exponential back-off, of which up to half is left to chance (0 to 1)."""
+    return round(min(settings.retry_ceiling_ms, settings.retry_base_ms << failures) * (0.5 + chance / 2))
+
+
+def wish_ms(error: EngineError, settings: Settings) -> int:
+    """How long the backend asked everybody to wait, as far as it is honoured; 0: it did not."""
+    return max(0, min(round(error.retry_after_s * 1_000), settings.retry_after_ceiling_ms))
+
+
 def after_absence(p: Process) -> int | None:
     """The index of the next route when the engine of this one is not there."""
     untried = _untried(p)

@@ -20,7 +20,7 @@ from mains.kernel import accounts, ledger, limits, timers
 from mains.kernel.birth import World
 from mains.kernel.calls import share_room
 from mains.kernel.ledger import Charge, Hold, Label, Price, Unpriced
-from mains.kernel.limits import HOME, NAMED, Refusal
+from mains.kernel.limits import NAMED, Refusal
 from mains.kernel.ports import Usage
 from mains.kernel.tx import Tx
 
@@ -129,8 +129,8 @@ def expire(tx: Tx, hold: int) -> None:
 
 def recover(tx: Tx) -> None:
     """Post whole what was out when the kernel ended: its usage can still come, as an adjustment."""
-    for hold, owner, state in tx.run("hold_open").fetchall():
-        if state == "dispatched" and (owner == HOME or owner >= NAMED):
+    for hold, owner, *_, state in tx.run("hold_foreign").fetchall():
+        if state == "dispatched":
             ledger.post(tx, accounts.place(tx, owner).chain, hold, None)
             timers.disarm(tx, -hold)
 

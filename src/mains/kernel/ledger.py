@@ -30,11 +30,10 @@ from mains.kernel.event import Warned
 from mains.kernel.limits import HOME, SUPPLY, Refusal
 from mains.kernel.ports import Usage
 from mains.kernel.tariff import FREE, Tariff
-from mains.kernel.tx import Tx
+from mains.kernel.tx import Row, Tx
 
 UNPRICED = -1  # in place of a tariff's number; 0: free
 WARN_AT = (50, 80, 95)  # percent of a limit
-_OPEN = ("held", "dispatched")
 
 
 class Price(msgspec.Struct, frozen=True):
@@ -177,6 +176,11 @@ def tariff_of(tx: Tx, number: int) -> Tariff | None:
     return _pinned(row[0]) if row else None
 
 
+def currency_of(body: bytes) -> str:
+    """The currency that a pinned tariff's amounts are in."""
+    return _pinned(body).home_currency
+
+
 @lru_cache(maxsize=256)
 def _pinned(body: bytes) -> Tariff:
     return msgspec.json.decode(body, type=Tariff)
@@ -190,15 +194,14 @@ def dispatch(tx: Tx, hold: int) -> None:
 
 def post(tx: Tx, accounts: tuple[int, ...], hold: int, usage: Usage | None) -> Charge:
     """End a hold with what was used (None: unknown, so all of it); what is charged."""
-    return _post(tx, accounts, _end(tx, accounts, hold, "posted"), usage)
-
-
-def _post(tx: Tx, accounts: tuple[int, ...], held: _Held, usage: Usage | None) -> Charge:
+    held = _held(tx, accounts, hold)
     tariff = None if usage is None else tariff_of(tx, held.tariff)
     whole = Charge(held.tokens, held.nano)
     charged = whole if usage is None else Charge(usage.total, tariff.cost_nano(usage, held.at_ms) if tariff else 0)
     posted = Charge(min(charged.tokens, whole.tokens), min(charged.nano, whole.nano))
     over = Charge(charged.tokens - posted.tokens, charged.nano - posted.nano)
+    _note_usage(tx, held, usage or Usage(output_tokens=charged.tokens), charged, over.tokens, tariff, ends=True)
+    _entry(tx, held.id, "released", accounts[0], whole, held.tariff, back=True)
     _entry(tx, held.id, "posted", accounts[0], posted, held.tariff)
     if over != Charge():
         _entry(tx, held.id, "overrun", accounts[0], over, held.tariff)
@@ -206,7 +209,6 @@ def _post(tx: Tx, accounts: tuple[int, ...], held: _Held, usage: Usage | None) -
         tx, accounts, held.at_ms,
         _Amounts(-whole.tokens, posted.tokens, over.tokens), _Amounts(-whole.nano, posted.nano, over.nano),
     )  # fmt: skip
-    _note_usage(tx, held, usage or Usage(output_tokens=charged.tokens), charged, over.tokens, tariff)
     return charged
 
 
@@ -287,13 +289,25 @@ def _end(tx: Tx, accounts: tuple[int, ...], hold: int, state: str) -> _Held:
     return held
 
 
-def _note_usage(tx: Tx, held: _Held, usage: Usage, charged: Charge, over: int, tariff: Tariff | None) -> None:
-    """What the meter reads: the call's tokens, its cost, and what the cache and the hour have saved."""
+def _note_usage(
+    tx: Tx, held: _Held, usage: Usage, charged: Charge, over: int, tariff: Tariff | None, *, ends: bool = False
+) -> None:
+    """What the meter reads: the call's tokens, its cost, and what the cache and the hour have saved.
+
+    `ends`: the hold is posted with it.
+    """
     cache_nano, off_peak_nano = tariff.saved(usage, held.at_ms) if tariff is not None and tariff is not FREE else (0, 0)
-    tx.run(
-        "hold_used", usage.input_tokens, usage.cached_tokens, usage.output_tokens, over, charged.nano, cache_nano,
-        off_peak_nano, held.id,
-    )  # fmt: skip
+    figures = (
+        usage.input_tokens,
+        usage.cached_tokens,
+        usage.output_tokens,
+        over,
+        charged.nano,
+        cache_nano,
+        off_peak_nano,
+    )
+    if tx.run("hold_post" if ends else "hold_used", *figures, held.id).rowcount != 1:
+        raise KernelPanic(f"hold {held.id} has ended already: {held.state}")
 
 
 def _entry(tx: Tx, hold: int, kind: str, account: int, amount: Charge, tariff: int, *, back: bool = False) -> None:
@@ -317,19 +331,27 @@ class _Amounts(msgspec.Struct, frozen=True):
 def _move(tx: Tx, accounts: tuple[int, ...], at_ms: int, tokens: _Amounts, nano: _Amounts) -> None:
     """Add to the counters of these accounts, and of the windows in which a hold of `at_ms` counts."""
     amounts = (tokens.held, tokens.posted, tokens.overrun, nano.held, nano.posted, nano.overrun)
+    rows: list[Row] = [(*amounts, account) for account in accounts if account in tx.unlimited]
     for account in accounts:
-        row = tx.one("account_move", *amounts, account)
-        assert row is not None
-        most, used, warned, budgets, name, zone = row
-        if budgets:
-            _move_windows(tx, account, name, zone, at_ms, {"tokens": tokens, "money": nano})
-        if most is not None and tokens.grows and (percent := _crossed(used, most, warned)):
-            tx.run("account_warned", percent, account)
-            _warn(tx, account, "tokens", "total", percent, most)
-    tx.one("account_move", *(-each for each in amounts), SUPPLY)
+        if account not in tx.unlimited:
+            _move_limited(tx, account, at_ms, tokens, nano)
+    tx.many("account_move", [*rows, (*[-each for each in amounts], SUPPLY)])
 
 
-def _move_windows(tx: Tx, account: int, name: str, zone: str, at_ms: int, amounts: dict[Unit, _Amounts]) -> None:
+def _move_limited(tx: Tx, account: int, at_ms: int, tokens: _Amounts, nano: _Amounts) -> None:
+    row = tx.one(
+        "account_move_read", tokens.held, tokens.posted, tokens.overrun, nano.held, nano.posted, nano.overrun, account
+    )
+    assert row is not None
+    most, used, warned, budgets, zone = row
+    if budgets:
+        _move_windows(tx, account, zone, at_ms, {"tokens": tokens, "money": nano})
+    if most is not None and tokens.grows and (percent := _crossed(used, most, warned)):
+        tx.run("account_warned", percent, account)
+        _warn(tx, account, "tokens", "total", percent, most)
+
+
+def _move_windows(tx: Tx, account: int, zone: str, at_ms: int, amounts: dict[Unit, _Amounts]) -> None:
     for unit, kind, most in tx.run("budget_of", account).fetchall():
         amount, start_ms = amounts[unit], window.span(kind, zone, at_ms).start_ms
         row = tx.one("used_move", account, unit, kind, start_ms, amount.held, amount.posted, amount.overrun)

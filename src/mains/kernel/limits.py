@@ -16,6 +16,7 @@ import msgspec
 
 from mains.errors import KernelPanic
 from mains.kernel.billing import Unit, Window
+from mains.kernel.process import State
 from mains.kernel.tx import Tx
 from mains.kernel.window import ALWAYS, Span, span, told
 
@@ -81,12 +82,17 @@ def shown(amount: int, unit: Unit) -> str:
 
 def of(tx: Tx, accounts: Iterable[int], at_ms: int) -> list[Limit]:
     """The limits of `accounts`, as they stand in the windows of `at_ms`."""
-    found = []
+    found: list[Limit] = []
     for account in accounts:
+        if account in tx.unlimited:
+            continue
         row = tx.one("account_get", account)
         if row is None:
             raise KernelPanic(f"account {account} does not exist")
         tokens_max, held, posted, overrun, budgets, name, zone = row
+        if tokens_max is None and not budgets:
+            tx.unlimited.add(account)
+            continue
         if tokens_max is not None:
             left = tokens_max - posted - overrun - held
             found.append(Limit(account, name, "tokens", "total", tokens_max, left, held))
@@ -133,12 +139,9 @@ def explain(tx: Tx, refused: Refusal, currency: str) -> str:
 def _holders(tx: Tx, limit: Limit) -> list[str]:
     """Who holds the most under a limit, in words."""
     held: dict[int, int] = {}
-    for account, tokens, nano in tx.run("hold_open_amounts"):
-        if account >= NAMED:
-            continue
-        p = tx.process(account)
-        if p is not None and limit.account in p.accounts:
-            held[account] = held.get(account, 0) + (tokens if limit.unit == "tokens" else nano)
+    for p in tx.processes("process_in", State.RUNNING):
+        if p.asking is not None and limit.account in p.accounts:
+            held[p.pid] = p.asking.tokens if limit.unit == "tokens" else p.asking.nano
     most = sorted(held.items(), key=lambda each: (-each[1], each[0]))
     told = [f"process {pid} ({shown(amount, limit.unit)})" for pid, amount in most[:_HOLDERS_SHOWN]]
     more = len(most) - _HOLDERS_SHOWN

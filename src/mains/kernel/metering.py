@@ -20,6 +20,7 @@ from mains.kernel.accounts import Place
 from mains.kernel.billing import AccountView, By, LimitView, MeterRow, Statement
 from mains.kernel.journal import Journal
 from mains.kernel.limits import HOME, NAMED, Limit
+from mains.kernel.process import State
 from mains.kernel.tx import Row, Tx
 
 _QUARTER_MS = 900_000
@@ -209,7 +210,9 @@ def statement(journal: Journal, at: Place, scope: Scope, month: str, zone: str, 
             for account, payer, program, amount in journal.scan("entry_adjusted", span.start_ms, span.until_ms)
             if counts(account, payer, program)
         )
-        open_holds = sum(counts(*row) for row in journal.scan("hold_open_all"))
+        flying = [(p.pid, p.tenant, p.name) for p in journal.processes("process_in", State.RUNNING) if p.asking]
+        foreign = [(account, payer, program) for _, account, payer, program, _ in journal.rows("hold_foreign")]
+        open_holds = sum(counts(*each) for each in [*flying, *foreign])
     return Statement(
         account=at.name or str(at.account),
         month=month,

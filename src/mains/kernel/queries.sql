@@ -231,7 +231,11 @@ FROM account WHERE id = ?
 -- name: account_move
 UPDATE account SET held = held + ?, posted = posted + ?, overrun = overrun + ?,
     nano_held = nano_held + ?, nano_posted = nano_posted + ?, nano_overrun = nano_overrun + ?
-WHERE id = ? RETURNING tokens_max, posted + overrun, warned, budgets, name, zone
+WHERE id = ?
+-- name: account_move_read
+UPDATE account SET held = held + ?, posted = posted + ?, overrun = overrun + ?,
+    nano_held = nano_held + ?, nano_posted = nano_posted + ?, nano_overrun = nano_overrun + ?
+WHERE id = ? RETURNING tokens_max, posted + overrun, warned, budgets, zone
 -- name: account_warned
 UPDATE account SET warned = ? WHERE id = ?
 -- name: account_limit
@@ -279,6 +283,8 @@ SELECT account, unit, span, start_ms, held, posted, overrun FROM used
 SELECT number FROM tariff WHERE id = ?
 -- name: tariff_get
 SELECT body FROM tariff WHERE number = ?
+-- name: tariff_first
+SELECT body FROM tariff ORDER BY number LIMIT 1
 -- name: tariff_insert
 INSERT INTO tariff (id, body) VALUES (?, ?)
 -- name: hold_insert
@@ -290,13 +296,15 @@ SELECT account, state, tokens, nano, tariff, at_ms FROM hold WHERE id = ?
 UPDATE hold SET state = 'dispatched' WHERE id = ? AND state = 'held'
 -- name: hold_end
 UPDATE hold SET state = ? WHERE id = ? AND state IN ('held', 'dispatched')
+-- name: hold_post
+UPDATE hold SET state = 'posted', input_tokens = ?, cached_tokens = ?, output_tokens = ?, over_tokens = ?, cost_nano = ?,
+    saved_nano = ?, off_peak_nano = ? WHERE id = ? AND state IN ('held', 'dispatched')
 -- name: hold_used
 UPDATE hold SET input_tokens = ?, cached_tokens = ?, output_tokens = ?, over_tokens = ?, cost_nano = ?, saved_nano = ?,
     off_peak_nano = ? WHERE id = ?
--- name: hold_open_amounts
-SELECT account, tokens, nano FROM hold WHERE state IN ('held', 'dispatched')
--- name: hold_open
-SELECT id, account, state FROM hold WHERE state IN ('held', 'dispatched')
+-- name: hold_foreign
+SELECT id, account, payer, program, state FROM hold
+WHERE state IN ('held', 'dispatched') AND (account = 0 OR account > 1099511627775)
 -- name: hold_by_key
 SELECT id, account, tokens, engine, model, state, nano, tariff FROM hold WHERE key = ? AND key <> ''
 -- name: hold_between
@@ -326,8 +334,6 @@ WHERE at_ms >= ? AND at_ms < ? AND (state = 'posted' OR output_tokens > 0) AND a
 SELECT at_ms - at_ms % ?, payer, program, model, sum(calls), sum(input_tokens), sum(cached_tokens), sum(output_tokens),
     sum(over_tokens), sum(cost_nano), sum(saved_nano), sum(off_peak_nano) FROM tally
 WHERE at_ms >= ? AND at_ms < ? GROUP BY 1, 2, 3, 4
--- name: hold_open_all
-SELECT account, payer, program FROM hold WHERE state IN ('held', 'dispatched')
 -- name: hold_delete
 DELETE FROM hold WHERE id = ?
 -- name: hold_all

@@ -264,7 +264,7 @@ class _Reckoning:
         for number, hold in holds.items():
             if fault := _misfit(hold):
                 yield f"hold {number} of account {hold.account}: {fault}"
-            if hold.state == "dispatched" and hold.account < NAMED and in_flight.pop(number, None) != hold.account:
+            if hold.state == "dispatched" and 0 < hold.account < NAMED and in_flight.pop(number, None) != hold.account:
                 yield f"hold {number} of account {hold.account}: dispatched, but no model call of it is in flight"
         for number, pid in in_flight.items():
             yield f"process {pid}: its model call has no open hold {number}"

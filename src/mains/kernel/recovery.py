@@ -6,6 +6,7 @@ again under a new hold. Their device calls are IN DOUBT (`turns.doubted`).
 
 from __future__ import annotations
 
+from mains.errors import ConfigError
 from mains.kernel import foreign, ledger
 from mains.kernel.birth import World
 from mains.kernel.calls import finish
@@ -35,9 +36,15 @@ def recover(tx: Tx, world: World, pids: list[int]) -> None:
             doubted(tx, world, pid, flying, _WHY)
 
 
-def boot(tx: Tx) -> None:
-    """Make the home's accounts, end foreign calls whose kernel is gone, and note the boot."""
+def boot(tx: Tx, currency: str) -> None:
+    """Make the home's accounts, end foreign calls whose kernel is gone, and note the boot.
+
+    Raises ConfigError when `currency` is not that of the money in the ledger.
+    """
     ledger.open_home(tx)
+    if (row := tx.one("tariff_first")) and (used := ledger.currency_of(row[0])) != currency:
+        told = f"the ledger counts in {used}, and mains.toml says {currency}"
+        raise ConfigError(told, hint=f'write currency = "{used}": amounts that were charged cannot be converted')
     foreign.recover(tx)
     tx.run("counter_start", "pruned_ms", tx.now_ms)  # the first prune comes a day after the first boot
     tx.append(0, Noted(text="boot"))

@@ -170,7 +170,7 @@ CREATE TABLE IF NOT EXISTS hold (
     off_peak_nano INTEGER NOT NULL DEFAULT 0  -- by the hour
 ) STRICT;
 CREATE INDEX IF NOT EXISTS hold_at ON hold (at_ms);
-CREATE INDEX IF NOT EXISTS hold_open ON hold (account) WHERE state IN ('held', 'dispatched');
+CREATE INDEX IF NOT EXISTS hold_foreign ON hold (state) WHERE account = 0 OR account > 1099511627775;
 CREATE UNIQUE INDEX IF NOT EXISTS hold_key ON hold (key) WHERE key <> '';
 
 CREATE TABLE IF NOT EXISTS tally (          -- what erased holds had, summed by the quarter of an hour

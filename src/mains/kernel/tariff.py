@@ -1,7 +1,6 @@
 """Tariffs: what a model call costs, and the most that one can cost. Pure; integers only.
 
-    Rates     nano-units for a million tokens, by kind of token
-    Tier      rates for calls whose input has more than so many tokens; the whole call is charged at them
+    Rates     nano-units for a million tokens, by kind of token; `Tier` by the size of the input (kernel/price.py)
     Window    tiers that hold at some hours of the week (peak, off-peak)
     Tariff    a dated snapshot of what one model costs at one engine; `then` is the snapshot that follows it
     Tariffs   where the kernel finds them
@@ -18,7 +17,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Protocol
 
@@ -26,111 +26,17 @@ import msgspec
 
 from mains.errors import ConfigError
 from mains.kernel.ports import Usage
-from mains.kernel.week import Hours, Week
+from mains.kernel.price import MILLION, NANO, Rates, Tier, Tiers, check_tiers, is_cheaper, lines_of, rates_for
+from mains.kernel.week import REST, Hours, Week
 from mains.program.fields import TOKENS_MAX
 
-NANO = 10**9
-MILLION = 10**6
-RATE_MAX = 10**16
-"""Ten million units for a million tokens. With it an amount of 10^8 tokens stays within 64 bits."""
-EXCHANGE_MAX = 10**15
+__all__ = ["CURRENCY", "EXCHANGE_MAX", "FREE", "NANO", "Rates", "Tariff", "Tariffs", "Tier", "Window", "link"]
+
+CURRENCY = re.compile(r"[a-z]{3}")  # ISO 4217, in small letters
+EXCHANGE_MAX = 10**15  # nano-units: one of a currency is worth at most a million of another
 
 _SCALE = MILLION * NANO
 _AHEAD_MS = 8 * 86_400_000  # in a week and a day every window has opened, summer time or not
-CURRENCY = re.compile(r"[a-z]{3}")
-
-
-class Rates(msgspec.Struct, frozen=True, kw_only=True):
-    """Nano-units for a million tokens; `request`: nano-units for a call. `Rates.of` fills in what is not said.
-
-    `reasoning_whole`: a call that reasons pays `reasoning` for its whole output, the answer included.
-    """
-
-    input: int
-    output: int
-    cache_read: int
-    cache_write: int  # to a cache of 5 minutes
-    cache_write_1h: int
-    reasoning: int
-    request: int = 0
-    reasoning_whole: bool = False
-
-    @classmethod
-    def of(
-        cls,
-        input: int,
-        output: int,
-        *,
-        cache_read: int | None = None,
-        cache_write: int | None = None,
-        cache_write_1h: int | None = None,
-        reasoning: int | None = None,
-        request: int = 0,
-        reasoning_whole: bool = False,
-    ) -> Rates:
-        """What is not said costs as its like: cached input as input, a cache of 1 hour as one of 5 minutes,
-
-        reasoning as output.
-        """
-        write = input if cache_write is None else cache_write
-        return cls(
-            input=input,
-            output=output,
-            cache_read=input if cache_read is None else cache_read,
-            cache_write=write,
-            cache_write_1h=write if cache_write_1h is None else cache_write_1h,
-            reasoning=output if reasoning is None else reasoning,
-            request=request,
-            reasoning_whole=reasoning_whole,
-        )
-
-    @property
-    def figures(self) -> tuple[int, ...]:
-        """The seven rates, to compare them."""
-        return (
-            *(self.input, self.output, self.cache_read, self.cache_write, self.cache_write_1h, self.reasoning),
-            self.request,
-        )
-
-    def units(self, usage: Usage) -> int:
-        """Tokens times rates, in millionths of a nano-unit. Parts that exceed their whole are cut down to it."""
-        left = fresh = max(0, usage.input_tokens)
-        units = self.request * MILLION
-        parts = (
-            (usage.cached_tokens, self.cache_read),
-            (usage.cache_write_1h_tokens, self.cache_write_1h),
-            (usage.cache_write_tokens, self.cache_write),
-        )
-        for tokens, rate in parts:
-            part = min(max(0, tokens), left)
-            left -= part
-            fresh -= part
-            units += part * rate
-        output = max(0, usage.output_tokens)
-        reasoning = min(max(0, usage.reasoning_tokens), output)
-        if reasoning and self.reasoning_whole:
-            reasoning = output
-        return units + fresh * self.input + reasoning * self.reasoning + (output - reasoning) * self.output
-
-    def check(self, where: str) -> None:
-        """Raises ConfigError that names the rate."""
-        for name in self.__struct_fields__:
-            rate = getattr(self, name)
-            if rate < 0:
-                raise ConfigError(f"{where}: `{name}` is below zero", hint="a rate is 0 or more")
-            if rate > RATE_MAX:
-                hint = "rates are for a million tokens"
-                raise ConfigError(f"{where}: `{name}` is above {RATE_MAX // NANO:,}", hint=hint)
-
-
-class Tier(msgspec.Struct, frozen=True):
-    """Rates of calls with more than `above` input tokens (cached ones included), up to the next tier."""
-
-    above: int
-    rates: Rates
-
-
-Tiers = tuple[Tier, ...]
 
 
 class Window(msgspec.Struct, frozen=True):
@@ -165,9 +71,9 @@ class Tariff(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict
     id: str = ""
 
     def __post_init__(self) -> None:
-        content = msgspec.json.encode(msgspec.structs.replace(self, id="-") if self.id != "-" else self)
         if self.id == "-":  # the copy that is hashed
             return
+        content = msgspec.json.encode(msgspec.structs.replace(self, id="-"))
         made = hashlib.sha256(content).hexdigest()[:16]
         if self.id and self.id != made:
             raise ConfigError(f"tariff {self.name}: its content is not that of {self.id}", hint="it was altered")
@@ -193,7 +99,7 @@ class Tariff(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict
         Before its time a tariff counts as if it had begun; after its time, with none that follows, as if it went on.
         """
         tariff = self._at(at_ms)
-        return tariff._amount(tariff._tiers_at(at_ms), usage)
+        return tariff._amount(tariff.tiers_at(at_ms), usage)
 
     def hold_nano(self, input_tokens: int, output_tokens: int, from_ms: int, until_ms: int) -> int:
         """The most that a call of so many tokens can cost, dispatched from `from_ms` to `until_ms` (both included)."""
@@ -222,7 +128,7 @@ class Tariff(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict
         spans = self._spans(now_ms, now_ms + _AHEAD_MS)
         _, tariff, tiers = next(spans)
         for at_ms, other, others in spans:
-            if _cheaper(others, other.exchange, tiers, tariff.exchange):
+            if is_cheaper(others, other.exchange, tiers, tariff.exchange):
                 return at_ms
         return None
 
@@ -233,13 +139,17 @@ class Tariff(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict
         than it brought (writing is dearer than reading) has saved 0.
         """
         tariff = self._at(at_ms)
-        tiers = tariff._tiers_at(at_ms)
+        tiers = tariff.tiers_at(at_ms)
         cost = tariff._amount(tiers, usage)
         fresh = msgspec.structs.replace(usage, cached_tokens=0, cache_write_tokens=0, cache_write_1h_tokens=0)
         dearest = max(tariff._amount(each, usage) for each in tariff._every)
         return max(0, tariff._amount(tiers, fresh) - cost), max(0, dearest - cost)
 
-    # ------------------------------------------------------------------------------------------------ the inside
+    @property
+    def free(self) -> bool:
+        """Whether it never costs anything."""
+        every = [tier.rates for tiers in (self.tiers, *(window.tiers for window in self.windows)) for tier in tiers]
+        return not any(any(rates.figures) for rates in every) and (self.then is None or self.then.free)
 
     @property
     def _changes(self) -> bool:
@@ -258,12 +168,18 @@ class Tariff(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict
             return self
         return self.then._at(at_ms)
 
-    def _tiers_at(self, at_ms: int) -> Tiers:
-        index = self._week.at(at_ms) if self.windows else -1
-        return self.windows[index].tiers if index >= 0 else self.tiers
+    def window_at(self, at_ms: int) -> Window | None:
+        """The window of this snapshot that is open at an instant."""
+        index = self._week.at(at_ms) if self.windows else REST
+        return self.windows[index] if index != REST else None
+
+    def tiers_at(self, at_ms: int) -> Tiers:
+        """The tiers of this snapshot that hold at an instant."""
+        window = self.window_at(at_ms)
+        return window.tiers if window else self.tiers
 
     def _amount(self, tiers: Tiers, usage: Usage) -> int:
-        return _ceil(_rates(tiers, usage.input_tokens).units(usage) * self.exchange)
+        return _ceil(rates_for(tiers, usage.input_tokens).units(usage) * self.exchange)
 
     def _spans(self, from_ms: int, until_ms: int) -> Iterator[tuple[int, Tariff, Tiers]]:
         """What holds at `from_ms`, then what comes after it up to `until_ms`, with the instant at which it begins."""
@@ -271,9 +187,9 @@ class Tariff(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict
         while tariff is not None and from_ms <= until_ms:
             last = tariff.then is None
             end_ms = until_ms if last else min(until_ms, tariff.valid_to_ms - 1)
-            changes = tariff._week.changes(from_ms, end_ms) if tariff.windows else iter([(from_ms, -1)])
+            changes = tariff._week.changes(from_ms, end_ms) if tariff.windows else iter([(from_ms, REST)])
             for at_ms, index in changes:
-                yield at_ms, tariff, tariff.windows[index].tiers if index >= 0 else tariff.tiers
+                yield at_ms, tariff, tariff.windows[index].tiers if index != REST else tariff.tiers
             from_ms, tariff = tariff.valid_to_ms, tariff.then
 
     def _reachable(self, from_ms: int, until_ms: int) -> Iterator[tuple[Tariff, Tiers]]:
@@ -292,9 +208,9 @@ class Tariff(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict
         """What a call may cost as straight lines over its output: fixed part and each token, in 10^-15 nano-units."""
         input_tokens = max(0, input_tokens)
         if not self._changes:
-            return _lines_of(self.tiers, input_tokens, self.exchange)
-        reachable = self._reachable(from_ms, max(from_ms, until_ms))
-        return [line for tariff, tiers in reachable for line in _lines_of(tiers, input_tokens, tariff.exchange)]
+            return lines_of(self.tiers, input_tokens, self.exchange)
+        every = self._reachable(from_ms, max(from_ms, until_ms))
+        return [line for tariff, tiers in every for line in lines_of(tiers, input_tokens, tariff.exchange)]
 
 
 class Tariffs(Protocol):
@@ -319,12 +235,18 @@ def link(snapshots: Iterable[Tariff]) -> Tariff:
 
 
 def _followed(tariff: Tariff, by: Tariff) -> Tariff:
-    if tariff.valid_from_ms == by.valid_from_ms or tariff.valid_to_ms > by.valid_from_ms:
-        raise ConfigError(f"tariff {tariff.name}: two prices hold at the same time", hint="mend valid_from or valid_to")
-    if 0 < tariff.valid_to_ms < by.valid_from_ms:
-        hint = "let each price be valid to the day on which the next one begins"
-        raise ConfigError(f"tariff {tariff.name}: no price holds between two that do", hint=hint)
+    end, begin = tariff.valid_to_ms, by.valid_from_ms
+    if tariff.valid_from_ms == begin or end > begin:
+        told = f"tariff {tariff.name}: two prices hold at the same time, from {_date(begin)}"
+        raise ConfigError(told, hint="mend valid_from or valid_to")
+    if 0 < end < begin:
+        hint = "let each price be valid to the moment at which the next one begins (a date begins in its zone)"
+        raise ConfigError(f"tariff {tariff.name}: no price holds from {_date(end)} to {_date(begin)}", hint=hint)
     return msgspec.structs.replace(tariff, valid_to_ms=by.valid_from_ms, then=by, id="")
+
+
+def _date(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms // 1_000, UTC).isoformat(timespec="minutes")
 
 
 def _check(tariff: Tariff) -> None:
@@ -344,63 +266,14 @@ def _check(tariff: Tariff) -> None:
     if not tariff.tiers and not tariff.windows:
         raise ConfigError(f"{where}: it has no rates", hint="give input and output")
     for tiers in (tariff.tiers, *(window.tiers for window in tariff.windows)):
-        _check_tiers(tiers, where)
+        check_tiers(tiers, where)
     if tariff.windows:
         _ = tariff._week  # made here, so that a gap or an overlap is told now
-
-
-def _check_tiers(tiers: Sequence[Tier], where: str) -> None:
-    bounds = [tier.above for tier in tiers]
-    if bounds and bounds[0] != 0:
-        raise ConfigError(f"{where}: no tier says what holds up to {bounds[0]:,} tokens", hint="the first is above = 0")
-    if bounds != sorted(set(bounds)):
-        raise ConfigError(f"{where}: its tiers are not in order", hint="each `above` is more than the one before it")
-    for tier in tiers:
-        tier.rates.check(where)
-
-
-def _rates(tiers: Tiers, input_tokens: int) -> Rates:
-    rates = tiers[0].rates
-    for tier in tiers:
-        if tier.above < input_tokens:
-            rates = tier.rates
-    return rates
-
-
-def _lines_of(tiers: Tiers, input_tokens: int, exchange: int) -> list[tuple[int, int]]:
-    """A line for each tier that a call of up to so many input tokens may fall in, with the most input it then has."""
-    ends = [*(tier.above for tier in tiers[1:]), input_tokens]
-    lines = []
-    for tier, end in zip(tiers, ends, strict=True):
-        if tier.above and tier.above >= input_tokens:
-            break
-        rates = tier.rates
-        dearest = max(rates.input, rates.cache_read, rates.cache_write, rates.cache_write_1h)
-        fixed = rates.request * MILLION + min(end, input_tokens) * dearest
-        lines.append((fixed * exchange, max(rates.output, rates.reasoning) * exchange))
-    return lines
-
-
-def _cheaper(tiers: Tiers, exchange: int, than: Tiers, than_exchange: int) -> bool:
-    lower = False
-    for above in {tier.above for tier in (*tiers, *than)}:
-        ours, theirs = _rates(tiers, above + 1), _rates(than, above + 1)
-        if ours.reasoning_whole != theirs.reasoning_whole:
-            return False
-        for our, their in zip(ours.figures, theirs.figures, strict=True):
-            if our * exchange > their * than_exchange:
-                return False
-            lower = lower or our * exchange < their * than_exchange
-    return lower
 
 
 def _ceil(amount: int) -> int:
     return -(-amount // _SCALE)
 
 
-def _nothing() -> Tariff:
-    return Tariff(name="free", currency="usd", home_currency="usd", tiers=(Tier(0, Rates.of(0, 0)),), source="local")
-
-
-FREE = _nothing()
+FREE = Tariff(name="free", currency="usd", home_currency="usd", tiers=(Tier(0, Rates.of(0, 0)),), source="local")
 """The tariff of an engine that runs here: it costs nothing in money."""

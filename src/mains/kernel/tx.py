@@ -22,6 +22,7 @@ from mains.kernel.ports import Notice
 from mains.kernel.process import Process
 
 Row = tuple[Any, ...]
+_UNLIMITED_MAX = 10_000
 Mark = tuple[int, int, int, int, int, int]
 
 _encode = msgspec.json.Encoder().encode
@@ -67,6 +68,7 @@ class Tx:
         self.live: int = row[0] if row else 0  # processes that have not exited
         row = self.one("process_count_quota")
         self.quota_waiters: int = row[0] if row else 0
+        self.unlimited: set[int] = set()  # accounts that are known to have no limit: nobody needs to read their rows
         self.now_ms = 0
         self.armed_ms: int | None = None  # the earliest timer that this batch armed
         self.changed: list[Process] = []
@@ -128,6 +130,8 @@ class Tx:
         """A new batch, at this time."""
         self.now_ms = now_ms
         self.changed, self.notices, self.armed_ms = [], [], None
+        if len(self.unlimited) > _UNLIMITED_MAX:
+            self.unlimited.clear()
 
     def mark(self) -> Mark:
         """Where this transaction stands, to go back to with `back`."""
@@ -136,5 +140,6 @@ class Tx:
     def back(self, mark: Mark) -> None:
         """Forget what was written since `mark` (SQLite has undone it)."""
         self.seq, self._crc, self.live, self.quota_waiters = mark[:4]
+        self.unlimited.clear()
         del self.changed[mark[4] :]
         del self.notices[mark[5] :]

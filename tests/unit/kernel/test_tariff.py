@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from mains.errors import ConfigError
 from mains.kernel.ports import Usage
-from mains.kernel.tariff import FREE, NANO, RATE_MAX, Rates, Tariff, Tier, Window, link
+from mains.kernel.price import NANO, RATE_MAX, Rates, Tier
+from mains.kernel.tariff import FREE, Tariff, Window, link
 from mains.kernel.week import DAY_MINUTES, Hours
 from mains.program.fields import TOKENS_MAX
 
@@ -241,7 +242,7 @@ WORKDAY = Hours((0, 1, 2, 3, 4), 8 * 60, 20 * 60)
         (lambda: tariff(currency="cny", exchange=0), "the rate of cny"),
         (lambda: tariff(exchange=2 * NANO), "usd is exchanged for itself"),
         (lambda: tariff(valid_from_ms=5, valid_to_ms=5), "it ends before it begins"),
-        (lambda: link([tariff(valid_to_ms=5), tariff(valid_from_ms=6)]), "no price holds between two"),
+        (lambda: link([tariff(valid_to_ms=5), tariff(valid_from_ms=6)]), "no price holds from 1970"),
         (lambda: link([tariff(valid_to_ms=7), tariff(valid_from_ms=6)]), "two prices hold at the same time"),
         (lambda: link([tariff(), tariff()]), "two prices hold at the same time"),
     ],
@@ -370,7 +371,7 @@ def test_the_windows_change_when_they_do(zone: str, begin: int, given_windows: t
         open_ = [w for w in given_windows if _open(w.hours, wall.weekday(), minute)]
         assert len(open_) <= 1
         expected = open_[0].tiers if open_ else priced.tiers
-        assert priced._tiers_at(at) == expected
+        assert priced.tiers_at(at) == expected
 
 
 def _open(hours: Hours, day: int, minute: int) -> bool:

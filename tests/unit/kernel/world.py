@@ -83,8 +83,8 @@ class World:
             clock=self.clock,
         ) as kernel:
             yield kernel
-            assert audit.verify(kernel.journal) == []
-            assert reckon.verify(kernel.journal) == []
+            faults = audit.verify(kernel.journal) + reckon.verify(kernel.journal)
+            assert not faults, faults
 
     async def until(self, check: Callable[[], Awaitable[bool]]) -> None:
         """Let the loop turn until `check` holds. A disk that others use may take seconds for one commit."""

@@ -37,7 +37,7 @@ ALTER TABLE hold ADD COLUMN cost_nano     INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE hold ADD COLUMN saved_nano    INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE hold ADD COLUMN off_peak_nano INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX hold_at ON hold (at_ms);
-CREATE INDEX hold_open ON hold (account) WHERE state IN ('held', 'dispatched');
+CREATE INDEX hold_foreign ON hold (state) WHERE account = 0 OR account > 1099511627775;
 CREATE UNIQUE INDEX hold_key ON hold (key) WHERE key <> '';
 
 -- What an old hold had stands in its entries only: input and output together, which is shown as output.
