@@ -219,7 +219,7 @@ class Kernel:
             self._rest(p.pid, this)
             for task in flying:
                 task.cancel()
-            await asyncio.gather(*flying, return_exceptions=True)
+            await asyncio.gather(*flying, *ended, return_exceptions=True)  # each error is looked at
 
     async def _call_device(self, p: Process, call: Call) -> Process | None:
         """One device call and the record of its result."""
