@@ -13,7 +13,7 @@ MEDIAN_S = 0.36
 SPREAD = 2.4  # of the logarithm
 LONG_SHARE = 0.037
 LONG_FROM_S = 60.0
-LONG_MORE_S = 280.0  # mean, above the minute
+LONG_MORE_S = 328.0  # mean, above the minute
 
 
 def tool_s(chance: random.Random) -> float:
