@@ -110,12 +110,18 @@ def _figures(runs: list[Run]) -> list[Figure]:
     worst = max(ours, key=lambda run: run.gap / run.bound)
     figures = [
         at_least(f"mean, FCFS / Mains, load {HIGH:g}", ratio(runs, "mean_s", "FCFS", HIGH), "x", OVER_FCFS),
-        at_least(f"mean, 1 s barrier / Mains, load {HIGH:g}", ratio(runs, "mean_s", "1 s barrier", HIGH), "x", OVER_BARRIER),
+        at_least(
+            f"mean, 1 s barrier / Mains, load {HIGH:g}", ratio(runs, "mean_s", "1 s barrier", HIGH), "x", OVER_BARRIER
+        ),
         below("gap between tenants, worst run", worst.gap, "weighted tokens", worst.bound),
     ]
     for load in LOADS:
-        others = [name for name in POLICIES if name != "Mains" and (load != HIGH or name not in ("FCFS", "1 s barrier"))]
-        figures += [Figure(f"mean, {name} / Mains, load {load:g}", ratio(runs, "mean_s", name, load), "x") for name in others]
+        others = [
+            name for name in POLICIES if name != "Mains" and (load != HIGH or name not in ("FCFS", "1 s barrier"))
+        ]
+        figures += [
+            Figure(f"mean, {name} / Mains, load {load:g}", ratio(runs, "mean_s", name, load), "x") for name in others
+        ]
     figures += [Figure(f"P99, FCFS / Mains, load {load:g}", ratio(runs, "p99_s", "FCFS", load), "x") for load in LOADS]
     figures += [
         Figure(f"mean of {LONGEST}, FCFS / Mains, load {load:g}", ratio(runs, "longest_s", "FCFS", load), "x")
@@ -146,5 +152,7 @@ def main(quick: bool) -> Report:
     tables = [line(chosen(runs, name, load)) for load in LOADS for name in POLICIES]
     tables += [line(chosen(runs, name, 1.0, tokens)) for tokens in CACHES for name in CACHED]
     count = QUICK_AGENTS if quick else AGENTS
-    notes = [f"{count} agents, {len({run.seed for run in runs})} seeds (ratios: the least); alone on the engine: {alone:,.0f} s"]
+    notes = [
+        f"{count} agents, {len({run.seed for run in runs})} seeds (ratios: the least); alone on the engine: {alone:,.0f} s"
+    ]
     return Report("completion", tuple(_figures(runs)), (*notes, *tables))

@@ -10,8 +10,7 @@ import msgspec
 
 from bench.fair.call import Call
 from bench.fair.engine import Speeds, Started
-
-OUTPUT_WEIGHT = 2  # an output token against an input token, as VTC and DLPM count
+from mains.kernel.waiting import OUTPUT_WEIGHT
 
 
 class Site(msgspec.Struct, frozen=True):

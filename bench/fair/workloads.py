@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections.abc import Sequence
@@ -38,7 +39,7 @@ class Quantiles(msgspec.Struct, frozen=True):
         """A value: straight lines between the points, from nothing to the median and level above the last."""
         points = ((0.0, 1.0), (0.5, self.p50), (0.9, self.p90), (0.99, self.p99), (1.0, self.p99))
         at = chance.random()
-        for (low, small), (high, large) in zip(points, points[1:], strict=False):
+        for (low, small), (high, large) in itertools.pairwise(points):
             if at <= high:
                 return max(1, round(small + (large - small) * (at - low) / (high - low)))
         return max(1, round(self.p99))
@@ -133,7 +134,15 @@ def served_clients(speeds: Speeds, *, load: float, until_s: float, seed: int) ->
 
 
 def stream(
-    tenant: int, step: Step, *, per_s: float, until_s: float, seed: int, first: int = 0, program: str = "", opening: int = 0
+    tenant: int,
+    step: Step,
+    *,
+    per_s: float,
+    until_s: float,
+    seed: int,
+    first: int = 0,
+    program: str = "",
+    opening: int = 0,
 ) -> list[Agent]:
     """One call after another of one size, as programs of their own, with Poisson arrivals."""
     chance = random.Random(seed)
