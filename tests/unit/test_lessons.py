@@ -11,8 +11,10 @@ from tests.unit.kernel.world import World, by_turn, call, calls, says
 
 import mains
 from mains.errors import EngineError, Spent
+from mains.kernel.bands import BANDS
 from mains.kernel.ports import Reply, Request
-from mains.kernel.scheduler import BANDS, Lane
+from mains.kernel.scheduler import Lane
+from mains.kernel.waiting import Waiting
 
 SOURCES = sorted((Path(__file__).parents[2] / "src" / "mains").rglob("*.py"))
 
@@ -99,8 +101,9 @@ def test_the_scheduler_has_a_test_and_survives_its_first_call() -> None:
     """Lesson: a scheduler that dies at its first call and has no test. (More in test_scheduler.py.)"""
     lane = Lane(2)
     assert lane.choose(0) is None
-    for pid, band in enumerate(BANDS):
-        lane.add(pid, band)
-    assert [lane.choose(0), lane.choose(0), lane.choose(0)] == [0, 1, None]
-    lane.release()
-    assert lane.choose(0) == 2
+    calls = [Waiting(pid, 1, band, pid, 100, 10) for pid, band in enumerate(BANDS)]
+    for each in calls:
+        lane.add(each)
+    assert [lane.choose(0), lane.choose(0), lane.choose(0)] == [calls[0], calls[1], None]
+    lane.release(0)
+    assert lane.choose(0) in calls[2:]

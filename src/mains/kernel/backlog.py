@@ -13,10 +13,11 @@ A call's rank changes whenever a prompt that it shares is read or forgotten, and
 index holds ranks of calls. A call stands at the end of its prompt in the tree of `prefixes.py`, and each node knows its
 least call by (level, arrival): of those that end here (`_own`), and of those below that reach no kept node before this
 one (`_open`; the least of each child is enough). A node that is kept hands its two least calls to the list of a rank
-(`_ranks`). When a node begins or ceases to be kept, only its own entries move: O(depth x log n), however many wait below.
+(`_ranks`). When a node begins or ceases to be kept, only its own entries move: O(depth x log n), however many wait
+below.
 
-Heaps are cleaned lazily: an entry (level, arrival) counts while its call waits, has this level, and belongs there. The top
-of `_own` and `_open` always counts; what changes that cleans it at once.
+Heaps are cleaned lazily: an entry (level, arrival) counts while its call waits, has this level, and belongs there. The
+top of `_own` and `_open` always counts; what changes that cleans it at once.
 """
 
 from __future__ import annotations
@@ -209,9 +210,8 @@ class Backlog:
         below = node.depth + 1
         while heap:
             call = self._calls.get(heap[0][1])
-            if call is not None and call.level == heap[0][0]:
-                if len(call.nodes) == below or not call.nodes[below].kept:
-                    return heap[0]
+            if call is not None and call.level == heap[0][0] and _is_in(call.nodes, below):
+                return heap[0]
             heappop(heap)
         del heaps[node]
         return None
@@ -240,3 +240,8 @@ class Backlog:
         self._open.clear()
         self._ranks.clear()
         self._pushes = 0
+
+
+def _is_in(nodes: list[Node], below: int) -> bool:
+    """Whether a prompt ends above this depth, or nothing is kept from there on."""
+    return len(nodes) == below or not nodes[below].kept

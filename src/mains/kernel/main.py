@@ -26,9 +26,9 @@ from mains.kernel.clock import Clock
 from mains.kernel.clockwork import Clockwork
 from mains.kernel.frames import Frame, Frames
 from mains.kernel.journal import Batch, Connect, Journal
+from mains.kernel.lanes import Lanes
 from mains.kernel.ports import Device, Engines, EngineState, NoProbe, Notice, Probe, Signal
 from mains.kernel.process import Call, CallState, Process, Route, State
-from mains.kernel.scheduler import Lane
 from mains.kernel.tx import Tx
 from mains.kernel.verdict import judge
 from mains.kernel.watch import Waits, Watchers
@@ -63,7 +63,7 @@ class Kernel:
         self._open = partial(Journal, path, settings, clock.now_ms, self._committed, probe, connect)
         self._acts = Acts(engines, devices, settings, probe or NoProbe())
         self.world = World(settings, self._acts.tools, route, workspaces)
-        self._lanes: dict[str, Lane] = {}
+        self._lanes = Lanes(engines)
         self._turns: set[asyncio.Task[None]] = set()  # turns at work
         self._sides: set[asyncio.Task[None]] = set()  # the clockwork, and the grace of TERM
         self._effects: set[_Effect] = set()  # device calls, which a halt waits for
@@ -138,33 +138,32 @@ class Kernel:
         """Give every free slot of every lane to whom the scheduler chooses."""
         if self.halted.is_set():
             return
-        now_ms = self._clock.now_ms()
-        for lane in self._lanes.values():
-            while (pid := lane.choose(now_ms)) is not None:
-                self._start(pid, partial(self._model_turn, pid, lane))
+        for engine, pid in self._lanes.choices(self._clock.now_ms()):
+            self._start(pid, partial(self._model_turn, pid, engine))
 
-    async def _model_turn(self, pid: int, lane: Lane) -> None:
+    async def _model_turn(self, pid: int, engine: str) -> None:
         """(chosen) -> record the intent -> act -> record the result."""
         task = self._acting[pid] = _this_task()
         try:
             p = await self._recorded(lambda tx: turns.begin(tx, self.world, pid), "begin")
             if p is None or p.asking is None:
                 return
-            record = await self._ask(p, self._frames.of(p), lane)
+            record = await self._ask(p, self._frames.of(p), engine)
         except asyncio.CancelledError:
+            self._lanes.settle(engine, pid, None)
             if pid not in self._ending:
                 raise
             task.uncancel()
             record = partial(turns.interrupted, world=self.world, pid=pid), "failed"
         finally:
             self._rest(pid, task)
-            lane.release()
+            self._lanes.release(engine, pid)
             self._pump()
         after = await self._recorded(*record)
         if after is not None and after.state is State.RUNNING:
             await self._call_devices(after)
 
-    async def _ask(self, p: Process, frame: Frame, lane: Lane) -> tuple[Callable[[Tx], Process | None], str]:
+    async def _ask(self, p: Process, frame: Frame, engine: str) -> tuple[Callable[[Tx], Process | None], str]:
         """Make the model call; the operation that records how it went, and its name."""
         assert p.asking is not None
         hold, attempt, turn = p.asking.hold, p.asking.attempt, p.turn + 1
@@ -175,19 +174,21 @@ class Kernel:
         try:
             reply = await self._acts.ask(p, frame.request(p), delta)
         except EngineError as error:
-            failure, backoff_ms = error, self._backoff_ms(lane, p.failures_here, error)
+            self._lanes.failed(engine, p.pid, error)
+            failure, backoff_ms = error, self._backoff_ms(engine, p.failures_here, error)
             return lambda tx: turns.failed(tx, self.world, p.pid, hold, failure, backoff_ms), "failed"
+        self._lanes.settle(engine, p.pid, reply.usage)
         verdict = judge(reply, turn, frame.box, self.settings)
         return lambda tx: turns.replied(tx, self.world, p.pid, hold, verdict, reply.usage, frame.box), "replied"
 
-    def _backoff_ms(self, lane: Lane, failures: int, error: EngineError) -> int:
+    def _backoff_ms(self, engine: str, failures: int, error: EngineError) -> int:
         """Exponential back-off with jitter; a backend's own wish (Retry-After) closes its lane for everybody."""
         ceiling_ms = min(self.settings.retry_ceiling_ms, self.settings.retry_base_ms << failures)
         backoff_ms = round(ceiling_ms * (0.5 + self._chance.random() / 2))
         if error.retry_after_s <= 0:
             return backoff_ms
         wish_ms = min(round(error.retry_after_s * 1_000), self.settings.retry_after_ceiling_ms)
-        lane.closed_until_ms = max(lane.closed_until_ms, self._clock.now_ms() + wish_ms)
+        self._lanes.close_until(engine, self._clock.now_ms() + wish_ms)
         self._clockwork.look()
         return max(backoff_ms, wish_ms)
 
@@ -300,9 +301,7 @@ class Kernel:
     def _committed(self, batch: Batch) -> None:
         """What a commit changed: queue who is ready, interrupt who ends, tell who waits."""
         for p in {p.pid: p for p in batch.changed}.values():
-            for engine, lane in self._lanes.items():
-                if p.state is not State.READY or engine != p.engine:  # `exec` may have changed its engine
-                    lane.discard(p.pid)
+            self._lanes.follow(p)
             if p.state is State.READY:
                 self._queue(p)
             if p.state in _AT_REST:
@@ -331,13 +330,10 @@ class Kernel:
             self._start(p.pid, partial(self._device_turn, p.pid))
             return
         try:
-            if p.engine not in self._lanes:
-                self._lanes[p.engine] = Lane(self._acts.engines.find(p.engine, p.model).slots)
+            self._lanes.queue(p)
         except ConfigError as error:
             unserved = partial(turns.unserved, world=self.world, pid=p.pid, engine=p.engine, error=error)
             self._start(p.pid, partial(self._recorded, unserved, "unserved"))
-        else:
-            self._lanes[p.engine].add(p.pid, p.band)
 
     async def _run_timers(self) -> None:
         """Fire what is due, open lanes that were closed, sleep until the next time."""
@@ -348,8 +344,8 @@ class Kernel:
                 await self._recorded(lambda tx: turns.fire(tx, self.world), "fire")
                 continue
             self._pump()
-            closed = [lane.closed_until_ms for lane in self._lanes.values() if lane.closed_until_ms > now_ms]
-            await self._clockwork.sleep(now_ms, closed if due_ms is None else [*closed, due_ms])
+            times_ms = self._lanes.times_ms(now_ms)
+            await self._clockwork.sleep(now_ms, times_ms if due_ms is None else [*times_ms, due_ms])
 
     # what the desk asks
 
@@ -391,7 +387,7 @@ class Kernel:
 
     def busy(self) -> bool:
         """Whether anything is runnable, at work, or will wake by time."""
-        return bool(self._turns) or any(map(len, self._lanes.values())) or timers.next_due_ms(self.journal) is not None
+        return bool(self._turns) or len(self._lanes) > 0 or timers.next_due_ms(self.journal) is not None
 
 
 def _this_task() -> asyncio.Task[Any]:

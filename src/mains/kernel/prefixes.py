@@ -1,15 +1,15 @@
 """Prefixes: what an engine probably still has of earlier prompts, as a radix tree for each tenant. Pure.
 
 An edge is a segment of a prompt (its text has a name: we never look inside). A node is `kept` when the engine read it
-lately; whoever is kept has a kept parent, so that a prompt matches from its beginning. The tree is bounded in tokens and
-in nodes: the leaf that was used longest ago goes first. It is an estimate, and may be wrong: what an engine reports at
-the end of a call corrects the charge. A tenant matches only its own prompts: caches are not shared between tenants.
+lately; whoever is kept has a kept parent, so that a prompt matches from its beginning. The tree is bounded in tokens
+and in nodes: the leaf that was used longest ago goes first. It is an estimate, and may be wrong: what an engine reports
+at the end of a call corrects the charge. A tenant matches only its own prompts: caches are not shared between tenants.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Hashable
+from heapq import heapify, heappop, heappush
 
 from mains.kernel.waiting import Segment
 
@@ -20,19 +20,22 @@ TOKENS_MAX = 1 << 20
 class Node:
     """The end of a stretch of prompt. `total`: tokens from the beginning to here, when it was used last."""
 
-    __slots__ = ("children", "depth", "held", "kept", "kept_children", "key", "parent", "tenant", "tokens", "total")
+    __slots__ = (
+        "children", "depth", "held", "kept", "kept_children", "key", "parent", "tenant", "tokens", "total", "used",
+    )  # fmt: skip
 
     def __init__(self, tenant: int, key: Hashable, parent: Node | None) -> None:
         self.tenant = tenant
         self.key = key
         self.parent = parent
-        self.depth = parent.depth + 1 if parent else 0
+        self.depth: int = parent.depth + 1 if parent else 0
         self.children: dict[Hashable, Node] = {}
         self.held = 0  # calls that wait with a prompt that ends here
         self.kept = parent is None
         self.kept_children = 0
         self.tokens = 0
         self.total = 0
+        self.used = 0  # the number of its last use
 
     @property
     def bucket(self) -> int:
@@ -61,7 +64,8 @@ class Prefixes:
         self._tokens_max = tokens_max
         self._nodes_max = nodes_max
         self._roots: dict[int, Node] = {}
-        self._leaves: OrderedDict[Node, None] = OrderedDict()  # kept, without kept children; longest ago first
+        self._leaves: list[tuple[int, int, Node]] = []  # a heap of (use, depth, leaf); one that was used since is old
+        self._uses = 0
         self.tokens = 0
         self.nodes = 0  # that are kept
 
@@ -91,6 +95,7 @@ class Prefixes:
     def use(self, tenant: int, prefix: tuple[Segment, ...], more: int = 0) -> Change:
         """The engine reads this prompt, and keeps it with `more` tokens behind it. What that changed."""
         change = Change()
+        self._uses += 1
         nodes = self._path(tenant, prefix)
         total, last = 0, len(prefix) - 1
         for place, (_, length) in enumerate(prefix):
@@ -99,24 +104,33 @@ class Prefixes:
             total += tokens
             bucket = node.bucket
             self.tokens += tokens - node.tokens
-            node.tokens, node.total = tokens, total
+            node.tokens, node.total, node.used = tokens, total, self._uses
             if not node.kept:
                 self._open(node)
                 change.opened.append(node)
             elif node.bucket != bucket:
                 change.resized.append(node)
         end = nodes[-1]
-        if end in self._leaves:
-            self._leaves.move_to_end(end)
-        while (self.tokens > self._tokens_max or self.nodes > self._nodes_max) and self._leaves:
-            oldest = next(iter(self._leaves))
-            if oldest is end:
-                break
-            self._close(oldest)
-            change.closed.append(oldest)
+        if end.parent is not None and not end.kept_children:
+            heappush(self._leaves, (end.used, end.depth, end))
+        self._bound(end, change.closed)
         for node in (*change.closed, end):
             self._prune(node)
         return change
+
+    def _bound(self, end: Node, closed: list[Node]) -> None:
+        """Forget the leaves that were used longest ago, but not the prompt that is read now."""
+        while (self.tokens > self._tokens_max or self.nodes > self._nodes_max) and self._leaves:
+            used, _, node = self._leaves[0]
+            if node is end and used == end.used:
+                break
+            heappop(self._leaves)
+            if _is_leaf(node, used):
+                self._close(node)
+                closed.append(node)
+        if len(self._leaves) > 4 * self.nodes + 64:
+            self._leaves = [(used, depth, node) for used, depth, node in self._leaves if _is_leaf(node, used)]
+            heapify(self._leaves)
 
     def _path(self, tenant: int, prefix: tuple[Segment, ...]) -> list[Node]:
         node = self._roots.get(tenant)
@@ -135,22 +149,18 @@ class Prefixes:
         assert node.parent is not None
         node.kept = True
         node.parent.kept_children += 1
-        self._leaves.pop(node.parent, None)
-        self._leaves[node] = None
         self.nodes += 1
 
     def _close(self, node: Node) -> None:
-        """Keep a leaf no more; its parent is as old as it was, so it goes next."""
+        """Keep a leaf no more."""
         parent = node.parent
         assert parent is not None
-        del self._leaves[node]
         self.tokens -= node.tokens
         self.nodes -= 1
         node.kept, node.tokens, node.total = False, 0, 0
         parent.kept_children -= 1
         if not parent.kept_children and parent.parent is not None:
-            self._leaves[parent] = None
-            self._leaves.move_to_end(parent, last=False)
+            heappush(self._leaves, (parent.used, parent.depth, parent))
 
     def _prune(self, node: Node) -> None:
         """Forget nodes that nobody needs, from here up."""
@@ -158,7 +168,11 @@ class Prefixes:
             if node.parent is None:
                 self._roots.pop(node.tenant, None)
                 return
-            if node.kept:
+            if node.kept or node.parent.children.get(node.key) is not node:  # or it is forgotten already
                 return
             del node.parent.children[node.key]
             node = node.parent
+
+
+def _is_leaf(node: Node, used: int) -> bool:
+    return node.kept and node.used == used and not node.kept_children

@@ -69,7 +69,7 @@ class Programs:
     def _of(self, program: int) -> Attained:
         each = self._active.get(program)
         if each is None:
-            each = self._active[program] = self._idle.pop(program, None) or Attained()
+            each = self._active[program] = self._idle.pop(program) if program in self._idle else Attained()
         return each
 
     def _rest(self, program: int, each: Attained) -> None:

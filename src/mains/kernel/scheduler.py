@@ -2,14 +2,14 @@
 
 A lane is one engine: its slots, who has one, and who waits. Who waits is compared in this order:
 
-    1. feasible   a slot is free, nobody has closed the lane, and its gate allows the call that is next. A gate that does
-                  not holds the lane: nobody overtakes, or a large call would starve behind small ones
+    1. feasible   a slot is free, nobody has closed the lane, and its gate allows the call that is next. A gate that
+                  does not holds the lane: nobody overtakes, or a large call would starve behind small ones
     2. band       the best that has work, above a floor in tokens for the others (`bands.py`)
     3. tenant     fair by tokens, with a stated bound (`tenants.py`)
     4. within it  age, deadline, warm prompt, kept prefix, attained service, arrival (`backlog.py`)
 
-When all waiting calls are one tenant's and there is a slot for each, there is nothing to choose: they go by arrival, and
-no index is made of them.
+When all waiting calls are one tenant's and there is a slot for each, there is nothing to choose: they go by arrival,
+and no index is made of them.
 
 A call is charged when it is chosen: what it reads anew and what it makes, by estimate; `settle` corrects that with what
 the engine reports, and `release` gives the slot back (a call that was never made is charged nothing).
@@ -62,6 +62,7 @@ class Lane:
         self._calls: OrderedDict[int, Call] = OrderedDict()  # by pid, in order of arrival: who waits
         self._fresh: dict[int, Call] = {}  # those of them that are not indexed
         self._flights: dict[int, _Flight] = {}  # by pid: who has a slot
+        self._later: dict[int, Waiting] = {}  # by pid: who has a slot, and waits again when it gives that back
         self._arrivals = 0
         self._bands = [Tenants(quantum) for _ in BANDS]
         self._waiting = [0] * len(BANDS)  # calls
@@ -72,10 +73,10 @@ class Lane:
         self._held: Waiting | None = None  # the call that the gate did not allow
 
     def __len__(self) -> int:
-        return len(self._calls)
+        return len(self._calls) + len(self._later)
 
     def __contains__(self, pid: int) -> bool:
-        return pid in self._calls
+        return pid in self._calls or pid in self._later
 
     @property
     def busy(self) -> int:
@@ -84,6 +85,9 @@ class Lane:
 
     def add(self, waiting: Waiting) -> None:
         """Queue a call; one that is queued already keeps its place, unless it is another's now."""
+        if waiting.pid in self._flights:
+            self._later[waiting.pid] = waiting
+            return
         known = self._calls.get(waiting.pid)
         if known is not None:
             if _same_place(known.waiting, waiting):
@@ -103,9 +107,11 @@ class Lane:
 
     def discard(self, pid: int) -> None:
         """Take a call out of the queue."""
+        self._later.pop(pid, None)
         call = self._calls.get(pid)
         if call is not None:
             tenants, tenant = self._out(call)
+            tenants.touch(tenant)
             tenants.withdraw(tenant)
 
     def choose(self, now_ms: int) -> Waiting | None:
@@ -151,6 +157,8 @@ class Lane:
         if not flight.settled:
             self._settle(flight, 0)
         self._bands[flight.band].land(flight.tenant)
+        if again := self._later.pop(pid, None):
+            self.add(again)
 
     def next_ms(self, now_ms: int) -> int | None:
         """When to look again though nothing happens; None: there is no such time."""

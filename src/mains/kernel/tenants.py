@@ -3,22 +3,23 @@
 Each tenant has `spent`: what its calls were charged, by estimate when they leave, corrected when they end. The band has
 a `line`. A tenant below the line may be served; when nobody who waits is below it, the line rises by whole quanta until
 somebody is. Of those below, the one whose best call has the best rank goes first (so a tenant with a warm prompt keeps
-the engine until its quantum is spent: deficit longest prefix match, DLPM 2025), then who has spent least (VTC, OSDI 2024).
-`line - spent` is the deficit of DLPM; a quantum of 0 would be VTC.
+the engine until its quantum is spent: deficit longest prefix match, DLPM, 2025), then who has spent least (VTC, OSDI
+2024). `line - spent` is the deficit of DLPM; a quantum of 0 would be VTC.
 
-Who comes, or comes back, starts with at most one quantum below the line: no credit for time away. What it spent while
-nobody else wanted the engine is no debt, for the line rose with it; what it overdrew of this round stays, or a tenant that
+Who comes, or comes back, stands at most one quantum below the line: no credit for time away. What it spent while nobody
+else wanted the engine is no debt, for the line rose with it; what it overdrew of this round stays, or a tenant that
 leaves after each giant call would pay for none. When nobody waits or runs in a band, all is forgotten.
 
-**The bound.** Let Q be the quantum, C_max the most that one call is charged (by estimate or in fact), B the calls that a
-tenant can have in flight at once. For two tenants that both have calls waiting all the time from t1 to t2, the weighted
-tokens W served to each differ by
+**The bound.** Let Q be the quantum, C_max the most that one call is charged (by estimate or in fact), B the most calls
+that a tenant has in flight at once. Two tenants that both have calls waiting in this band all the time from t1 to t2
+are served weighted tokens W in it that differ by
 
     |W_i(t1, t2) - W_j(t1, t2)|  <=  2 (Q + 2 B C_max)          whatever the estimates were
-                                 <=  2 (Q + (B + 1) C_max)      if no estimate is too low
+                                 <=  2 (Q + (B + 1) C_max)      when no estimate is too low
 
-however many tenants, programs and prompts there are. Each token counts when it is read or made. The proof is in
-docs/book/11-scheduler.md; `2 (Q w + B C_max)` of the first plan is too low by the calls in flight at the other end.
+however many tenants, programs and prompts there are. A token counts when it is read or made. The proof stands in
+docs/book/11-scheduler.md. (The plan said `2 (Q w + B C_max)`: it left out calls in flight of the other tenant, whose
+estimates may be too high. Our Q is in weighted tokens already.)
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from heapq import heappop, heappush
 from mains.kernel.backlog import Backlog
 
 QUANTUM = 8_192
-"""Weighted tokens. About two calls of a small agent: locality gets a run of calls, a rival waits seconds, not minutes."""
+"""Weighted tokens: some two calls of a small agent. Locality gets a run of calls, a rival waits seconds."""
 
 
 class Tenant:
@@ -80,7 +81,7 @@ class Tenants:
 
     def leave(self, tenant: Tenant, tokens: int) -> None:
         """A call is made, charged by estimate."""
-        if tenant.spent >= self.line:  # it was alone; `head` has raised the line otherwise
+        if tenant.spent >= self.line:  # it was alone: `head`, which raises the line, was not asked
             self._raise_above(tenant.spent)
         tenant.waiting -= 1
         tenant.flying += 1

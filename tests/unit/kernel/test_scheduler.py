@@ -1,65 +1,90 @@
-"""The scheduler against a simple reference, and its promises."""
+"""The scheduler against its slow reference, and its promises one by one."""
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.unit.kernel.lane_reference import State, choose_reference
 
-from mains.kernel.scheduler import BANDS, Lane
+from mains.kernel.bands import BANDS
+from mains.kernel.ports import Usage
+from mains.kernel.scheduler import Lane
+from mains.kernel.waiting import Waiting
 
+PIDS = 12
+
+
+def waiting(pid: int, tenant: int = 1, band: str = "normal", **others: object) -> Waiting:
+    """A call of which a test says only what matters to it."""
+    fields = {"program": pid, "input_tokens": 100, "output_tokens": 10, "prefix": ((pid, 100),), **others}
+    return Waiting(pid=pid, tenant=tenant, band=band, **fields)  # type: ignore[arg-type]
+
+
+_TOKENS = st.sampled_from([0, 1, 100, 255, 256, 700, 3_000, 9_000])
+_WAITING = st.builds(
+    Waiting,
+    pid=st.integers(0, PIDS),
+    tenant=st.integers(1, 3),
+    band=st.sampled_from(BANDS),
+    program=st.integers(0, 3),
+    input_tokens=_TOKENS,
+    output_tokens=st.sampled_from([0, 10, 500, 2_000]),
+    prefix=st.lists(st.tuples(st.integers(0, 2), _TOKENS), max_size=4).map(tuple),
+    deadline_ms=st.sampled_from([0, 0, 0, 9_000, 30_000, 60_000]),
+)
+_USAGE = st.none() | st.builds(
+    Usage, input_tokens=_TOKENS, cached_tokens=st.just(0), output_tokens=st.sampled_from([0, 10, 500, 4_000])
+)
 _STEPS = st.lists(
     st.one_of(
-        st.tuples(st.just("add"), st.integers(0, 20), st.sampled_from(BANDS)),
-        st.tuples(st.just("discard"), st.integers(0, 20), st.just("")),
-        st.tuples(st.just("choose"), st.just(0), st.just("")),
-        st.tuples(st.just("release"), st.just(0), st.just("")),
+        st.tuples(st.just("add"), _WAITING),
+        st.tuples(st.just("add"), _WAITING),
+        st.tuples(st.just("choose"), st.integers(0, 60_000)),
+        st.tuples(st.just("choose"), st.integers(0, 60_000)),
+        st.tuples(st.just("settle"), st.tuples(st.integers(0, PIDS), _USAGE)),
+        st.tuples(st.just("end"), st.tuples(st.integers(0, PIDS), _USAGE)),
+        st.tuples(st.just("discard"), st.integers(0, PIDS)),
     ),
-    max_size=120,
+    max_size=80,
 )
 
 
-@given(_STEPS, st.integers(1, 4))
-def test_the_lane_does_what_the_reference_does(steps: list[tuple[str, int, str]], slots: int) -> None:
-    lane = Lane(slots)
-    queue: list[tuple[int, str]] = []  # (pid, band), in the order of arrival
-    busy, choices = 0, 0
-    for what, pid, band in steps:
+def follow(steps: list[tuple[str, object]], lane: Lane, state: State) -> int:
+    """Do the same with both; how many choices were made."""
+    choices = 0
+    for what, value in steps:
         if what == "add":
-            lane.add(pid, band)
-            if pid not in [each for each, _ in queue]:
-                queue.append((pid, band))
+            assert isinstance(value, Waiting)
+            if value.pid not in state.flights:
+                lane.add(value)
+                state.add(value)
         elif what == "discard":
-            lane.discard(pid)
-            queue = [each for each in queue if each[0] != pid]
-        elif what == "release" and busy:
-            lane.release()
-            busy -= 1
+            assert isinstance(value, int)
+            lane.discard(value)
+            state.discard(value)
         elif what == "choose":
-            wanted = None
-            if queue and busy < slots:
+            assert isinstance(value, int)
+            wanted = choose_reference(state, value)
+            assert lane.choose(value) == wanted
+            if wanted is not None:
+                state.take(wanted)
                 choices += 1
-                best = queue[0] if choices % 8 == 0 else min(queue, key=lambda each: BANDS.index(each[1]))
-                queue.remove(best)
-                busy += 1
-                wanted = best[0]
-            assert lane.choose(0) == wanted
-        assert len(lane) == len(queue)
+        else:
+            pid, usage = value  # type: ignore[misc]
+            for each in (lane, state):
+                each.settle(pid, usage)
+                if what == "end":
+                    each.release(pid)
+        assert (len(lane), lane.busy) == (len(state.queue), len(state.flights))
+    return choices
 
 
-def test_batch_work_never_starves() -> None:
-    lane = Lane(1)
-    lane.add(0, "batch")
-    for pid in range(1, 20):
-        lane.add(pid, "interactive")
-        if lane.choose(0) == 0:
-            return
-        lane.release()
-    raise AssertionError("batch never came up")
-
-
-def test_a_closed_lane_chooses_nobody_until_its_time() -> None:
-    lane = Lane(1)
-    lane.add(1, "normal")
-    lane.closed_until_ms = 500
-    assert lane.choose(499) is None
-    assert lane.choose(500) == 1
+@settings(max_examples=400)
+@given(
+    _STEPS, st.integers(1, 3), st.sampled_from([1, 500, 8_192]), st.sampled_from([(500, 3), (8_000, 6), (10**9, 99)])
+)
+def test_the_lane_chooses_as_the_reference_does(
+    steps: list[tuple[str, object]], slots: int, quantum: int, tree: tuple[int, int]
+) -> None:
+    lane = Lane(slots, quantum=quantum, prefix_tokens_max=tree[0], prefix_nodes_max=tree[1])
+    follow(steps, lane, State(slots, quantum, *tree))
