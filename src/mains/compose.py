@@ -17,6 +17,7 @@ import msgspec
 
 from mains.bus.devices.files import Files
 from mains.engines import catalogue
+from mains.engines.aliases import Aliases, expand, load_aliases
 from mains.engines.catalogue import EngineSpec
 from mains.engines.price import Money
 from mains.engines.tariffs import Catalogue
@@ -45,6 +46,7 @@ class Engines:
         self._first = given[0].name if given else ""
         self.specs: dict[str, EngineSpec] = {}
         self.default = ""
+        self.aliases: Aliases = {}
         self._read()
 
     @classmethod
@@ -60,20 +62,22 @@ class Engines:
                 self.specs[engine.name] = EngineSpec(
                     name=engine.name, kind="scripted", path="(given)", context_tokens=engine.context_tokens
                 )
+        self.aliases = load_aliases(document, self.specs, where)
         self.default = self._first or catalogue.default_engine(document, self.specs, where)
 
     def chain(self, models: tuple[str, ...]) -> tuple[list[Route], list[str]]:
         """The engines and their models that a program gets, in order, and what is not as the program asked for."""
         routes: list[Route] = []
         notes: list[str] = []
-        for name in models or ("",):
+        for name in expand(models, self.aliases) or ("",):
             chosen = catalogue.resolve(name, self.specs, self.default)
-            path = chosen.spec.path
-            model = path if path.endswith(".gguf") else chosen.model
-            route = Route(chosen.spec.name, model, chosen.spec.context_tokens)
             notes += [chosen.note] if chosen.note else []
-            if route not in routes:
-                routes.append(route)
+            same = catalogue.replicas(name, self.specs)
+            for spec in same or (chosen.spec,):
+                model = spec.path if spec.path.endswith(".gguf") else chosen.model
+                route = Route(spec.name, model, spec.context_tokens, group=name if same else "")
+                if all((route.engine, route.model) != (known.engine, known.model) for known in routes):
+                    routes.append(route)
         return routes, notes
 
     def route(self, models: tuple[str, ...]) -> Route:

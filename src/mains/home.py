@@ -27,7 +27,7 @@ from typing import Any
 from mains.errors import ConfigError, DiskFullError, HomeLockedError, JournalError, MainsError
 from mains.settings import Settings, load_settings
 
-_TOP_LEVEL = {"settings", "engines", "default_engine", "currency", "rates"}
+_TOP_LEVEL = {"settings", "engines", "default_engine", "currency", "rates", "models"}
 
 
 class Home:

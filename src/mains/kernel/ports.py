@@ -17,6 +17,8 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import msgspec
 
+from mains.kernel.ratelimits import RateLimits
+
 Schema = dict[str, Any]
 """A JSON Schema (2020-12), as a plain object."""
 
@@ -104,16 +106,6 @@ class Finish(enum.StrEnum):
     LENGTH = "length"
     CALLS = "calls"
     REFUSAL = "refusal"
-
-
-class RateLimits(msgspec.Struct, frozen=True):
-    """What a backend says is left, and in how many milliseconds it is whole again; -1: it does not say."""
-
-    requests_left: int = -1
-    requests_reset_ms: int = 0
-    tokens_max: int = -1
-    tokens_left: int = -1
-    tokens_reset_ms: int = 0
 
 
 class Reply(msgspec.Struct, frozen=True):
