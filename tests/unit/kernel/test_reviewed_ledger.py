@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -412,7 +413,7 @@ async def test_a_big_call_is_not_overtaken_for_ever(world: World) -> None:
         await world.until_state(kernel, waiting, "WAITING", "quota")
         for turn in range(8):  # one ends, another begins
             pids.append(await kernel.spawn(small, account="ann"))
-            await world.until(lambda turn=turn: _at_least(gates, 9 + turn))
+            await world.until(partial(_at_least, gates, 9 + turn))
             gates[turn].set()
             await world.until_state(kernel, pids[turn], "EXITED")
         assert (await kernel.outcome(waiting)).state == "EXITED", "eight that came later were served before it"

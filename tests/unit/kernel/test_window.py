@@ -63,7 +63,7 @@ def test_spans_tile_time(kind: Window, zone: str, at_ms: int) -> None:
 
 @given(st.sampled_from(ZONES), MOMENTS)
 def test_a_day_has_one_date_and_lies_in_one_week_and_one_month(zone: str, at_ms: int) -> None:
-    day, week, whole = (span(kind, zone, at_ms) for kind in ("day", "week", "month"))  # type: ignore[arg-type]
+    day, week, whole = (span(kind, zone, at_ms) for kind in ("day", "week", "month"))
     assert day_of(day.start_ms, zone) == day_of(day.until_ms - 1, zone) == day_of(at_ms, zone)
     assert date.fromisoformat(day_of(week.start_ms, zone)).isoweekday() == 1
     assert day_of(whole.start_ms, zone).endswith("-01")
