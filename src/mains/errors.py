@@ -22,7 +22,7 @@ Errors are raised, never returned, printed or turned into `None`.
 from __future__ import annotations
 
 import enum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class MainsError(Exception):
@@ -92,7 +92,8 @@ class Blame(enum.StrEnum):
 class EngineError(DeviceError):
     """A model call failed.
 
-    `spent` decides what becomes of its hold (voided or posted whole); `retry_after_s` is the time that the
+    `throttled`: it was refused because there are too many calls. `spent` decides what becomes of its hold (voided or
+    posted whole); `retry_after_s` is the time that the
     backend asked everybody to wait (RFC 9110, section 10.2.3), 0 when it named none; `blame` says whether
     another engine may serve the same request.
     """
@@ -105,9 +106,13 @@ class EngineError(DeviceError):
         spent: Spent,
         retry_after_s: float = 0.0,
         blame: Blame = Blame.ENGINE,
+        throttled: bool = False,
+        limits: Any = None,
         hint: str = "",
     ) -> None:
         super().__init__(text, hint=hint, retryable=retryable)
+        self.throttled = throttled
+        self.limits = limits  # ports.RateLimits, when the backend says them
         self.spent = spent
         self.blame = blame
         self.retry_after_s = retry_after_s

@@ -38,6 +38,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     retry_ceiling_ms: int = 60_000
     retry_after_ceiling_ms: int = 600_000  # a backend's Retry-After is honoured up to this
     model_timeout_s: float = 600.0
+    breaker_failures: int = 5  # failures of an engine in a row after which it gets no call for a time
+    breaker_open_ms: int = 1_000  # the first of those times; it doubles up to breaker_open_ceiling_ms
+    breaker_open_ceiling_ms: int = 60_000
     first_byte_s: float = 300.0  # silence of an engine before its first output: long prompts take long to read
     stream_idle_s: float = 60.0  # silence of an engine after it
     device_timeout_s: float = 120.0
@@ -74,6 +77,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     retention_days: int = 30  # how long a process is kept after its end; then the daily prune removes it
     erase_rows_max: int = 100  # erased in one commit, so that none holds up the turns
     erase_pause_ms: int = 20  # between two such commits of the daily prune
+
+    # what the embedded engine keeps
+    kv_disk_bytes_max: int = 2 * 1024 * 1024 * 1024  # files with what it has read, of one engine
 
     # daemon and clients
     idle_s: float = 600.0  # a daemon started on demand ends after this time with nothing to do

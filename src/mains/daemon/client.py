@@ -36,6 +36,7 @@ Object = dict[str, Any]
 _LOSSES_MAX = 20  # daemons that die on one client before it gives up
 _LOOK_S = 0.02
 _LINE_BYTES_MAX = 64 * 1024 * 1024
+_OF_ACCOUNTS = ("accounts", "budgets", "topups")
 _LOST = (http.client.HTTPException, ConnectionError)
 
 
@@ -263,7 +264,8 @@ class Client:
                 return _exchange(connection, "POST", _target(path, {}), body)
             except _LOST as error:
                 text = "the daemon ended before it answered; nobody knows whether it did what was asked"
-                raise DaemonError(text, hint="`mains ps --all` shows what there is") from error
+                seen = "account ls" if path in _OF_ACCOUNTS else "ps --all"
+                raise DaemonError(text, hint=f"`mains {seen}` shows what there is") from error
 
         return self._again(send)
 

@@ -54,6 +54,8 @@ class EngineSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     model: str = ""
     key_env: str = ""
     slots: int = 0  # calls at once
+    rpm: int = 0  # requests a minute; 0: no limit
+    tpm: int = 0  # tokens a minute, input and output
     context_tokens: int = 0  # of one call: input and output
     tokens_field: str = "max_tokens"  # what the endpoint calls the cap of the output
     json_schema: bool = True  # the endpoint takes the schema of an output
@@ -190,7 +192,7 @@ def _spec(name: str, entry: Mapping[str, Any], where: str) -> EngineSpec:
 
 
 def _check(spec: EngineSpec, where: str) -> None:
-    for field in ("slots", "context_tokens", "threads"):
+    for field in ("slots", "context_tokens", "threads", "rpm", "tpm"):
         if getattr(spec, field) < 0:
             raise ConfigError(f"{where}: `{field}` must not be below zero")
     for field in ("first_byte_s", "idle_timeout_s"):
@@ -257,6 +259,12 @@ def resolve(name: str, engines: Mapping[str, EngineSpec], default: str) -> Choic
     why = "the caller's model" if name == "inherit" else "no engine or model that is configured here"
     note = f"`{name}` is {why}; it runs on the default engine `{default}` ({spec.model})"
     return Choice(spec, spec.model, note)
+
+
+def replicas(name: str, engines: Mapping[str, EngineSpec]) -> tuple[EngineSpec, ...]:
+    """The endpoints that serve the model of this name together; none when there is one, or it is an engine's name."""
+    same = [spec for spec in engines.values() if spec.kind in ENDPOINTS and spec.model == name and name not in engines]
+    return tuple(sorted(same, key=lambda spec: spec.name)) if len(same) > 1 else ()
 
 
 def _of_engine(spec: EngineSpec, model: str) -> Choice:

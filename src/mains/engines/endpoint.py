@@ -29,6 +29,7 @@ import msgspec
 from mains.engines import faults
 from mains.engines.catalogue import EngineSpec
 from mains.engines.faults import Party
+from mains.engines.ratelimits import limits_of
 from mains.engines.silence import Silence, SilentError
 from mains.engines.stream import BODY_BYTES_MAX, BadAnswerError, EventLines, ServerError
 from mains.errors import EngineError
@@ -104,7 +105,7 @@ class EndpointEngine:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = spec.name
-        self.slots = spec.slots
+        self.slots, self.rpm, self.tpm = spec.slots, spec.rpm, spec.tpm
         self.context_tokens = spec.context_tokens
         self._spec = spec
         self._dialect = dialect
@@ -214,9 +215,10 @@ class EndpointEngine:
             allow_redirects=False,
         )
         first_byte_s, idle_s = (self._first_byte_s, self._stream_idle_s) if stream else (None, None)
-        silence = Silence(first_byte_s, idle_s, self._timeout_s)
+        silence, limits = Silence(first_byte_s, idle_s, self._timeout_s), None
         try:
             async with silence, call as response:
+                limits = limits_of(response.headers, self._now())
                 if not 200 <= response.status < 300:
                     raise await self._refusal(response, request, party, stream)
                 if response.content_type == "application/json":
@@ -226,7 +228,7 @@ class EndpointEngine:
         except (SilentError, TimeoutError):
             if not answer.finished:
                 raise
-        reply = answer.reply()
+        reply = msgspec.structs.replace(answer.reply(), limits=limits)
         self._measure(reply, watch)
         return reply
 

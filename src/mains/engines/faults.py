@@ -22,6 +22,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from mains.engines.ratelimits import limits_of
 from mains.engines.stream import ServerError
 from mains.errors import Blame, EngineError, Spent
 
@@ -36,6 +37,7 @@ _TOO_LONG = (
 )
 # What some say with 400 instead of 404 of a model that they do not have.
 _NO_MODEL = (b"model_not_found", b"model not found", b"model not exist", b"invalid model", b"unsupported model")
+_THROTTLED = frozenset({429, 529})  # too many calls; 529: Anthropic's "overloaded"
 _RETRYABLE_4XX = frozenset({408, 425, 429})
 _NO_QUOTA = (
     *("insufficient_quota", "billing_hard_limit_reached", "exceeded_current_quota_error"),
@@ -96,6 +98,8 @@ def refused(party: Party, status: int, headers: Mapping[str, str], body: bytes, 
         spent=Spent.UNKNOWN if status in _UNKNOWN_STATUSES else Spent.NOTHING,
         retry_after_s=retry_after_s(headers, now) if retryable else 0.0,
         blame=_blame(status, body),
+        throttled=status in _THROTTLED and retryable,
+        limits=limits_of(headers, now),
         hint=_hint(party, status, no_quota),
     )
 

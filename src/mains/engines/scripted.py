@@ -46,6 +46,7 @@ class ScriptedEngine:
         """`slots` and `context_tokens` 0: as the script says. `function` answers in the script's place."""
         self.name = name
         self.slots = slots or script.slots
+        self.rpm = self.tpm = 0
         self.context_tokens = context_tokens or script.context_tokens
         self.calls = 0
         self._script = script

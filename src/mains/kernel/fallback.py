@@ -66,7 +66,10 @@ def rerouted(p: Process, index: int, now_ms: int, settings: Settings, why: str =
 
 def is_due_back(p: Process, now_ms: int) -> bool:
     """Whether a turn that has not been tried yet starts on the first engine again."""
-    return p.route > 0 and p.failures == 0 and not p.given_up and p.return_ms <= now_ms
+    if p.route == 0 or p.failures or p.given_up or p.return_ms > now_ms:
+        return False
+    group = p.routes[p.route].group
+    return not group or group != p.routes[0].group
 
 
 def told(p: Process, why: str) -> str:

@@ -9,69 +9,165 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mains.errors import EngineError, Spent
+import msgspec
+
+from mains.errors import Blame, ConfigError, EngineError, Spent
+from mains.kernel.fallback import after_absence
 from mains.kernel.limits import NAMED
-from mains.kernel.ports import Engines, Usage
-from mains.kernel.process import Process, State
+from mains.kernel.ports import Engine, Engines, EngineState, Reply, Usage
+from mains.kernel.process import Process, Route, State
+from mains.kernel.rates import Rates
+from mains.kernel.routing import Stand, choose
 from mains.kernel.scheduler import Lane
 from mains.kernel.waiting import Waiting
+from mains.settings import Settings
+
+
+class _Backend:
+    """One engine as a lane sees it."""
+
+    __slots__ = ("lane", "rates")
+
+    def __init__(self, engine: Engine, settings: Settings) -> None:
+        self.rates = Rates(engine.slots, engine.rpm, engine.tpm, settings)
+        self.lane = Lane(engine.slots, gate=self.rates)
 
 
 class Lanes:
     """Who waits for which engine, and who has a slot of it."""
 
-    def __init__(self, engines: Engines) -> None:
+    def __init__(self, engines: Engines, settings: Settings) -> None:
         self._engines = engines
-        self._lanes: dict[str, Lane] = {}
+        self._settings = settings
+        self._backends: dict[str, _Backend] = {}
         self._engine_of: dict[int, str] = {}  # of who waits
+        self._movable: set[int] = set()  # of those, who has another engine to try
+        self._made: set[int] = set()  # whose call has reached its engine
 
     def __len__(self) -> int:
         """How many wait."""
         return len(self._engine_of)
 
-    def queue(self, p: Process) -> None:
-        """A READY process waits for its engine. Raises ConfigError when that is not there."""
-        lane = self._lanes.get(p.engine)
-        if lane is None:
-            lane = self._lanes[p.engine] = Lane(self._engines.find(p.engine, p.model).slots)
-        self._engine_of[p.pid] = p.engine
-        lane.add(waiting_of(p))
+    def queue(self, p: Process, now_ms: int) -> None:
+        """A READY process waits for its engine, or for one that serves it as well.
+
+        Raises ConfigError when that is not there, or is down while the process has another one to try.
+        """
+        waiting = waiting_of(p)
+        engine = p.engine if len(p.routes) < 2 else self._place(p, waiting, now_ms)
+        if self.is_down(engine) and after_absence(p) is not None:
+            raise ConfigError(f"engine {engine} is down: its circuit breaker is open")
+        if self._engine_of.get(p.pid, engine) != engine:
+            self._withdraw(p.pid)
+        backend = self._backend(engine, p.model)
+        self._engine_of[p.pid] = engine
+        if after_absence(p) is not None:
+            self._movable.add(p.pid)
+        backend.lane.add(waiting)
+
+    def _backend(self, engine: str, model: str) -> _Backend:
+        backend = self._backends.get(engine)
+        if backend is None:
+            backend = self._backends[engine] = _Backend(self._engines.find(engine, model), self._settings)
+        return backend
+
+    def _place(self, p: Process, waiting: Waiting, now_ms: int) -> str:
+        """The engine, of those that serve a process as well as its own, that takes its call."""
+        routes, stands = equals(p), []
+        if len(routes) < 2 or p.pid in self._engine_of:
+            return self._engine_of.get(p.pid, p.engine)
+        for route in routes:
+            try:
+                backend = self._backend(route.engine, route.model)
+            except ConfigError:
+                stands.append(Stand(0, 0, 0, 0, down=True))
+                continue
+            lane, closed = backend.lane, now_ms < backend.lane.closed_until_ms
+            stands.append(
+                Stand(
+                    lane.new_tokens(waiting), lane.queued_tokens, lane.busy, lane.slots, closed or backend.rates.is_open
+                )
+            )
+        names = [route.engine for route in routes]
+        return names[choose(stands, names.index(p.engine))]
 
     def follow(self, p: Process) -> None:
         """A commit changed a process: it leaves the lane that it does not wait in any more."""
         engine = self._engine_of.get(p.pid)
-        if engine is not None and (p.state is not State.READY or engine != p.engine):  # `exec` may have changed it
-            del self._engine_of[p.pid]
-            self._lanes[engine].discard(p.pid)
+        if engine is None or (p.state is State.READY and engine in (p.engine, *(r.engine for r in equals(p)))):
+            return  # else it does not wait, or `exec` has changed its engine
+        self._withdraw(p.pid)
 
     def choices(self, now_ms: int) -> Iterator[tuple[str, int]]:
         """Give every free slot to whom the scheduler chooses: engine and pid. Each has its slot until `release`."""
-        for engine, lane in self._lanes.items():
-            while (chosen := lane.choose(now_ms)) is not None:
+        for engine, backend in list(self._backends.items()):
+            while (chosen := backend.lane.choose(now_ms)) is not None:
                 del self._engine_of[chosen.pid]
+                self._movable.discard(chosen.pid)
                 yield engine, chosen.pid
+
+    def answered(self, engine: str, pid: int, reply: Reply, now_ms: int) -> None:
+        """The call of a process was answered."""
+        self.settle(engine, pid, reply.usage)
+        self._backends[engine].rates.answered(reply.limits, now_ms)
+
+    def failed(self, engine: str, pid: int, error: EngineError, now_ms: int) -> None:
+        """The call of a process has failed: what it used follows from what the engine spent."""
+        self.settle(engine, pid, Usage() if error.spent is Spent.NOTHING else None)
+        rates = self._backends[engine].rates
+        if error.throttled:
+            rates.refused(pid, error.limits, now_ms)
+        elif error.blame is Blame.ENGINE and error.retryable:
+            rates.failed(now_ms)
 
     def settle(self, engine: str, pid: int, usage: Usage | None) -> None:
         """The call of a process has ended, and used this; None: nobody knows."""
-        self._lanes[engine].settle(pid, usage)
-
-    def failed(self, engine: str, pid: int, error: EngineError) -> None:
-        """The call of a process has failed: what it used follows from what the engine spent."""
-        self.settle(engine, pid, Usage() if error.spent is Spent.NOTHING else None)
+        self._made.add(pid)
+        self._backends[engine].lane.settle(pid, usage)
 
     def release(self, engine: str, pid: int) -> None:
         """A process gives its slot back. A call that was not settled was not made."""
-        self._lanes[engine].release(pid)
+        backend = self._backends[engine]
+        backend.rates.ended(pid, made=pid in self._made)
+        self._made.discard(pid)
+        backend.lane.release(pid)
 
     def close_until(self, engine: str, until_ms: int) -> None:
         """A backend asked everybody to wait."""
-        lane = self._lanes[engine]
+        lane = self._backends[engine].lane
         lane.closed_until_ms = max(lane.closed_until_ms, until_ms)
 
     def times_ms(self, now_ms: int) -> list[int]:
         """When to choose again though nothing happens."""
-        times = [lane.next_ms(now_ms) for lane in self._lanes.values()]
+        times = [backend.lane.next_ms(now_ms) for backend in self._backends.values()]
         return [time_ms for time_ms in times if time_ms is not None]
+
+    def is_down(self, engine: str) -> bool:
+        """Whether an engine's circuit breaker is open."""
+        backend = self._backends.get(engine)
+        return backend is not None and backend.rates.is_open
+
+    def stranded(self, engine: str) -> list[int]:
+        """Who waited for an engine that is down, and has another one to try: they wait no more."""
+        pids = [pid for pid in self._movable if self._engine_of[pid] == engine] if self.is_down(engine) else []
+        for pid in pids:
+            self._withdraw(pid)
+        return pids
+
+    def _withdraw(self, pid: int) -> None:
+        self._movable.discard(pid)
+        self._backends[self._engine_of.pop(pid)].lane.discard(pid)
+
+    def states(self) -> list[EngineState]:
+        """How each engine is; one whose circuit breaker is open is `down`."""
+        states = self._engines.states()
+        return [msgspec.structs.replace(e, health="down") if self.is_down(e.name) else e for e in states]
+
+
+def equals(p: Process) -> tuple[Route, ...]:
+    """The routes that serve a process as well as the one in use; none when nothing else does."""
+    group = p.routes[p.route].group if p.routes else ""
+    return tuple(route for route in p.routes if route.group == group) if group else ()
 
 
 def waiting_of(p: Process) -> Waiting:

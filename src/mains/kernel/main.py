@@ -66,7 +66,7 @@ class Kernel:
         self._open = partial(Journal, path, settings, clock.now_ms, self._committed, probe, connect)
         self._acts = Acts(engines, devices, settings, probe or NoProbe())
         self.world = World(settings, self._acts.tools, route, workspaces, tariffs, currency)
-        self._lanes = Lanes(engines)
+        self._lanes = Lanes(engines, settings)
         self._turns: set[asyncio.Task[None]] = set()  # turns at work
         self._sides: set[asyncio.Task[None]] = set()  # the clockwork, and the grace of TERM
         self._effects: set[_Effect] = set()  # device calls, which a halt waits for
@@ -148,7 +148,7 @@ class Kernel:
         """(chosen) -> record the intent -> act -> record the result."""
         task = self._acting[pid] = _this_task()
         try:
-            p = await self._recorded(lambda tx: turns.begin(tx, self.world, pid), "begin")
+            p = await self._recorded(lambda tx: turns.begin(tx, self.world, pid, engine), "begin")
             if p is None or p.asking is None:
                 return
             record = await self._ask(p, self._frames.of(p), engine)
@@ -177,10 +177,13 @@ class Kernel:
         try:
             reply = await self._acts.ask(p, frame.request(p), delta)
         except EngineError as error:
-            self._lanes.failed(engine, p.pid, error)
+            self._lanes.failed(engine, p.pid, error, self._clock.now_ms())
+            for pid in self._lanes.stranded(engine):  # it is down now, and they have another one to try
+                if (waiter := self.journal.process(pid)) and waiter.state is State.READY:
+                    self._queue(waiter)
             failure, backoff_ms = error, self._backoff_ms(engine, p.failures_here, error)
             return lambda tx: turns.failed(tx, self.world, p.pid, hold, failure, backoff_ms), "failed"
-        self._lanes.settle(engine, p.pid, reply.usage)
+        self._lanes.answered(engine, p.pid, reply, self._clock.now_ms())
         verdict = judge(reply, turn, frame.box, self.settings)
         return lambda tx: turns.replied(tx, self.world, p.pid, hold, verdict, reply.usage, frame.box), "replied"
 
@@ -330,7 +333,7 @@ class Kernel:
             self._start(p.pid, partial(self._device_turn, p.pid))
             return
         try:
-            self._lanes.queue(p)
+            self._lanes.queue(p, self._clock.now_ms())
         except ConfigError as error:
             unserved = partial(turns.unserved, world=self.world, pid=p.pid, engine=p.engine, error=error)
             self._start(p.pid, partial(self._recorded, unserved, "unserved"))
@@ -356,7 +359,7 @@ class Kernel:
 
     def engines(self) -> list[EngineState]:
         """How each engine is."""
-        return self._acts.engines.states()
+        return self._lanes.states()
 
     async def order(self, op: Callable[[Tx], T], name: str) -> T:
         """Commit an order from outside. Raises what it raises, and JournalError when the kernel has halted."""

@@ -154,11 +154,11 @@ def _folded(groups: dict[_Group, _Sums], keep: tuple[str, ...]) -> dict[_Group, 
         key = tuple(getattr(group, name) for name in keep)
         first, total = folded.setdefault(key, (group, _Sums()))
         total.add(msgspec.structs.astuple(sums))
-        folded[key] = _common(first, group), total
+        folded[key] = _agreed(first, group), total
     return dict(folded.values())
 
 
-def _common(a: _Group, b: _Group) -> _Group:
+def _agreed(a: _Group, b: _Group) -> _Group:
     """What two groups have in common."""
     return _Group(
         day=a.day if a.day == b.day else "",

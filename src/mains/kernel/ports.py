@@ -11,11 +11,13 @@ Values are frozen. Text is Unicode, tokens are counted as the engine counts them
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import msgspec
+
+from mains.kernel.ratelimits import RateLimits
 
 Schema = dict[str, Any]
 """A JSON Schema (2020-12), as a plain object."""
@@ -113,6 +115,7 @@ class Reply(msgspec.Struct, frozen=True):
     calls: tuple[ToolCall, ...] = ()
     usage: Usage | None = None
     finish: Finish = Finish.STOP
+    limits: RateLimits | None = None
 
 
 class EngineState(msgspec.Struct, frozen=True):
@@ -129,11 +132,16 @@ class EngineState(msgspec.Struct, frozen=True):
 
 
 class Engine(Protocol):
-    """A model behind a door. One `complete` is one attempt; a failure is an EngineError, a timeout too."""
+    """A model behind a door. One `complete` is one attempt; a failure is an EngineError, a timeout too.
+
+    `rpm`, `tpm`: requests and tokens a minute that it may be sent; 0: no limit is known.
+    """
 
     name: str
     slots: int
     context_tokens: int
+    rpm: int
+    tpm: int
 
     async def complete(self, request: Request, on_delta: Callable[[str], None]) -> Reply:
         """Make the call; `on_delta` gets the text as it comes. Raises EngineError.
@@ -152,6 +160,15 @@ class Engine(Protocol):
 
     async def close(self) -> None:
         """Stop and free everything."""
+        ...
+
+
+@runtime_checkable
+class Keeper(Protocol):
+    """An engine that keeps what it has read of processes."""
+
+    async def forget(self, processes: Collection[int]) -> None:
+        """Keep nothing of these processes any more: they are about to be removed."""
         ...
 
 

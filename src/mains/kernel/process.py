@@ -88,11 +88,12 @@ class Asking(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class Route(msgspec.Struct, frozen=True, omit_defaults=True):
     """An engine and one of its models. `context_tokens`: of one call, 0 when not known; `then`: what to take when it
-    cannot serve, in order."""
+    cannot serve, in order; `group`: routes of the same one serve equally well."""
 
     engine: str
     model: str
     context_tokens: int = 0
+    group: str = ""
     then: tuple[Route, ...] = ()
 
     @property

@@ -44,8 +44,11 @@ from mains.kernel.verdict import MISFIT, Planned, Toolbox, Verdict, output_fault
 _MAIL_PER_TURN = 32
 
 
-def begin(tx: Tx, world: World, pid: int) -> Process | None:
-    """Record what a READY process does next. None: nothing (it is not READY, or there is no room for its call)."""
+def begin(tx: Tx, world: World, pid: int, engine: str = "") -> Process | None:
+    """Record what a READY process does next. None: nothing (it is not READY, or there is no room for its call).
+
+    `engine` has a slot for it: its own, or one that serves it as well, which it takes then.
+    """
     p = tx.process(pid)
     if p is None or p.state is not State.READY:
         return None
@@ -57,6 +60,11 @@ def begin(tx: Tx, world: World, pid: int) -> Process | None:
     if fallback.is_due_back(p, tx.now_ms):
         tx.happen(p, fallback.rerouted(p, 0, tx.now_ms, world.settings))  # it is queued there when this is committed
         return None
+    if engine and engine != p.engine:
+        group, names = p.routes[p.route].group if p.routes else "", [route.engine for route in p.routes]
+        if engine not in names or not group or p.routes[names.index(engine)].group != group:
+            return None  # it was given another engine meanwhile, and waits for that one
+        p = tx.happen(p, fallback.rerouted(p, names.index(engine), tx.now_ms, world.settings))
     if p.turn - p.idle_turn >= world.settings.turns_max:
         over(tx, p, 1, "", f"the turn limit is reached ({world.settings.turns_max}, turns_max)", world.settings)
         return None

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mains.errors import ConfigError
@@ -304,10 +304,12 @@ def usages(draw: st.DrawFn, input_max: int, output_max: int) -> Usage:
     return Usage(read, draw(part), written, draw(part), draw(part), draw(st.integers(0, written + 5)))
 
 
+CALM = settings(deadline=None, suppress_health_check=list(HealthCheck))  # the machine may be busy with other things
 SPAN_MS = st.integers(0, 3_600_000) | st.integers(0, 12 * DAY_MS)
 CALLS = st.tuples(st.integers(0, 4_000), st.integers(0, 4_000))
 
 
+@CALM
 @given(st.data(), tariffs(), FROM, SPAN_MS, CALLS)
 def test_no_call_costs_more_than_its_hold(
     data: st.DataObject, priced: Tariff, begin: int, span: int, call: tuple[int, int]
@@ -318,6 +320,7 @@ def test_no_call_costs_more_than_its_hold(
         assert priced.cost_nano(usage, begin + data.draw(st.integers(0, span))) <= held
 
 
+@CALM
 @given(tariffs(), FROM, SPAN_MS, CALLS, st.integers(0, 10**8))
 def test_what_a_sum_buys_is_the_largest_output_that_it_holds(
     priced: Tariff, begin: int, span: int, call: tuple[int, int], nano: int
@@ -330,6 +333,7 @@ def test_what_a_sum_buys_is_the_largest_output_that_it_holds(
     assert priced.output_tokens_for(held, call[0], begin, begin + span) >= call[1]
 
 
+@CALM
 @given(st.data(), tariffs(), FROM, CALLS)
 def test_nothing_is_saved_below_zero(data: st.DataObject, priced: Tariff, at: int, call: tuple[int, int]) -> None:
     usage = data.draw(usages(*call))
@@ -340,6 +344,7 @@ def test_nothing_is_saved_below_zero(data: st.DataObject, priced: Tariff, at: in
     assert priced.saved(bare, at)[0] == 0
 
 
+@CALM
 @given(tariffs(), FROM)
 def test_a_cheaper_window_is_cheaper_when_it_opens_and_not_before(priced: Tariff, now: int) -> None:
     at = priced.cheaper_at_ms(now)
@@ -350,6 +355,7 @@ def test_a_cheaper_window_is_cheaper_when_it_opens_and_not_before(priced: Tariff
         assert priced.cost_nano(call, at) <= priced.cost_nano(call, now)
 
 
+@CALM
 @given(tariffs())
 def test_a_tariff_comes_back_from_its_row_as_it_was(priced: Tariff) -> None:
     row = msgspec.json.encode(priced)
@@ -359,6 +365,7 @@ def test_a_tariff_comes_back_from_its_row_as_it_was(priced: Tariff) -> None:
     assert msgspec.json.encode(back) == row
 
 
+@CALM
 @given(st.sampled_from(ZONES), FROM, windows())
 def test_the_windows_change_when_they_do(zone: str, begin: int, given_windows: tuple[Window, ...]) -> None:
     """Against the clock on the wall, asked for each half of an hour."""
