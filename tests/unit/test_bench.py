@@ -15,6 +15,7 @@ GIVES = {
     "turns": ("turns at 20", "bare events at 20", "bare rows at 20", "Mains / bare rows at 20", "CPU a turn at 20"),
     "idle": ("bare kernel", "300 idle, made", "300 idle, booted", "50 of them woken", "wake 50"),
     "boot": ("boot, 100 processes, 10 mid-turn", "all model calls made again", "from exec to exit"),
+    "decide": ("mixed: decision, p99", "one family: decision, p99", "first come, first served: p99"),
     "soak": ("minutes", "memory, second quarter", "memory, last quarter", "database at the end"),
     "start": ("mains --help", "import mains", "bare Python"),
 }
