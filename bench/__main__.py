@@ -14,6 +14,7 @@ Against what users would pick instead; only when named, for they need the rivals
 rivals     turns a second, CPU and bytes of a turn, over the same HTTP
 kills      ten times `kill -9`: tools that ran twice, agents that were lost
 waiting    memory of an agent that waits for the model
+cap        50 agents that want 300 calls under a cap of 37: how many calls the upstream saw
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from bench.report import Report, save, table
 NAMES = ("turns", "idle", "boot", "start", "decide", "embedded")
 NAMED = ("kv",)  # run only when they are named
 LONG = ("soak",)  # run only when they are named
-CONTESTS = ("rivals", "kills", "waiting")
+CONTESTS = ("rivals", "kills", "waiting", "cap")
 EVERY = (*NAMES, *NAMED, *LONG, *CONTESTS)
 
 

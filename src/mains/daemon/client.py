@@ -36,7 +36,7 @@ Object = dict[str, Any]
 _LOSSES_MAX = 20  # daemons that die on one client before it gives up
 _LOOK_S = 0.02
 _LINE_BYTES_MAX = 64 * 1024 * 1024
-_OF_ACCOUNTS = ("accounts", "budgets", "topups")
+_OF_ACCOUNTS = ("accounts", "account", "budgets", "topups")
 _LOST = (http.client.HTTPException, ConnectionError)
 
 
@@ -187,6 +187,11 @@ class Client:
     def account(self, name: str) -> Object:
         """One account."""
         found: Object = self._ask("account", name=name)
+        return found
+
+    def account_set(self, name: str, unknown_price: str) -> Object:
+        """Change what an account does about unknown prices; the account."""
+        found: Object = self._order("account", {"name": name, "unknown_price": unknown_price})
         return found
 
     def budget_set(self, account: str, limits: Sequence[Budget]) -> Object:

@@ -52,8 +52,7 @@ def add(tx: Tx, settings: Settings, name: str, under: str, zone: str, unknown_pr
     if not _NAME.fullmatch(name) or name in _RESERVED:
         hint = "a small letter first, then small letters, digits, `.`, `-` and `_`, at most 40; `home` is the home's"
         raise UsageError(f"`{name}` is no name for an account", hint=hint)
-    if unknown_price not in ("", "refuse", "allow"):
-        raise UsageError(f"unknown_price is `refuse` or `allow`, not `{unknown_price}`")
+    _check_price_rule(unknown_price)
     _check_zone(zone)
     if under == name:
         raise UsageError(f"account {name} cannot be under itself")
@@ -63,6 +62,11 @@ def add(tx: Tx, settings: Settings, name: str, under: str, zone: str, unknown_pr
     if len(parent.chain) > settings.account_depth_max:
         raise LimitError(f"{parent.whose} is {len(parent.chain)} deep: no account below it (account_depth_max)")
     return _open(tx, settings, parent.account, name, zone, unknown_price)
+
+
+def _check_price_rule(unknown_price: str) -> None:
+    if unknown_price not in ("", "refuse", "allow"):
+        raise UsageError(f"unknown_price is `refuse` or `allow`, not `{unknown_price}`")
 
 
 def _check_zone(zone: str) -> None:
@@ -108,19 +112,30 @@ def place(tx: Tx, account: int) -> Place:
         chain.append(parent)
 
 
-def find(tx: Tx, settings: Settings, text: str) -> Place:
-    """The account that a person means. A program's is made when the program has not run yet."""
+def find(tx: Tx, text: str) -> Place:
+    """The account that a person means. Raises NotFoundError."""
     if text.isdecimal():
         pid = int(text)
         if tx.process(pid) is None:
             raise NotFoundError(f"there is no process {pid}", hint="`mains ps --all` lists every process")
         return place(tx, pid)
-    name, slash, program = text.partition("/")
-    if slash and tx.one("account_named", text) is None:
-        if not re.fullmatch(r"[^\s/]{1,100}", program):
-            raise UsageError(f"`{program}` is no program's name", hint="write ACCOUNT/PROGRAM, such as home/digest")
-        return place(tx, _of_program(tx, settings, named(tx, name), program))
     return named(tx, text)
+
+
+def find_or_open(tx: Tx, settings: Settings, text: str) -> Place:
+    """The account that a person means; of a program that has not run yet, it is made."""
+    name, slash, program = text.partition("/")
+    if not slash or tx.one("account_named", text) is not None:
+        return find(tx, text)
+    if not re.fullmatch(r"[^\s/]{1,100}", program):
+        raise UsageError(f"`{program}` is no program's name", hint="write ACCOUNT/PROGRAM, such as home/digest")
+    return place(tx, _of_program(tx, settings, named(tx, name), program))
+
+
+def set_price_rule(tx: Tx, at: Place, unknown_price: str) -> None:
+    """Whether the limits of money of an account let calls pass whose price is not known. Raises UsageError."""
+    _check_price_rule(unknown_price)
+    tx.run("account_price_rule", unknown_price, at.account)
 
 
 def payer(tx: Tx, settings: Settings, name: str, program: str) -> tuple[Place, tuple[int, ...]]:

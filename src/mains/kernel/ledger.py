@@ -113,8 +113,10 @@ def take(
     """
     found = limits.of(tx, accounts, tx.now_ms)
     dear = [limit for limit in found if limit.unit == "money"]
-    if dear and price.tariff is None and not _unknown_price_allowed(tx, accounts):
-        return Unpriced(dear[0])
+    if price.tariff is None:
+        for limit in dear:
+            if not unknown_price_allowed(tx, limit.account):
+                return Unpriced(limit)
     least = min(output_tokens_min, output_tokens_max)
     if refused := limits.refusal(found, input_tokens + least, cost_at_most(price, input_tokens, least, tx.now_ms)):
         return refused
@@ -147,13 +149,15 @@ def _affordable(limit: limits.Limit, input_tokens: int, price: Price, now_ms: in
     return price.tariff.output_tokens_for(limit.left, input_tokens, now_ms, max(now_ms, price.until_ms))
 
 
-def _unknown_price_allowed(tx: Tx, accounts: tuple[int, ...]) -> bool:
-    """What the nearest account says that says anything."""
-    for account in accounts:
-        row = tx.one("account_unknown_price", account)
-        if row and row[0]:
-            return bool(row[0] == "allow")
-    return False
+def unknown_price_allowed(tx: Tx, account: int) -> bool:
+    """Whether an account takes calls whose price is not known though its money is limited: as it says, or else the
+    nearest above it that says anything. What an account below it says cannot loosen its limit.
+    """
+    while True:
+        row = tx.one("account_place", account)
+        if row is None or row[3] or row[0] == account:
+            return row is not None and bool(row[3] == "allow")
+        account = row[0]
 
 
 def number_of(tx: Tx, tariff: Tariff | None) -> int:

@@ -19,6 +19,7 @@ from mains.kernel import accounts, limits, window
 from mains.kernel.accounts import Place
 from mains.kernel.billing import AccountView, By, LimitView, MeterRow, Statement
 from mains.kernel.journal import Journal
+from mains.kernel.ledger import unknown_price_allowed
 from mains.kernel.limits import HOME, NAMED, Limit
 from mains.kernel.process import State
 from mains.kernel.tx import Row, Tx
@@ -32,7 +33,7 @@ def account_view(tx: Tx, at: Place, currency: str) -> AccountView:
     """An account with everything below it, and its limits in their current windows."""
     row = tx.one("account_row", at.account)
     assert row is not None
-    _, parent, name, zone, unknown_price, _, *sums, warned = row
+    _, parent, name, zone, _, _, *sums, warned = row
     held, posted, overrun, nano_held, nano_posted, nano_overrun = sums
     names = [each[1] for each in (tx.one("account_place", account) for account in reversed(at.chain)) if each]
     return AccountView(
@@ -41,7 +42,7 @@ def account_view(tx: Tx, at: Place, currency: str) -> AccountView:
         kind=_kind(at.account, name),
         parent=accounts.place(tx, parent).name or str(parent),
         zone=zone or at.zone,
-        unknown_price="allow" if unknown_price == "allow" else "refuse",
+        unknown_price="allow" if unknown_price_allowed(tx, at.account) else "refuse",
         currency=currency,
         held_tokens=held, posted_tokens=posted, overrun_tokens=overrun,
         held_nano=nano_held, posted_nano=nano_posted, overrun_nano=nano_overrun,

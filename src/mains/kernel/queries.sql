@@ -217,8 +217,6 @@ SELECT tokens_max, held, posted, overrun, budgets, name, zone FROM account WHERE
 -- name: account_sums
 SELECT posted, overrun, nano_posted, nano_overrun, gone_posted, gone_overrun, gone_nano_posted, gone_nano_overrun, held, nano_held
 FROM account WHERE id = ?
--- name: account_unknown_price
-SELECT unknown_price FROM account WHERE id = ?
 -- name: account_place
 SELECT parent, name, zone, unknown_price FROM account WHERE id = ?
 -- name: account_named
@@ -238,6 +236,8 @@ UPDATE account SET held = held + ?, posted = posted + ?, overrun = overrun + ?,
 WHERE id = ? RETURNING tokens_max, posted + overrun, warned, budgets, zone
 -- name: account_warned
 UPDATE account SET warned = ? WHERE id = ?
+-- name: account_price_rule
+UPDATE account SET unknown_price = ? WHERE id = ?
 -- name: account_limit
 UPDATE account SET tokens_max = ?, warned = ? WHERE id = ?
 -- name: account_zone

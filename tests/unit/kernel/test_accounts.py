@@ -171,7 +171,7 @@ BAD = [
     ("budget_set", ("99", [tokens(5)]), {}, "there is no process 99"),
     ("topup", ("ann",), {"tokens": 5}, "has no limit of tokens"),
     ("topup", ("ann",), {}, "a top-up needs tokens or money"),
-    ("account", ("ann/",), {}, "is no program's name"),
+    ("account", ("ann/x",), {}, "there is no account `ann/x`"),
 ]
 
 
