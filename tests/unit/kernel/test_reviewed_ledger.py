@@ -459,3 +459,39 @@ async def test_a_number_that_no_pid_can_be_is_not_found(world: World) -> None:
     async with world.open(by_turn(says("ok"))) as kernel:
         with pytest.raises(NotFoundError):
             await kernel.account("9" * 5_000)
+
+
+@fault
+async def test_a_child_for_whose_program_there_is_no_account_is_an_error_of_the_call(world: World) -> None:
+    """At accounts_max the reply of the parent is undone, it stops with an error, and pays for the reply whole."""
+    world.program("child", prose="Child.")
+
+    def answer(request: Request) -> Reply:
+        return by_turn(calls(call("spawn", program="child")), says("end"))(request)  # type: ignore[return-value]
+
+    async with world.open(answer, accounts_max=1) as kernel:
+        pid = await kernel.spawn(world.program("parent", "tools: [spawn(child), wait]", "Parent."))
+        assert (await kernel.wait(pid, 10)).state == "EXITED"
+
+
+@fault
+async def test_what_an_engine_counts_is_bounded(world: World) -> None:
+    """A count beyond 64 bits is an error of SQLite in the result of one call; near it, nobody can be charged again."""
+    async with world.open(by_turn(Reply("ok", usage=Usage(10, 0, (1 << 63) - 20)))) as kernel:
+        first = await kernel.spawn(world.program("p"))
+        await kernel.wait(first, 10)
+        second = await kernel.spawn(world.program("p"))
+        assert (await kernel.wait(second, 10)).state == "EXITED"
+
+
+@fault
+async def test_windows_that_are_over_are_forgotten_some_day(world: World) -> None:
+    """A row of `used` for each day, for ever: 10,000 accounts with a limit a day make 3.6 million a year."""
+    async with world.open(by_turn(says("ok", 5)), retention_days=1) as kernel:
+        await kernel.account_add("ann", zone="UTC")
+        await kernel.budget_set("ann", [tokens(1_000, "day")])
+        for _ in range(5):
+            await kernel.wait(await kernel.spawn(world.program("p"), account="ann"), 10)
+            world.clock.advance(2 * DAY_MS)
+        await kernel.prune(0)
+        assert len(kernel.journal.rows("used_all")) <= 2
