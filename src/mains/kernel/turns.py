@@ -42,6 +42,7 @@ from mains.kernel.tx import Tx
 from mains.kernel.verdict import MISFIT, Planned, Toolbox, Verdict, output_fault
 
 _MAIL_PER_TURN = 32
+_COUNT_MAX = 10**9  # tokens of one call: sums of many such still fit into the database's 64 bits
 
 
 def begin(tx: Tx, world: World, pid: int, engine: str = "") -> Process | None:
@@ -127,8 +128,8 @@ def replied(
 
 
 def _counted(usage: Usage) -> Usage:
-    """What an engine reported, without numbers below zero."""
-    return Usage(*(max(0, count) for count in msgspec.structs.astuple(usage)))
+    """What an engine reported, without numbers below zero or above what any call can have."""
+    return Usage(*(min(max(0, count), _COUNT_MAX) for count in msgspec.structs.astuple(usage)))
 
 
 def _after_reply(tx: Tx, world: World, p: Process, verdict: Verdict, ended: End | None) -> Process:
