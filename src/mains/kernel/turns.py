@@ -257,7 +257,8 @@ def failed(tx: Tx, world: World, pid: int, hold: int, error: EngineError, backof
     if step == fallback.AGAIN:
         timers.arm(tx, retry_ms, pid, timers.RETRY)
     elif step is not None:
-        p = tx.happen(p, fallback.rerouted(p, step, tx.now_ms, world.settings, str(error), backoff_ms / 1_000))
+        wish_ms = fallback.wish_ms(error, world.settings)  # for which its lane is closed, to everybody
+        p = tx.happen(p, fallback.rerouted(p, step, tx.now_ms, world.settings, str(error), wish_ms / 1_000))
     elif going_on:
         tries = f" ({p.failures} tries)" if p.failures > 1 else ""
         p = _faulted(tx, p, f"{fallback.told(p, str(error))}{tries}")
