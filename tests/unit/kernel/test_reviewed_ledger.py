@@ -440,7 +440,7 @@ async def test_a_child_for_whose_program_there_is_no_account_is_an_error_of_the_
 
 
 async def test_what_an_engine_counts_is_bounded(world: World) -> None:
-    """A count beyond 64 bits was an error of SQLite in the result of one call; near it, nobody could be charged again."""
+    """A count beyond 64 bits was an error of SQLite in one result; near it, nobody could be charged again."""
     async with world.open(by_turn(Reply("ok", usage=Usage(10, 0, (1 << 63) - 20)))) as kernel:
         first = await kernel.spawn(world.program("p"))
         await kernel.wait(first, 10)
