@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 from tests.unit.kernel.test_money import NANO, NIGHT, home
-from tests.unit.kernel.world import World, by_turn, says
+from tests.unit.kernel.world import World, by_turn, call, calls, says
 
 from mains.errors import LimitError, NotFoundError, UsageError
 from mains.kernel import reckon, retention
