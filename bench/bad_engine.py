@@ -19,6 +19,7 @@ A call whose messages hold fewer than TURNS - 1 replies is answered with a call 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sys
 import zlib
@@ -59,20 +60,25 @@ class Engine:
         return web.json_response(dict(self._counts))
 
     async def complete(self, request: web.Request) -> web.StreamResponse:
-        """One call, and its fate."""
+        """One call, and its fate. A caller that was killed meanwhile hears no more."""
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        with contextlib.suppress(ConnectionResetError):
+            await self._answer(request, response)
+        return response
+
+    async def _answer(self, request: web.Request, response: web.StreamResponse) -> None:
         body, key = await request.json(), request.headers["Idempotency-Key"]
         kind, cap = fate(key), body.get("max_tokens") or body["max_completion_tokens"]
         self._counts["calls"] += 1
         self._counts[kind] += 1
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         step_s = STEP_S * (zlib.crc32(b"pace" + key.encode()) % 100) / 100
         turn = sum(message["role"] == "assistant" for message in body["messages"])
-        for number, piece in enumerate(_answer(turn)):
+        for number, piece in enumerate(_pieces(turn)):
             if kind == "broken" and number == _PIECES // 2:
-                assert request.transport is not None
-                request.transport.abort()
-                return response
+                if request.transport is not None:  # gone: its caller was killed
+                    request.transport.abort()
+                return
             await response.write(_event(piece))
             await asyncio.sleep(step_s)
         if kind == "late":
@@ -80,7 +86,6 @@ class Engine:
         if kind != "silent":
             await response.write(_event({"choices": [], "usage": self._usage(cap, kind)}))
         await response.write(b"data: [DONE]\n\n")
-        return response
 
     def _usage(self, cap: int, kind: str) -> dict[str, int]:
         output = cap + (MORE if kind == "more" else 0)
@@ -89,7 +94,7 @@ class Engine:
         return usage
 
 
-def _answer(turn: int) -> list[dict[str, Any]]:
+def _pieces(turn: int) -> list[dict[str, Any]]:
     """The pieces of an answer: three of its substance and its end."""
     if turn >= TURNS - 1:
         deltas: list[dict[str, Any]] = [{"content": part} for part in ("looked ", "to the ", "end")]

@@ -5,9 +5,9 @@ late or not at all, and bills more than asked in 5 %. Above every process stand 
 month, and the home's of tokens a day and money a week. When all have ended or stand (breaker), the account is topped up
 by 37 calls, and so on until everybody has ended.
 
-The database is then counted again by `bench.recount`, which shares no code with the ledger: no hold above a limit at any
-place in the journal, overruns only as entries, sums of zero in both units, every hold ended, nobody lost. In the second
-part the kernel's process is killed at random moments (SIGKILL), and the database is counted after every kill.
+The database is then counted again by `bench.recount`, which shares no code with the ledger: no hold above a limit at
+any place in the journal, overruns only as entries, sums of zero in both units, every hold ended, nobody lost. In the
+second part the kernel's process is killed at random moments (SIGKILL), and the database is counted after every kill.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     recount(database)     every violation, in words; an empty list when there is none
 
-It reads the tables with plain SQL and trusts no counter. Entries are added up in their order, so that each hold is judged
-by the limits, top-ups and charges at its own place in the journal:
+It reads the tables with plain SQL and trusts no counter. Entries are added up in their order, so that each hold is
+judged by the limits, top-ups and charges at its own place in the journal:
 
     granted    with the hold, held + posted + overrun stay within each limit above it (total and windows, both units)
     overrun    what is posted of a hold never exceeds it; only an entry of its own (overrun, adjusted) goes beyond
@@ -112,7 +112,7 @@ def charged(database: Path) -> dict[str, int]:
     with copied(database) as copy, contextlib.closing(sqlite3.connect(copy)) as connection:
         found = dict(connection.execute("SELECT state, count(*) FROM hold GROUP BY state").fetchall())
         overruns, tokens = connection.execute(
-            "SELECT sum(kind = 'overrun'), sum(CASE WHEN kind IN ('posted', 'overrun') THEN tokens ELSE 0 END) FROM entry"
+            "SELECT sum(kind = 'overrun'), sum(tokens) FILTER (WHERE kind IN ('posted', 'overrun')) FROM entry"
         ).fetchone()
         return found | {"overruns": overruns or 0, "tokens": tokens or 0}
 
