@@ -8,6 +8,7 @@ decide     a scheduling decision with 10,000 waiting calls
 ledger     holds and settlements a second under limits of four accounts above the process
 overshoot  200 processes on a small account, a bad engine, kill -9: no hold above a limit at any place in the journal
 embedded   tokens a second through Mains against the same engine asked directly
+kv         rounds of 16 processes on 2 slots of the embedded engine, with and without files (only when it is named)
 soak       200 processes living on with faults: memory and descriptors (only when it is named; --minutes 60)
 
 Against what users would pick instead; only when named, for they need the rivals' environment (`make bench-rivals`):
@@ -28,9 +29,10 @@ from bench import machine
 from bench.report import Report, save, table
 
 NAMES = ("turns", "idle", "boot", "start", "decide", "ledger", "overshoot", "embedded")
+NAMED = ("kv",)  # run only when they are named
 LONG = ("soak",)  # run only when they are named
 CONTESTS = ("rivals", "kills", "waiting", "cap")
-EVERY = (*NAMES, *LONG, *CONTESTS)
+EVERY = (*NAMES, *NAMED, *LONG, *CONTESTS)
 
 
 def measure(name: str, *, quick: bool, minutes: float) -> Report:

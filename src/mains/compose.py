@@ -7,15 +7,17 @@ async with mains.open(home) as kernel:
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from mains.bus.devices.files import Files
 from mains.engines import catalogue
+from mains.engines.aliases import Aliases, expand, load_aliases
 from mains.engines.catalogue import EngineSpec
 from mains.engines.price import Money
 from mains.engines.tariffs import Catalogue
@@ -25,7 +27,7 @@ from mains.kernel.care import Care
 from mains.kernel.clock import Clock, SystemClock
 from mains.kernel.desk import Desk
 from mains.kernel.main import Kernel
-from mains.kernel.ports import Device, Engine, EngineState, Probe
+from mains.kernel.ports import Device, Engine, EngineState, Keeper, Probe
 from mains.kernel.process import Route
 from mains.settings import Settings
 
@@ -44,6 +46,7 @@ class Engines:
         self._first = given[0].name if given else ""
         self.specs: dict[str, EngineSpec] = {}
         self.default = ""
+        self.aliases: Aliases = {}
         self._read()
 
     @classmethod
@@ -59,20 +62,22 @@ class Engines:
                 self.specs[engine.name] = EngineSpec(
                     name=engine.name, kind="scripted", path="(given)", context_tokens=engine.context_tokens
                 )
+        self.aliases = load_aliases(document, self.specs, where)
         self.default = self._first or catalogue.default_engine(document, self.specs, where)
 
     def chain(self, models: tuple[str, ...]) -> tuple[list[Route], list[str]]:
         """The engines and their models that a program gets, in order, and what is not as the program asked for."""
         routes: list[Route] = []
         notes: list[str] = []
-        for name in models or ("",):
+        for name in expand(models, self.aliases) or ("",):
             chosen = catalogue.resolve(name, self.specs, self.default)
-            path = chosen.spec.path
-            model = path if path.endswith(".gguf") else chosen.model
-            route = Route(chosen.spec.name, model, chosen.spec.context_tokens)
             notes += [chosen.note] if chosen.note else []
-            if route not in routes:
-                routes.append(route)
+            same = catalogue.replicas(name, self.specs)
+            for spec in same or (chosen.spec,):
+                model = spec.path if spec.path.endswith(".gguf") else chosen.model
+                route = Route(spec.name, model, spec.context_tokens, group=name if same else "")
+                if all((route.engine, route.model) != (known.engine, known.model) for known in routes):
+                    routes.append(route)
         return routes, notes
 
     def route(self, models: tuple[str, ...]) -> Route:
@@ -106,6 +111,20 @@ class Engines:
         idle = [_idle(spec) for name, spec in self.specs.items() if name not in self._at_work]
         return sorted([*idle, *(engine.state() for engine in self._at_work.values())], key=lambda state: state.name)
 
+    async def forget(self, processes: Collection[int]) -> None:
+        """Keep nothing of processes that are removed, in an engine or in its files. Raises ConfigError."""
+        for engine in [*self._at_work.values()]:
+            if isinstance(engine, Keeper):
+                await engine.forget(processes)
+        if self._home.kv.is_dir():
+            from mains.engines import kv_store
+
+            try:
+                await asyncio.to_thread(kv_store.forget, self._home.kv, frozenset(processes))
+            except OSError as error:
+                text = f"{self._home.kv}: what an engine kept of a process cannot be removed: {error.strerror}"
+                raise ConfigError(text, hint="remove the folder by hand while no daemon runs") from error
+
     async def close(self) -> None:
         """Stop those that are at work."""
         for engine in self._at_work.values():
@@ -134,7 +153,7 @@ def build(spec: EngineSpec, home: Home, settings: Settings) -> Engine:
         )
     from mains.engines.llama import LlamaEngine
 
-    return LlamaEngine(spec, home.logs / f"{spec.name}.log", settings)
+    return LlamaEngine(spec, home.logs / f"{spec.name}.log", settings, kv=home.kv / spec.name)
 
 
 def _endpoint(spec: EngineSpec, settings: Settings) -> Engine:
@@ -209,5 +228,5 @@ async def boot(
         chance=random.Random(),  # noqa: S311 - jitter of back-offs
         probe=probe,
     )
-    async with kernel, Care(kernel, clock) as care:
+    async with kernel, Care(kernel, clock, room.forget) as care:
         yield Desk(kernel, room.force, care)

@@ -3,6 +3,7 @@
     mains.toml    settings, engines and prices, written by a person or by `mains engine add`
     mains.db      the journal (SQLite; with -wal and -shm)
     workspaces/   a folder for each process that was given none
+    kv/           what the embedded engine has read of each process (`engines/kv_store.py`); may be deleted
     logs/         what the daemon and its engines say
     lock          held (flock) by the kernel that serves this home; holds its pid
     token         what a client over TCP must show
@@ -26,7 +27,7 @@ from typing import Any
 from mains.errors import ConfigError, DiskFullError, HomeLockedError, JournalError, MainsError
 from mains.settings import Settings, load_settings
 
-_TOP_LEVEL = {"settings", "engines", "default_engine", "currency", "rates"}
+_TOP_LEVEL = {"settings", "engines", "default_engine", "currency", "rates", "models"}
 
 
 class Home:
@@ -38,6 +39,7 @@ class Home:
         self.database = path / "mains.db"
         self.workspaces = path / "workspaces"
         self.logs = path / "logs"
+        self.kv = path / "kv"
         self.lock_file = path / "lock"
         self.token_file = path / "token"
 

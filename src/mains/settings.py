@@ -78,6 +78,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     erase_rows_max: int = 100  # erased in one commit, so that none holds up the turns
     erase_pause_ms: int = 20  # between two such commits of the daily prune
 
+    # what the embedded engine keeps
+    kv_disk_bytes_max: int = 2 * 1024 * 1024 * 1024  # files with what it has read, of one engine
+
     # daemon and clients
     idle_s: float = 600.0  # a daemon started on demand ends after this time with nothing to do
     daemon_start_s: float = 20.0

@@ -13,7 +13,7 @@ from mains.cli.board import Board, cells_of, fitted
 def view(pid: int, **other: Any) -> dict[str, Any]:
     return {
         "pid": pid, "parent": None, "program": "say", "state": "WAITING", "reason": "", "turns": 0, "tokens": 0,
-        "created_at": f"2026-01-01T00:00:{pid % 60:02}.000Z", "label": "",
+        "created_at": f"2026-01-01T00:00:{pid % 60:02}.000Z", "label": "", "account": "home",
     } | other  # fmt: skip
 
 

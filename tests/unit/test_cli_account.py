@@ -10,6 +10,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -339,3 +340,33 @@ def test_many_top_ups_at_once_all_count(box: Box) -> None:
         thread.join()
     limit = limits(box.json("account", "show", "ann"))["tokens/total"]
     assert limit["most"] + limit["added"] == 120
+
+
+def test_money_is_counted_to_the_last_digit(tmp_path: Path) -> None:
+    box = Box(tmp_path)
+    try:
+        price = "price = { input = 2, output = 8 }"
+        box.home.config.write_text(f"{box.home.config.read_text()}{price}\n")
+        box.json("account", "add", "ann", "--zone", "UTC")
+        box.json("budget", "set", "ann", "--money", "1usd/month")
+        for prompt in ("hello", "hello there, how are you?"):
+            box.json("run", "say.md", f"prompt={prompt}", "--account", "ann")
+        [row] = box.json("meter")
+        assert row["cost_nano"] == 2_000 * row["input_tokens"] + 8_000 * row["output_tokens"]
+        assert limits(box.json("account", "show", "ann"))["money/month"]["used"] == row["cost_nano"]
+        cost = f"{row['cost_nano'] / 1e9:.9f}".rstrip("0")
+        assert f"cost {cost} usd" in box.run("meter").stdout
+        assert f"cost: {cost} usd, 0 held" in box.run("account", "show", "ann").stdout
+        month = datetime.now(UTC).strftime("%Y-%m")
+        found = box.json("statement", "ann", "--month", month)
+        lines = list(csv.DictReader(io.StringIO(box.run("statement", "ann", "--month", month).stdout)))
+        assert sum(Decimal(line["cost"]) for line in lines) * 10**9 == found["cost_nano"] == row["cost_nano"]
+        assert f"cost {cost[:4]}" in box.run("show", "1").stdout
+        box.json("budget", "set", "ann", "--money", "0.0002usd/month")
+        done = box.run("run", "say.md", "prompt=more", "--account", "ann")
+        assert done.returncode == 3
+        assert "mains topup ann --money Nusd gives more" in done.stderr
+        box.json("topup", "ann", "--money", "0.01usd")
+        assert box.json("wait", "3")["result"] == "more"
+    finally:
+        box.close()

@@ -96,7 +96,7 @@ def test_a_conversation_from_its_beginning_to_its_end(box: Box) -> None:
         terminal.type("look at it\r")
         terminal.see(r"> look at it\n· files.read notes.md\n +files.read: error: .*\n")
         terminal.type("/tokens\r")
-        terminal.see("account of process 1: no limit")
+        terminal.see(r"account of process 1: used \d+, held 0")
         terminal.type("/nonsense\r")
         terminal.see("there is no /nonsense")
         terminal.type("/help\r")

@@ -53,6 +53,25 @@ def account_add(
     say_json(made) if as_json else say(f"account {made['name']} is under {made['parent'] or 'home'}")
 
 
+@account_app.command("set", epilog="Example: mains account set ann --unknown-price allow")
+def account_set(
+    account: AccountArgument,
+    unknown_price: Annotated[
+        str,
+        typer.Option(
+            "--unknown-price",
+            metavar="refuse|allow|inherit",
+            help="Under its limits of money: a model whose price nobody knows.",
+        ),
+    ],
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Change an account: what its limits of money do about a model whose price nobody knows."""
+    view = daemon_of(home).account_set(account, "" if unknown_price == "inherit" else unknown_price)
+    say_json(view) if as_json else say(clean(f"{_kind(view)} {view['name']}: unknown prices: {view['unknown_price']}"))
+
+
 @account_app.command("ls", epilog="Example: mains account ls")
 def account_ls(home: HomeOption = None, as_json: JsonOption = False) -> None:
     """List accounts and the programs that ran on them, each below the one above it."""

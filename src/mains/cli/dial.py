@@ -232,29 +232,29 @@ class Dial:
 
     def _burners(self, width: int, most: int) -> Iterator[Line]:
         currency = self._known().currency.upper()
-        heads = ["ACCOUNT", "PROGRAM", "MODEL", "TOKENS/MIN", f"{currency}/HOUR", "TOKENS TODAY", f"{currency} TODAY"]
+        whose = ("account", "program", "model") if width >= 80 else ("account", "program")
+        heads = [*map(str.upper, whose), "TOKENS/MIN", f"{currency}/HOUR", "TOKENS TODAY", f"{currency} TODAY"]
         numbers = [10, 8, 12, 9]
-        names = max(10, (width - 1 - sum(numbers) - len(heads)) // 3)
-        widths = [names, names, names, *numbers]
-        yield [(_HEAD, " " + _joined(heads, widths))]
+        name_width = max(8, (width - 1 - sum(numbers) - len(heads)) // len(whose))
+        widths = [*[name_width] * len(whose), *numbers]
+        yield [(_HEAD, " " + _joined(heads, widths, len(whose)))]
         burners = self.burners()
         for row, speed in burners[:most]:
             cells = [
-                *(clean(row[name]) for name in ("account", "program", "model")),
+                *(clean(row[name]) for name in whose),
                 f"{speed.tokens_a_minute:,.0f}" if speed.tokens_a_minute else "",
                 brief(round(speed.nano_an_hour)) if speed.nano_an_hour else "",
                 f"{_tokens(row):,}",
                 brief(row["cost_nano"]),
             ]
-            yield [("" if speed.tokens_a_minute else "dim", " " + _joined(cells, widths))]
+            yield [("" if speed.tokens_a_minute else "dim", " " + _joined(cells, widths, len(whose)))]
         if not burners:
             yield [("dim", " nothing was used today")]
 
 
-def _joined(cells: Sequence[str], widths: Sequence[int]) -> str:
-    return " ".join(
-        fitted(cell, width, index >= 3) for index, (cell, width) in enumerate(zip(cells, widths, strict=True))
-    )
+def _joined(cells: Sequence[str], widths: Sequence[int], left: int) -> str:
+    """Cells in their widths: the first `left` are names, the others numbers."""
+    return " ".join(fitted(cell, width, at >= left) for at, (cell, width) in enumerate(zip(cells, widths, strict=True)))
 
 
 def _key(row: Row) -> Key:

@@ -1,6 +1,7 @@
 """The routes of accounts and of the meter.
 
     GET  accounts, account?name=NAME             POST accounts {name, under, zone, unknown_price}
+    POST account {name, unknown_price}
     POST budgets {account, limits}               POST topups {account, tokens, nano}
     GET  meter[?by=...&account=...&from_ms=N&to_ms=N], statement?account=NAME&month=2026-11
 
@@ -32,6 +33,13 @@ class AccountOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     under: str = ""
     zone: str = ""
     unknown_price: str = ""
+
+
+class AccountChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of a change of an account: the arguments of `Control.account_set`."""
+
+    name: str
+    unknown_price: str
 
 
 class BudgetOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -69,6 +77,10 @@ class Accounts:
 
     async def account(self, request: Request) -> Response:
         return respond(await self._desk.account(_named(request, "name")))
+
+    async def set(self, request: Request) -> Response:
+        order = await body_of(request, AccountChange, self._bytes_max)
+        return respond(await self._desk.account_set(order.name, unknown_price=order.unknown_price))
 
     async def budget_set(self, request: Request) -> Response:
         order = await body_of(request, BudgetOrder, self._bytes_max)

@@ -259,6 +259,7 @@ def build(
         _post("/v1/accounts", accounts.add),
         _get("/v1/accounts", accounts.list),
         _get("/v1/account", accounts.account),
+        _post("/v1/account", accounts.set),
         _post("/v1/budgets", accounts.budget_set),
         _post("/v1/topups", accounts.topup),
         _get("/v1/meter", accounts.meter),

@@ -36,6 +36,7 @@ Object = dict[str, Any]
 _LOSSES_MAX = 20  # daemons that die on one client before it gives up
 _LOOK_S = 0.02
 _LINE_BYTES_MAX = 64 * 1024 * 1024
+_OF_ACCOUNTS = ("accounts", "account", "budgets", "topups")
 _LOST = (http.client.HTTPException, ConnectionError)
 
 
@@ -188,6 +189,11 @@ class Client:
         found: Object = self._ask("account", name=name)
         return found
 
+    def account_set(self, name: str, unknown_price: str) -> Object:
+        """Change what an account does about unknown prices; the account."""
+        found: Object = self._order("account", {"name": name, "unknown_price": unknown_price})
+        return found
+
     def budget_set(self, account: str, limits: Sequence[Budget]) -> Object:
         """Set limits of an account, or take them away; the account."""
         body = {"account": account, "limits": [msgspec.structs.asdict(each) for each in limits]}
@@ -263,7 +269,8 @@ class Client:
                 return _exchange(connection, "POST", _target(path, {}), body)
             except _LOST as error:
                 text = "the daemon ended before it answered; nobody knows whether it did what was asked"
-                raise DaemonError(text, hint="`mains ps --all` shows what there is") from error
+                seen = "account ls" if path in _OF_ACCOUNTS else "ps --all"
+                raise DaemonError(text, hint=f"`mains {seen}` shows what there is") from error
 
         return self._again(send)
 

@@ -261,6 +261,12 @@ def resolve(name: str, engines: Mapping[str, EngineSpec], default: str) -> Choic
     return Choice(spec, spec.model, note)
 
 
+def replicas(name: str, engines: Mapping[str, EngineSpec]) -> tuple[EngineSpec, ...]:
+    """The endpoints that serve the model of this name together; none when there is one, or it is an engine's name."""
+    same = [spec for spec in engines.values() if spec.kind in ENDPOINTS and spec.model == name and name not in engines]
+    return tuple(sorted(same, key=lambda spec: spec.name)) if len(same) > 1 else ()
+
+
 def _of_engine(spec: EngineSpec, model: str) -> Choice:
     """An endpoint has many models; any other engine has the one that it is configured with."""
     if spec.kind in ENDPOINTS:

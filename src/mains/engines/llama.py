@@ -19,9 +19,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.metadata
 import os
+import platform
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +32,8 @@ import msgspec
 from mains.engines import model_file
 from mains.engines.bounded_log import BoundedLog
 from mains.engines.catalogue import EngineSpec
+from mains.engines.kv_store import Store
+from mains.engines.kv_tiers import Lease, Tiers
 from mains.engines.llama_body import Plan, estimate, plan
 from mains.engines.llama_child import ChildConfig
 from mains.engines.llama_server import HEALTH_TIMEOUT_S, LlamaServer, Server
@@ -62,7 +66,11 @@ def default_threads() -> int:
 
 
 class LlamaEngine:
-    """See the module's header. What the child says goes to `log_path`."""
+    """See the module's header. What the child says goes to `log_path`.
+
+    `kv` is the folder of the files with what it has read of each process (`kv_tiers.py`); without it llama.cpp alone
+    decides what is kept, in its slots and its RAM cache.
+    """
 
     def __init__(
         self,
@@ -72,6 +80,8 @@ class LlamaEngine:
         *,
         health_timeout_s: float = HEALTH_TIMEOUT_S,
         monotonic: Callable[[], float] = time.monotonic,
+        kv: Path | None = None,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self.name = spec.name
         self.slots = spec.slots or SLOTS
@@ -93,6 +103,9 @@ class LlamaEngine:
         # Longer than the watch over the child takes: a child that hangs must be killed, not only left.
         self._idle_s = 2 * idle_s + health_timeout_s
         self._first_byte_s = max(spec.first_byte_s or settings.first_byte_s, self._idle_s)
+        self._kv = kv
+        self._tiers: Tiers | None = None
+        self._store = Store(kv, settings.kv_disk_bytes_max, wall) if kv else None
         self._room: Room | None = None
         self._session: aiohttp.ClientSession | None = None
         self._busy = 0
@@ -113,7 +126,14 @@ class LlamaEngine:
     async def start(self) -> None:
         """Nothing: the child starts at the first call."""
 
+    async def forget(self, processes: Collection[int]) -> None:
+        """Keep nothing of processes that are removed."""
+        if self._tiers is not None:
+            await self._tiers.forget(processes)
+
     async def close(self) -> None:
+        if self._tiers is not None:
+            await self._tiers.close()
         session, self._session = self._session, None
         if session is not None:
             await session.close()
@@ -122,20 +142,26 @@ class LlamaEngine:
     def _config(self, key: str) -> ChildConfig:
         """What the child serves. Raises ConfigError when there is no model file."""
         spec = self._spec
-        path = Path(spec.path).expanduser() if spec.path else model_file.find()
-        if not path.is_file():
-            hint = f"set `path` in [engines.{spec.name}] of mains.toml, or the program's `model`, to a GGUF file"
-            raise ConfigError(f"the model file {path} is not there", hint=hint)
         return ChildConfig(
-            model=str(path),
+            model=str(self._model()),
             alias=spec.model,
             key=key,
             parent=os.getpid(),
             slots=self.slots,
             context_tokens=self.context_tokens,
             threads=spec.threads or default_threads(),
-            cache_ram_mib=CACHE_RAM_MIB,
+            cache_ram_mib=0 if self._kv else CACHE_RAM_MIB,
+            kv_folder=str(self._kv or ""),
         )
+
+    def _model(self) -> Path:
+        """The model's file. Raises ConfigError."""
+        spec = self._spec
+        path = Path(spec.path).expanduser() if spec.path else model_file.find()
+        if not path.is_file():
+            hint = f"set `path` in [engines.{spec.name}] of mains.toml, or the program's `model`, to a GGUF file"
+            raise ConfigError(f"the model file {path} is not there", hint=hint)
+        return path
 
     # ----------------------------------------------------------------------------------------------------- call
 
@@ -155,21 +181,47 @@ class LlamaEngine:
     async def _attempt(self, planned: Plan, request: Request, on_delta: Callable[[str], None], sent: _Sent) -> Reply:
         if self._room is None:
             self._room = Room(self.context_tokens)
-        async with self._room.taken(estimate(planned.messages) + request.output_tokens_max):
+        wanted_tokens = estimate(planned.messages) + request.output_tokens_max
+        async with self._room.taken(wanted_tokens):
             server = await self._ready()
             with self._server.call():
-                try:
-                    reply = await self._call(server, planned, request, on_delta, sent)
-                except _ConstraintError:
-                    loose = planned.loose()
-                    if loose is None:
-                        raise
-                    planned, reply = loose, await self._call(server, loose, request, on_delta, sent)
+                async with self._leased(server, planned, request, wanted_tokens) as lease:
+                    slot = lease.fields if lease else {}
+                    try:
+                        reply = await self._call(server, planned, request, on_delta, sent, slot)
+                    except _ConstraintError:
+                        loose = planned.loose()
+                        if loose is None:
+                            raise
+                        planned, reply = loose, await self._call(server, loose, request, on_delta, sent, slot)
+                    meant = planned.read(reply)
+                    if lease:
+                        lease.answered(meant)
         self._server.succeeded()
-        meant = planned.read(reply)
         if planned.moves and meant.text:
             on_delta(meant.text)
         return meant
+
+    @contextlib.asynccontextmanager
+    async def _leased(
+        self, server: Server, planned: Plan, request: Request, wanted_tokens: int
+    ) -> AsyncIterator[Lease | None]:
+        """The slot of a call, where we choose it."""
+        if self._store is None:
+            yield None
+            return
+        if self._tiers is None:
+            self._tiers = Tiers(self.slots, self.context_tokens, self._store, self._monotonic)
+            made_with = {
+                "context_tokens": self.context_tokens,
+                "xllamacpp": importlib.metadata.version("xllamacpp"),
+                "machine": platform.machine(),
+            }
+            with contextlib.suppress(ConfigError):  # the file is gone since the child has read it: no files then
+                self._tiers.open(self._model(), made_with)
+        await self._tiers.opened()
+        async with self._tiers.lease(server, self._open(), request, planned.messages, wanted_tokens) as lease:
+            yield lease
 
     async def _ready(self) -> Server:
         try:
@@ -179,11 +231,17 @@ class LlamaEngine:
             raise EngineError(text, retryable=False, spent=Spent.NOTHING, hint=error.hint) from None
 
     async def _call(
-        self, server: Server, planned: Plan, request: Request, on_delta: Callable[[str], None], sent: _Sent
+        self,
+        server: Server,
+        planned: Plan,
+        request: Request,
+        on_delta: Callable[[str], None],
+        sent: _Sent,
+        slot: dict[str, Any],
     ) -> Reply:
         import aiohttp
 
-        body = planned.body(max(1, request.output_tokens_max), self._spec.model)
+        body = planned.body(max(1, request.output_tokens_max), self._spec.model, slot)
         assembly = Assembly({}, request.key)
         watch = on_delta if not planned.moves else _quiet
         call = self._open().post(
@@ -222,7 +280,7 @@ class LlamaEngine:
     ) -> None:
         """Read the stream to its end, and measure its speed."""
         lines = EventLines()
-        begun = self._monotonic()
+        begun = first = self._monotonic()
         done = False
         while not done and (chunk := await response.content.readany()):
             self._server.heard()
@@ -232,9 +290,12 @@ class LlamaEngine:
                 elif text := assembly.add(data):
                     on_delta(text)
             silence.heard(flowing=assembly.flowing)
+            first = self._monotonic() if first == begun and assembly.flowing else first
         if not assembly.finished:
             raise BadAnswerError("the stream ended before the answer was finished")
         self._measure(assembly, self._monotonic() - begun)
+        if self._tiers is not None and (usage := assembly.usage) is not None:
+            self._tiers.read(usage.input_tokens - usage.cached_tokens, first - begun)
 
     def _measure(self, assembly: Assembly, span_s: float) -> None:
         if assembly.usage is not None and span_s > 0:

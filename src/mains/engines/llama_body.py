@@ -16,7 +16,8 @@ llama.cpp's own `tools` are not used: its server takes them and leaves them out,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -45,8 +46,11 @@ class Plan(msgspec.Struct, frozen=True):
     moves: tuple[Move, ...] = ()
     prefix: str = ""
 
-    def body(self, output_tokens_max: int, model: str) -> bytes:
-        """What is sent. Always streamed: a server that is not read from would work on after we are gone."""
+    def body(self, output_tokens_max: int, model: str, slot: Mapping[str, Any] = MappingProxyType({})) -> bytes:
+        """What is sent. Always streamed: a server that is not read from would work on after we are gone.
+
+        `slot`: which slot it is for, and whether what that holds may be used; llama.cpp decides when it is empty.
+        """
         messages = [{"role": m.role, "content": m.text} for m in self.messages]
         if self.prefix:
             messages.append({"role": "assistant", "content": self.prefix.rstrip()})
@@ -59,6 +63,7 @@ class Plan(msgspec.Struct, frozen=True):
                 "stream_options": {"include_usage": True},
                 **self.sampling,
                 **self.constraint,
+                **slot,
             }
         )
 

@@ -39,6 +39,7 @@ class ChildConfig(msgspec.Struct, frozen=True, kw_only=True):
     context_tokens: int
     threads: int
     cache_ram_mib: int
+    kv_folder: str = ""  # where slots are saved; empty: they cannot be
 
 
 class Ready(msgspec.Struct, frozen=True):
@@ -101,6 +102,10 @@ def _serve(config: ChildConfig) -> tuple[str, Any]:
     p.cont_batching = p.cache_prompt = True
     p.cache_ram_mib = config.cache_ram_mib
     p.cpuparams.n_threads = p.cpuparams_batch.n_threads = config.threads
+    if config.kv_folder:
+        os.umask(0o077)  # it makes no other files
+        p.slot_save_path = config.kv_folder.rstrip("/") + "/"
+        p.cache_idle_slots = False  # a slot keeps what it has until we take it away
     p.n_threads_http = config.slots + HTTP_THREADS_SPARE
     p.endpoint_metrics, p.endpoint_slots, p.endpoint_props = True, True, False
     p.ui, p.offline, p.verbosity = False, True, 1

@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 
-from mains.kernel.ports import RateLimits
+from mains.kernel.ratelimits import RateLimits
 
 SPAN_MS_MAX = 3_600_000
 """A reset that is further away is taken for one hour: nobody waits for ever because of a header."""

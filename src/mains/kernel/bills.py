@@ -27,12 +27,19 @@ def account_add(tx: Tx, world: World, name: str, under: str, zone: str, unknown_
 
 def account(tx: Tx, world: World, text: str) -> AccountView:
     """The account that a person means."""
-    return metering.account_view(tx, accounts.find(tx, world.settings, text), world.currency)
+    return metering.account_view(tx, accounts.find(tx, text), world.currency)
+
+
+def account_set(tx: Tx, world: World, text: str, unknown_price: str) -> AccountView:
+    """Whether an account's limits of money let calls pass whose price is not known (empty: as the account above)."""
+    at = accounts.find(tx, text)
+    accounts.set_price_rule(tx, at, unknown_price)
+    return metering.account_view(tx, at, world.currency)
 
 
 def scope(tx: Tx, world: World, text: str) -> tuple[Place, Scope]:
     """The account that a person means (empty: the home), and what counts in it."""
-    at = accounts.find(tx, world.settings, text or "home")
+    at = accounts.find(tx, text or "home")
     return at, metering.scope_of(tx, at)
 
 
@@ -40,7 +47,7 @@ def budget_set(tx: Tx, world: World, text: str, budgets: Sequence[Budget], local
     """Set limits of an account, or take them away; all of them or none. Who waits for room is looked at again."""
     if not 0 < len(budgets) <= _BUDGETS_MAX:
         raise UsageError(f"1 to {_BUDGETS_MAX} limits can be set at once, not {len(budgets)}")
-    at = accounts.find(tx, world.settings, text)
+    at = accounts.find_or_open(tx, world.settings, text)
     for each in budgets:
         accounts.limit(tx, accounts.place(tx, at.account), each, local_zone)
     return _roomier(tx, world, at)
@@ -50,7 +57,7 @@ def top_up(tx: Tx, world: World, text: str, tokens: int, nano: int) -> AccountVi
     """Give more room to the current windows of an account's limits of tokens, or of money, or of both."""
     if not (tokens or nano):
         raise UsageError("a top-up needs tokens or money")
-    at = accounts.find(tx, world.settings, text)
+    at = accounts.find(tx, text)
     if tokens:
         accounts.top_up(tx, at, "tokens", tokens)
     if nano:

@@ -11,7 +11,7 @@ half erased is erased after the next boot.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from functools import partial
 from typing import Any, Self, TypeVar
 
@@ -22,6 +22,8 @@ from mains.kernel.main import Kernel
 from mains.kernel.ports import Removal
 
 T = TypeVar("T")
+Forget = Callable[[Collection[int]], Awaitable[None]]
+"""Makes the engines keep nothing of some processes. Raises ConfigError when a file of theirs cannot be removed."""
 DAY_MS = 86_400_000
 _AGAIN_MS = 60_000  # after a full disk, or too many orders
 
@@ -29,10 +31,11 @@ _AGAIN_MS = 60_000  # after a full disk, or too many orders
 class Care:
     """The care of one kernel's home. Enter it when the kernel has booted, leave it before the kernel halts."""
 
-    def __init__(self, kernel: Kernel, clock: Clock) -> None:
+    def __init__(self, kernel: Kernel, clock: Clock, forget: Forget | None = None) -> None:
         self._kernel = kernel
         self._clock = clock
         self._settings = kernel.settings
+        self._forget = forget
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def __aenter__(self) -> Self:
@@ -74,6 +77,8 @@ class Care:
         removed: list[int] = []
         for start in range(0, len(pids), self._settings.erase_rows_max):
             chunk = pids[start : start + self._settings.erase_rows_max]
+            if self._forget is not None:  # first: after a crash in between, who is left can be removed again
+                await self._forget(chunk)
             removed += await self._kernel.order(partial(retention.remove, pids=chunk), "rm")
             await self._clock.wait_ms(pause_ms)
         await self._erase(pause_ms)

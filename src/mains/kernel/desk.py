@@ -198,6 +198,10 @@ class Desk:
         """An account: a name, NAME/PROGRAM, or a pid."""
         return await self._bill(bills.account, name)
 
+    async def account_set(self, name: str, *, unknown_price: str) -> AccountView:
+        """What an account's limits of money do about unknown prices: refuse, allow, or (empty) as the account above."""
+        return await self._bill(bills.account_set, name, unknown_price)
+
     async def budget_set(self, account: str, limits: Sequence[Budget]) -> AccountView:
         """Set limits of an account, or take them away; all of them or none."""
         return await self._bill(bills.budget_set, account, limits, await asyncio.to_thread(local_zone))

@@ -48,6 +48,8 @@ class Frame:
             model=p.model,
             sampling=Sampling(temperature=self.program.temperature),
             key=f"{p.pid}-{p.turn + 1}-{p.asking.attempt}",
+            process=p.pid,
+            tenant=p.tenant,
         )
 
 

@@ -19,6 +19,7 @@ from mains.kernel import accounts, limits, window
 from mains.kernel.accounts import Place
 from mains.kernel.billing import AccountView, By, LimitView, MeterRow, Statement
 from mains.kernel.journal import Journal
+from mains.kernel.ledger import unknown_price_allowed
 from mains.kernel.limits import HOME, NAMED, Limit
 from mains.kernel.process import State
 from mains.kernel.tx import Row, Tx
@@ -32,7 +33,7 @@ def account_view(tx: Tx, at: Place, currency: str) -> AccountView:
     """An account with everything below it, and its limits in their current windows."""
     row = tx.one("account_row", at.account)
     assert row is not None
-    _, parent, name, zone, unknown_price, _, *sums, warned = row
+    _, parent, name, zone, _, _, *sums, warned = row
     held, posted, overrun, nano_held, nano_posted, nano_overrun = sums
     names = [each[1] for each in (tx.one("account_place", account) for account in reversed(at.chain)) if each]
     return AccountView(
@@ -41,7 +42,7 @@ def account_view(tx: Tx, at: Place, currency: str) -> AccountView:
         kind=_kind(at.account, name),
         parent=accounts.place(tx, parent).name or str(parent),
         zone=zone or at.zone,
-        unknown_price="allow" if unknown_price == "allow" else "refuse",
+        unknown_price="allow" if unknown_price_allowed(tx, at.account) else "refuse",
         currency=currency,
         held_tokens=held, posted_tokens=posted, overrun_tokens=overrun,
         held_nano=nano_held, posted_nano=nano_posted, overrun_nano=nano_overrun,
@@ -154,11 +155,11 @@ def _folded(groups: dict[_Group, _Sums], keep: tuple[str, ...]) -> dict[_Group, 
         key = tuple(getattr(group, name) for name in keep)
         first, total = folded.setdefault(key, (group, _Sums()))
         total.add(msgspec.structs.astuple(sums))
-        folded[key] = _common(first, group), total
+        folded[key] = _agreed(first, group), total
     return dict(folded.values())
 
 
-def _common(a: _Group, b: _Group) -> _Group:
+def _agreed(a: _Group, b: _Group) -> _Group:
     """What two groups have in common."""
     return _Group(
         day=a.day if a.day == b.day else "",
@@ -186,6 +187,7 @@ def _metered(journal: Journal, scope: Scope, step_ms: int, from_ms: int, to_ms: 
         return
     yield from journal.scan("meter_holds", step_ms, from_ms, to_ms)
     yield from journal.scan("meter_tally", step_ms, from_ms, to_ms)
+    yield from journal.scan("meter_adjusted", step_ms, from_ms, to_ms)
 
 
 def _rows(journal: Journal, groups: dict[_Group, _Sums], currency: str) -> list[MeterRow]:
@@ -211,7 +213,7 @@ def statement(journal: Journal, at: Place, scope: Scope, month: str, zone: str, 
             if counts(account, payer, program)
         )
         flying = [(p.pid, p.tenant, p.name) for p in journal.processes("process_in", State.RUNNING) if p.asking]
-        foreign = [(account, payer, program) for _, account, payer, program, _ in journal.rows("hold_foreign")]
+        foreign = [(account, payer, program) for _, account, payer, program, *_ in journal.rows("hold_foreign")]
         open_holds = sum(counts(*each) for each in [*flying, *foreign])
     return Statement(
         account=at.name or str(at.account),

@@ -11,14 +11,15 @@ Values are frozen. Text is Unicode, tokens are counted as the engine counts them
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import msgspec
 
-Schema = dict[str, Any]
-"""A JSON Schema (2020-12), as a plain object."""
+from mains.kernel.ratelimits import RateLimits
+
+Schema = dict[str, Any]  # a JSON Schema (2020-12), as a plain object
 
 
 class ToolCall(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -106,16 +107,6 @@ class Finish(enum.StrEnum):
     REFUSAL = "refusal"
 
 
-class RateLimits(msgspec.Struct, frozen=True):
-    """What a backend says is left, and in how many milliseconds it is whole again; -1: it does not say."""
-
-    requests_left: int = -1
-    requests_reset_ms: int = 0
-    tokens_max: int = -1
-    tokens_left: int = -1
-    tokens_reset_ms: int = 0
-
-
 class Reply(msgspec.Struct, frozen=True):
     """What a model answered. `usage` is None when the engine did not report any: then the hold is posted whole."""
 
@@ -168,6 +159,15 @@ class Engine(Protocol):
 
     async def close(self) -> None:
         """Stop and free everything."""
+        ...
+
+
+@runtime_checkable
+class Keeper(Protocol):
+    """An engine that keeps what it has read of processes."""
+
+    async def forget(self, processes: Collection[int]) -> None:
+        """Keep nothing of these processes any more: they are about to be removed."""
         ...
 
 

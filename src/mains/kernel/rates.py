@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-from mains.kernel.ports import RateLimits
+from mains.kernel.ratelimits import RateLimits
 from mains.kernel.waiting import Waiting
 from mains.settings import Settings
 

@@ -76,6 +76,7 @@ def begin(tx: Tx, world: World, pid: int, engine: str = "") -> Process | None:
         hold = intents.hold_for(tx, world, p, wanted)
     except ConfigError as error:
         unserved(tx, world, pid, p.engine, error)
+        share_room(tx, p.accounts)  # room that it was woken for is the next one's
         return None
     if hold is None:
         return None
@@ -354,6 +355,7 @@ def faulted(tx: Tx, world: World, pid: int, detail: str) -> Process | None:
 def fire(tx: Tx, world: World) -> int:
     """Wake whom the due timers name; how many there were (at most `wakes_per_commit_max`)."""
     due = timers.take_due(tx, world.settings.wakes_per_commit_max)
+    roomy: dict[int | None, None] = {}
     for pid, call_id in due:
         if call_id == timers.HOLD:
             foreign.expire(tx, -pid)
@@ -365,7 +367,7 @@ def fire(tx: Tx, world: World) -> int:
             schedules.due(tx, world, p)
             continue
         if call_id == timers.ROOM:
-            intents.room(tx, p)
+            roomy[intents.room(tx, p)] = None
             continue
         if call_id == timers.RETRY:
             if p.retry_ms and p.retry_ms <= tx.now_ms:
@@ -374,6 +376,7 @@ def fire(tx: Tx, world: World) -> int:
         call = find(p, call_id)
         if call and call.state is CallState.WAITING:
             return_call(tx, p, call, _late(tx, p, call), world.settings)
+    share_room(tx, tuple(account for account in roomy if account is not None))
     return len(due)
 
 

@@ -15,6 +15,7 @@ from mains.kernel.billing import Window
 from mains.program import zone_of
 
 _STEP_MS = 900_000  # every time zone's clock differs from UTC by whole quarters of an hour, and changes at such
+_FIRST_YEAR = 1970
 
 
 class Span(NamedTuple):
@@ -56,12 +57,14 @@ def _span(window: Window, zone: str, step: int) -> Span:
 
 
 def month(text: str, zone: str) -> Span:
-    """The month that is written as 2026-11, on the clock of a time zone. Raises UsageError."""
+    """The month that is written as 2026-11, on the clock of a time zone. Raises UsageError; so it does before 1970."""
     try:
         first = datetime.strptime(text, "%Y-%m").replace(tzinfo=zone_of(zone))
-    except ValueError as error:
+        if first.year >= _FIRST_YEAR:  # clocks of older days differ by odd minutes and seconds
+            return span("month", zone, int(first.timestamp() * 1_000))
+    except (ValueError, OverflowError) as error:  # no month, or one that a calendar of four digits cannot end
         raise UsageError(f"`{text}` is no month", hint="write it as 2026-11") from error
-    return span("month", zone, int(first.timestamp() * 1_000))
+    raise UsageError(f"`{text}` is no month of a ledger: it is before {_FIRST_YEAR}", hint="write it as 2026-11")
 
 
 def day_of(at_ms: int, zone: str) -> str:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mains import Settings
-from mains.kernel.ports import RateLimits
+from mains.kernel.ratelimits import RateLimits
 from mains.kernel.rates import MINUTE_MS, Rates
 from mains.kernel.waiting import Waiting
 

@@ -1,0 +1,158 @@
+"""Completion: how long agents take from their start to their end under eight policies, at several loads.
+
+Recorded agents (`bench/data/agents.json`) arrive at random and call tools that take as long as TraceLab measured. All
+policies see the same arrivals and run on the same simulated engine with a prefix cache.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+
+import msgspec
+
+from bench.fair import scores, workloads
+from bench.fair.call import Agent
+from bench.fair.engine import Speeds
+from bench.fair.policies import POLICIES
+from bench.fair.policies.mains import bound
+from bench.fair.simulation import Outcome, Simulation
+from bench.report import Figure, Report, at_least, below
+
+LOADS = (0.5, 0.8, 1.0, 1.2)
+HIGH = 1.2  # where the goals are judged
+AGENTS = 2_000
+QUICK_AGENTS = 60
+SEEDS = (1, 2)
+CACHES = (100_000, 400_000)  # beside the default, at load 1
+CACHED = ("FCFS", "PLAS", "Mains")
+OVER_FCFS = 2.0
+OVER_BARRIER = 10.0
+LONGEST = "magagent"  # the suite whose agents need most of the engine
+
+
+class Run(msgspec.Struct, frozen=True):
+    """One policy at one load with one cache and one seed. Times in seconds."""
+
+    policy: str
+    load: float
+    cache_tokens: int
+    seed: int
+    mean_s: float
+    p50_s: float
+    p95_s: float
+    p99_s: float
+    longest_s: float  # mean completion of the suite `LONGEST`
+    wait_s: float  # the longest of one call
+    hit_rate: float
+    amplification: float
+    gap: float
+    bound: float
+    alone_s: float  # what the agents would take on average if each had the engine to itself
+
+
+def measure(quick: bool) -> list[Run]:
+    """All policies at all loads, then some with other caches."""
+    count, seeds = (QUICK_AGENTS, SEEDS[:1]) if quick else (AGENTS, SEEDS)
+    runs: list[Run] = []
+    for seed in seeds:
+        for load in LOADS:
+            runs += _at(Speeds(), load, count, seed, tuple(POLICIES))
+        for tokens in CACHES:
+            runs += _at(Speeds(cache_tokens=tokens), 1.0, count, seed, CACHED)
+    return runs
+
+
+def _at(speeds: Speeds, load: float, count: int, seed: int, names: tuple[str, ...]) -> Iterator[Run]:
+    agents = workloads.agent_mix(speeds, load=load, agents=count, seed=seed)
+    alone_s = statistics.fmean(workloads.ideal_s(agent, speeds) for agent in agents)
+    for name in names:
+        outcome = Simulation(agents, POLICIES[name], speeds).run()
+        yield _judge(name, load, seed, outcome, agents, speeds, alone_s)
+
+
+def _judge(
+    policy: str, load: float, seed: int, outcome: Outcome, agents: list[Agent], speeds: Speeds, alone_s: float
+) -> Run:
+    spans = list(outcome.completion_s.values())
+    return Run(
+        policy,
+        load,
+        speeds.cache_tokens,
+        seed,
+        mean_s=statistics.fmean(spans),
+        p50_s=scores.percentile(spans, 0.5),
+        p95_s=scores.percentile(spans, 0.95),
+        p99_s=scores.percentile(spans, 0.99),
+        longest_s=statistics.fmean(outcome.completion_s[one.number] for one in agents if one.program == LONGEST),
+        wait_s=outcome.longest_wait_s(),
+        hit_rate=outcome.hit_rate,
+        amplification=outcome.amplification,
+        gap=max(outcome.gaps.values(), default=0),
+        bound=bound(speeds.slots, outcome.dearest),
+        alone_s=alone_s,
+    )
+
+
+def chosen(runs: list[Run], policy: str, load: float, cache_tokens: int = Speeds().cache_tokens) -> list[Run]:
+    """The runs of one policy at one load, a seed each."""
+    return [run for run in runs if (run.policy, run.load, run.cache_tokens) == (policy, load, cache_tokens)]
+
+
+def ratio(runs: list[Run], field: str, rival: str, load: float, cache_tokens: int = Speeds().cache_tokens) -> float:
+    """The rival's figure divided by ours on the same arrivals; of the seeds the least."""
+    pairs = zip(chosen(runs, rival, load, cache_tokens), chosen(runs, "Mains", load, cache_tokens), strict=True)
+    return min(float(getattr(theirs, field)) / float(getattr(ours, field)) for theirs, ours in pairs)
+
+
+def _figures(runs: list[Run]) -> list[Figure]:
+    ours = [run for run in runs if run.policy == "Mains"]
+    worst = max(ours, key=lambda run: run.gap / run.bound)
+    figures = [
+        at_least(f"mean, FCFS / Mains, load {HIGH:g}", ratio(runs, "mean_s", "FCFS", HIGH), "x", OVER_FCFS),
+        at_least(
+            f"mean, 1 s barrier / Mains, load {HIGH:g}", ratio(runs, "mean_s", "1 s barrier", HIGH), "x", OVER_BARRIER
+        ),
+        below("gap between tenants, worst run", worst.gap, "weighted tokens", worst.bound),
+    ]
+    for load in LOADS:
+        others = [
+            name for name in POLICIES if name != "Mains" and (load != HIGH or name not in ("FCFS", "1 s barrier"))
+        ]
+        figures += [
+            Figure(f"mean, {name} / Mains, load {load:g}", ratio(runs, "mean_s", name, load), "x") for name in others
+        ]
+    figures += [Figure(f"P99, FCFS / Mains, load {load:g}", ratio(runs, "p99_s", "FCFS", load), "x") for load in LOADS]
+    figures += [
+        Figure(f"mean of {LONGEST}, FCFS / Mains, load {load:g}", ratio(runs, "longest_s", "FCFS", load), "x")
+        for load in LOADS
+    ]
+    figures += [
+        Figure(f"mean, FCFS / Mains, load 1, cache {tokens // 1000}k", ratio(runs, "mean_s", "FCFS", 1.0, tokens), "x")
+        for tokens in CACHES
+    ]
+    return figures
+
+
+def line(runs: list[Run]) -> str:
+    """The runs of one policy at one load (means over the seeds) as a line of the notes."""
+    mean = {field: statistics.fmean(getattr(run, field) for run in runs) for field in runs[0].__struct_fields__[4:]}
+    return (
+        f"load {runs[0].load:g} cache {runs[0].cache_tokens // 1000}k {runs[0].policy:<12} mean {mean['mean_s']:>6,.0f} s"
+        f"  P50 {mean['p50_s']:>6,.0f}  P95 {mean['p95_s']:>6,.0f}  P99 {mean['p99_s']:>6,.0f}"
+        f"  {LONGEST} {mean['longest_s']:>6,.0f}  longest wait {mean['wait_s']:>6,.0f}"
+        f"  hits {mean['hit_rate']:.0%}  prefill x {mean['amplification']:.2f}"
+    )
+
+
+def main(quick: bool) -> Report:
+    """The ratios; every policy at every load in the notes."""
+    runs = measure(quick)
+    alone = statistics.fmean(run.alone_s for run in runs)
+    tables = [line(chosen(runs, name, load)) for load in LOADS for name in POLICIES]
+    tables += [line(chosen(runs, name, 1.0, tokens)) for tokens in CACHES for name in CACHED]
+    count = QUICK_AGENTS if quick else AGENTS
+    notes = [
+        f"{count} agents, {len({run.seed for run in runs})} seeds (ratios: the least); alone on the engine: {alone:,.0f} s"
+    ]
+    return Report("completion", tuple(_figures(runs)), (*notes, *tables))
