@@ -3,7 +3,7 @@
     python -m bench.contest.upstream          prints its port; ends when its standard input ends
 
     POST /{turns}/v1/chat/completions         a call of the tool `count` until {turns} results are there, then an end
-    POST /{turns}@{ms}/v1/chat/completions    the same, each answer so many milliseconds after its request
+    POST /{turns}@{ms}/v1/chat/completions    the same, answers after up to so many milliseconds (by agent and turn)
     POST /hold/v1/chat/completions            no answer until somebody asks for /release
     GET  /state                               {"calls": answered or held, "held": waiting now}
     GET  /release                             answers those that are held (with an end); the next ones are held again
@@ -25,6 +25,7 @@ import os
 import re
 import signal
 import sys
+import zlib
 from typing import Any, cast
 
 import msgspec
@@ -127,7 +128,8 @@ class Endpoint:
         turns, _, wait_ms = mode.partition("@")
         response = answer(agent, done, int(turns), asked.stream)
         if wait_ms:
-            asyncio.get_running_loop().call_later(int(wait_ms) / 1e3, transport.write, response)
+            share = zlib.crc32(f"{agent} {done}".encode()) % 1_000 / 1_000
+            asyncio.get_running_loop().call_later(share * int(wait_ms) / 1e3, transport.write, response)
         else:
             transport.write(response)
 
