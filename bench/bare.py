@@ -153,7 +153,10 @@ def rows(connection: sqlite3.Connection, pid: int, step: int) -> None:
     )
     hold = 1_000_000 * pid + step // 2
     if step % 2 == 0:
-        connection.execute("INSERT INTO hold VALUES (?, ?, ?, ?, 'dispatched', ?)", (hold, pid, 1, "scripted", 1))
+        connection.execute(
+            "INSERT INTO hold (id, account, tokens, engine, state, at_ms) VALUES (?, ?, ?, ?, 'dispatched', ?)",
+            (hold, pid, 1, "scripted", 1),
+        )
         _entries(connection, hold, pid, "held")
         return
     connection.execute("UPDATE hold SET state = 'posted' WHERE id = ? AND state = 'dispatched'", (hold,))

@@ -123,7 +123,7 @@ class Journal:
 
     def _acknowledge(self, jobs: list[_Job]) -> None:
         tx = self._tx
-        if tx.notices:
+        if tx.notices or tx.armed_ms is not None:
             self._on_commit(Batch(tx.changed, tx.notices, tx.armed_ms))
         for job in jobs:
             self._orders -= job.bounded

@@ -297,3 +297,14 @@ def test_no_name_breaks_the_tree(tmp_path_factory: pytest.TempPathFactory, names
             assert all(path.split("/")[0] == "home" for path in paths)
 
     asyncio.run(play())
+
+
+async def test_the_time_of_a_foreign_call_is_watched_though_nothing_else_happens(world: World) -> None:
+    async with world.open(by_turn(says("ok"))) as kernel:
+        await kernel.hold("home", 50, 100, key="one", engine="gate", model="m", timeout_s=5)
+        world.clock.advance(5_001)
+        await world.until(lambda: _nothing_held(kernel))
+
+
+async def _nothing_held(kernel: Desk) -> bool:
+    return (await kernel.account("home")).held_tokens == 0
