@@ -1,9 +1,9 @@
 """Accounts, windows and calls of others through the public doors, against a model that adds up whole holds.
 
 The model keeps holds and limits, no counters: what is used of a limit is summed anew from the holds of its window. The
-clock goes forward, over midnights, summer time and ends of months, and back; the kernel is killed (its files are
-copied while it runs, and the copy boots). After each step the desk must say of every limit what the model says; at the end the
-database is counted by `bench.recount`, and by the kernel's own reckoning.
+clock goes forward, over midnights, summer time and ends of months, and back; the kernel is killed (its files are copied
+while it runs, and the copy boots). After each step the desk must say of every limit what the model says; at the end
+the database is counted by `bench.recount`, and by the kernel's own reckoning.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ output = 2
 accounts_max = 50
 """
 ZONES = ("", "UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Pacific/Apia", "Australia/Lord_Howe")
-MOMENTS = (  # just before a midnight somewhere, before summer time begins and ends, before the ends of a month and a year
+MOMENTS = (  # before a midnight somewhere, before summer time begins and ends, before a month and a year end
     "2026-03-28T22:59:30", "2026-03-29T00:59:30", "2026-10-25T00:59:30", "2026-11-01T05:59:30", "2026-11-30T22:59:30",
     "2026-12-31T23:59:30", "2027-02-28T23:59:30", "2027-01-03T18:29:30",
 )  # fmt: skip
