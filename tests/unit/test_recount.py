@@ -40,9 +40,10 @@ async def good(tmp_path: Path) -> Path:
     return tmp_path / "home" / "mains.db"
 
 
+_LIMIT = "UPDATE event SET body = CAST(replace(body, '\"most\":{}', '\"most\":{}') AS BLOB) WHERE kind = 'limited'"
 PLANTED = {
-    "granted": "UPDATE event SET body = CAST(replace(body, '\"most\":100', '\"most\":39') AS BLOB) WHERE kind = 'limited'",
-    "granted: hold 4": "UPDATE event SET body = CAST(replace(body, '\"most\":150', '\"most\":119') AS BLOB) WHERE kind = 'limited'",
+    "granted": _LIMIT.format(100, 39),
+    "granted: hold 4": _LIMIT.format(150, 119),
     "overrun": "UPDATE entry SET kind = 'posted' WHERE kind = 'overrun'",
     "zero: entry": "UPDATE entry SET credit = 0 WHERE id = (SELECT max(id) FROM entry)",
     "zero: held": "UPDATE account SET held = held + 1 WHERE id = -1",
