@@ -10,7 +10,18 @@ from bench import overshoot
 from bench.overshoot import FULL, Size
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(1_200)]
-SHORT = Size(processes=8, calls=4, kills=3)
+SHORT = Size(processes=6, calls=4, kills=2)
+
+
+def test_an_empty_account_stops_everybody_and_a_topup_lets_them_go_on(tmp_path: Path) -> None:
+    empty, ended = overshoot.one_account(tmp_path, Size(processes=6, calls=3, kills=0))
+    for outcome in (empty, ended):
+        assert outcome.faults == []
+        assert outcome.told.wrong == []
+    assert 0 < empty.engine["calls"] <= 3
+    assert empty.told.ended < 6
+    assert ended.told.ended == 6
+    assert ended.told.rests > 0
 
 
 def test_no_hold_above_a_limit_whenever_it_is_killed(tmp_path: Path, request: pytest.FixtureRequest) -> None:
