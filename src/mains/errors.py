@@ -22,7 +22,7 @@ Errors are raised, never returned, printed or turned into `None`.
 from __future__ import annotations
 
 import enum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 
 class MainsError(Exception):
@@ -89,10 +89,35 @@ class Blame(enum.StrEnum):
     LENGTH = "length"
 
 
+class Allowance(NamedTuple):
+    """How much of something a backend says is left: `remaining` of `limit`, which is full again after `reset_ms`.
+
+    `steady`: it fills all the time until then (a token bucket); else nothing comes before then (a fixed window).
+    """
+
+    limit: int
+    remaining: int
+    reset_ms: int
+    steady: bool = True
+
+
+class RateLimits(NamedTuple):
+    """What a backend says of its limits, in an answer or a refusal. None: it says nothing of that.
+
+    `tokens` are those of input and output together.
+    """
+
+    requests: Allowance | None = None
+    tokens: Allowance | None = None
+    input_tokens: Allowance | None = None
+    output_tokens: Allowance | None = None
+
+
 class EngineError(DeviceError):
     """A model call failed.
 
-    `throttled`: it was refused because there are too many calls. `spent` decides what becomes of its hold (voided or
+    `throttled`: it was refused because there are too many calls (RFC 6585, section 4), and `limits` is what the backend
+    says of its limits. `spent` decides what becomes of its hold (voided or
     posted whole); `retry_after_s` is the time that the
     backend asked everybody to wait (RFC 9110, section 10.2.3), 0 when it named none; `blame` says whether
     another engine may serve the same request.
@@ -107,12 +132,12 @@ class EngineError(DeviceError):
         retry_after_s: float = 0.0,
         blame: Blame = Blame.ENGINE,
         throttled: bool = False,
-        limits: Any = None,
+        limits: RateLimits | None = None,
         hint: str = "",
     ) -> None:
         super().__init__(text, hint=hint, retryable=retryable)
         self.throttled = throttled
-        self.limits = limits  # ports.RateLimits, when the backend says them
+        self.limits = limits
         self.spent = spent
         self.blame = blame
         self.retry_after_s = retry_after_s

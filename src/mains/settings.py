@@ -39,6 +39,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     retry_after_ceiling_ms: int = 600_000  # a backend's Retry-After is honoured up to this
     model_timeout_s: float = 600.0
     breaker_failures: int = 5  # failures of an engine in a row after which it gets no call for a time
+    breaker_calls: int = 20  # of an engine, the last ones, of which
+    breaker_failed_percent: int = 50  # that many failed: the same
     breaker_open_ms: int = 1_000  # the first of those times; it doubles up to breaker_open_ceiling_ms
     breaker_open_ceiling_ms: int = 60_000
     first_byte_s: float = 300.0  # silence of an engine before its first output: long prompts take long to read

@@ -54,7 +54,7 @@ class EngineSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     model: str = ""
     key_env: str = ""
     slots: int = 0  # calls at once
-    rpm: int = 0  # requests a minute; 0: no limit
+    rpm: int = 0  # requests a minute; 0: only what the endpoint itself says
     tpm: int = 0  # tokens a minute, input and output
     context_tokens: int = 0  # of one call: input and output
     tokens_field: str = "max_tokens"  # what the endpoint calls the cap of the output
@@ -210,6 +210,8 @@ def _check(spec: EngineSpec, where: str) -> None:
         _check_url(spec.url, where)
     elif spec.url:
         raise ConfigError(f"{where}: a {spec.kind} engine has no `url`", hint='did you mean kind = "openai"?')
+    elif spec.rpm or spec.tpm:
+        raise ConfigError(f"{where}: `rpm` and `tpm` are of endpoints; a {spec.kind} engine has `slots`")
     if spec.kind == "scripted" and not spec.path:
         raise ConfigError(f"{where}: `path` is missing", hint="a YAML file with replies: docs/scripted.md")
     if spec.kind == "llama" and spec.path and not spec.path.endswith(".gguf"):

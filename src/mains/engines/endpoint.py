@@ -27,9 +27,9 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from mains.engines import faults
+from mains.engines.allowances import limits_of
 from mains.engines.catalogue import EngineSpec
 from mains.engines.faults import Party
-from mains.engines.ratelimits import limits_of
 from mains.engines.silence import Silence, SilentError
 from mains.engines.stream import BODY_BYTES_MAX, BadAnswerError, EventLines, ServerError
 from mains.errors import EngineError

@@ -11,6 +11,8 @@
 
 (1) not for a certificate that does not fit. (2) a 429 that says `insufficient_quota` is not retryable.
 
+429 and 529 say that the backend is up and has too much to do (`throttled`).
+
 No error text carries a secret: it is blotted out before the text is cut.
 """
 
@@ -22,7 +24,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from mains.engines.ratelimits import limits_of
+from mains.engines.allowances import limits_of
 from mains.engines.stream import ServerError
 from mains.errors import Blame, EngineError, Spent
 
@@ -83,7 +85,8 @@ def reported(party: Party, error: ServerError) -> EngineError:
     retryable = not 400 <= error.code < 500 or error.code in _RETRYABLE_4XX
     text = f"engine {party.engine}: the server broke off: {party.clean(str(error))}"
     blame = _blame(error.code, str(error).encode("utf-8", "replace"))
-    return EngineError(text, retryable=retryable, spent=Spent.UNKNOWN, blame=blame)
+    throttled = error.code in _THROTTLED
+    return EngineError(text, retryable=retryable, spent=Spent.UNKNOWN, blame=blame, throttled=throttled)
 
 
 def refused(party: Party, status: int, headers: Mapping[str, str], body: bytes, now: float) -> EngineError:

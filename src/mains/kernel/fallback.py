@@ -29,16 +29,16 @@ AGAIN: Final = "again"
 def after_failure(p: Process, error: EngineError, settings: Settings) -> int | Literal["again"] | None:
     """What to do about a call of `p` that failed now: AGAIN, the index of the route to take, or None."""
     if error.blame is Blame.LENGTH:
-        roomier = [index for index in _untried(p) if p.routes[index].context_tokens > p.routes[p.route].context_tokens]
+        roomier = [index for index in untried(p) if p.routes[index].context_tokens > p.routes[p.route].context_tokens]
         return roomier[0] if roomier else None
     if error.blame is Blame.REQUEST:
         return AGAIN if error.retryable and _left(p, settings) > 0 else None
-    untried = _untried(p)
-    if not untried:
+    others = untried(p)
+    if not others:
         return AGAIN if error.retryable and _left(p, settings) > 0 else None
-    enough = p.failures_here + 1 >= settings.fallback_failures or _left(p, settings) <= len(untried)
+    enough = p.failures_here + 1 >= settings.fallback_failures or _left(p, settings) <= len(others)
     if not error.retryable or enough or error.retry_after_s * 1_000 > settings.retry_ceiling_ms:
-        return untried[0]
+        return others[0]
     return AGAIN
 
 
@@ -54,8 +54,8 @@ def wish_ms(error: EngineError, settings: Settings) -> int:
 
 def after_absence(p: Process) -> int | None:
     """The index of the next route when the engine of this one is not there."""
-    untried = _untried(p)
-    return untried[0] if untried else None
+    others = untried(p)
+    return others[0] if others else None
 
 
 def rerouted(p: Process, index: int, now_ms: int, settings: Settings, why: str = "", wait_s: float = 0.0) -> Rerouted:
@@ -82,7 +82,7 @@ def _left(p: Process, settings: Settings) -> int:
     return settings.model_attempts_max - p.failures - 1
 
 
-def _untried(p: Process) -> list[int]:
+def untried(p: Process) -> list[int]:
     """The routes that were not taken in this turn, in the order of the chain."""
     taken = {p.route, *(gone.route for gone in p.given_up)}
     return [index for index in range(len(p.routes)) if index not in taken]

@@ -141,8 +141,11 @@ class Kernel:
         """Give every free slot of every lane to whom the scheduler chooses."""
         if self.halted.is_set():
             return
-        for engine, pid in self._lanes.choices(self._clock.now_ms()):
+        now_ms = self._clock.now_ms()
+        for engine, pid in self._lanes.choices(now_ms):
             self._start(pid, partial(self._model_turn, pid, engine))
+        for time_ms in self._lanes.times_ms(now_ms):
+            self._clockwork.expect(time_ms)
 
     async def _model_turn(self, pid: int, engine: str) -> None:
         """(chosen) -> record the intent -> act -> record the result."""
@@ -153,14 +156,14 @@ class Kernel:
                 return
             record = await self._ask(p, self._frames.of(p), engine)
         except asyncio.CancelledError:
-            self._lanes.settle(engine, pid, None)
+            self._lanes.broken_off(engine, pid)
             if pid not in self._ending:
                 raise
             task.uncancel()
             record = partial(turns.interrupted, world=self.world, pid=pid), "failed"
         finally:
             self._rest(pid, task)
-            self._lanes.release(engine, pid)
+            self._lanes.release(engine, pid, self._clock.now_ms())
             self._pump()
         after = await self._recorded(*record)
         if after is not None and after.state is State.RUNNING:
@@ -177,23 +180,14 @@ class Kernel:
         try:
             reply = await self._acts.ask(p, frame.request(p), delta)
         except EngineError as error:
-            self._lanes.failed(engine, p.pid, error, self._clock.now_ms())
-            for pid in self._lanes.stranded(engine):  # it is down now, and they have another one to try
+            for pid in self._lanes.failed(engine, p.pid, error, self._clock.now_ms()):  # they can go elsewhere
                 if (waiter := self.journal.process(pid)) and waiter.state is State.READY:
                     self._queue(waiter)
-            failure, backoff_ms = error, self._backoff_ms(engine, p.failures_here, error)
+            failure, backoff_ms = error, fallback.backoff_ms(p.failures_here, self.settings, self._chance.random())
             return lambda tx: turns.failed(tx, self.world, p.pid, hold, failure, backoff_ms), "failed"
         self._lanes.answered(engine, p.pid, reply, self._clock.now_ms())
         verdict = judge(reply, turn, frame.box, self.settings)
         return lambda tx: turns.replied(tx, self.world, p.pid, hold, verdict, reply.usage, frame.box), "replied"
-
-    def _backoff_ms(self, engine: str, failures: int, error: EngineError) -> int:
-        """How long this call waits; a backend's own wish (Retry-After) closes its lane for everybody."""
-        wish_ms = fallback.wish_ms(error, self.settings)
-        if wish_ms:
-            self._lanes.close_until(engine, self._clock.now_ms() + wish_ms)
-            self._clockwork.look()
-        return max(wish_ms, fallback.backoff_ms(failures, self.settings, self._chance.random()))
 
     async def _device_turn(self, pid: int) -> None:
         """Issue calls that were left pending (by a pause, or by a decision about a doubt)."""
@@ -359,7 +353,7 @@ class Kernel:
 
     def engines(self) -> list[EngineState]:
         """How each engine is."""
-        return self._lanes.states()
+        return self._lanes.states(self._clock.now_ms())
 
     async def order(self, op: Callable[[Tx], T], name: str) -> T:
         """Commit an order from outside. Raises what it raises, and JournalError when the kernel has halted."""

@@ -17,7 +17,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import msgspec
 
-from mains.kernel.ratelimits import RateLimits
+from mains.errors import RateLimits
 
 Schema = dict[str, Any]  # a JSON Schema (2020-12), as a plain object
 

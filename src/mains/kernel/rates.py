@@ -1,139 +1,340 @@
-"""Rates: how many calls a backend takes now. It is the gate of a lane. Pure: no I/O, no clock of its own.
+"""Rates: how much one backend takes, and what it has said of that. The gate of its lane. Pure: no clock, no I/O.
 
-    requests and tokens a minute   configured (`rpm`, `tpm` of an engine): never more in any 60 seconds
-    what a backend says is left    from its answers (`RateLimits`), until the time at which it will be whole again
-    concurrency                    additive increase, multiplicative decrease: a refusal for too many calls halves it,
-                                   and each answer adds 1/n, up to the engine's slots (Chiu and Jain, 1989)
-    circuit breaker                after so many failures in a row it opens; then one call is let through, which closes
-                                   it, or opens it for twice the time (Nygard, Release It!, 2007)
+    budgets       `rpm` and `tpm` as configured: no 60 s hold more calls, or more tokens (a sliding window, exact)
+    allowances    what its answers say is left, and when it is full again (a bucket that fills, or a window that ends)
+    concurrency   `slots_now`: from `slots` down to 1. A backend that is overloaded halves it, once for all calls that
+                  were in flight; each served call adds 1 / `slots_now` (AIMD, as TCP: Chiu and Jain, 1989)
+    closed        a Retry-After closes the backend for everybody, once; a refusal without one does for a time that
+                  doubles with each refusal in a row
+    circuit       `circuit.py`: an engine that is down is probed by one call at a time
 
-Calls that left before a backend's refusal was known, and are refused with it, count as that one refusal.
+Tokens are the estimate of the call that leaves; when it ends, the engine's own count takes its place. A call that is
+larger than a whole budget counts as the budget: it leaves when nothing else has for a minute, and is not stuck.
+
+Times go in as the wall clock has them. A clock that goes back moves everything here with it: nobody waits for a day
+because a clock was wrong for one. Nothing is stored: after a boot the backend says it again.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from typing import Final
+from math import ceil
 
-from mains.kernel.ratelimits import RateLimits
+from mains.errors import Allowance, RateLimits
+from mains.kernel.circuit import Circuit
+from mains.kernel.ports import Usage
 from mains.kernel.waiting import Waiting
 from mains.settings import Settings
 
-MINUTE_MS: Final = 60_000
-_WHOLE = RateLimits()
+WINDOW_MS = 60_000
+"""What providers count by: requests and tokens a minute."""
 
 
 class Rates:
-    """One backend: what left in the last minute, what is under way, and how it answered."""
+    """See the module's header. One call of a process at a time: calls are named by their pid."""
 
-    def __init__(self, slots: int, rpm: int, tpm: int, settings: Settings) -> None:
-        self._slots = slots
-        self._rpm = rpm
-        self._tpm = tpm
+    def __init__(self, slots: int, settings: Settings, *, rpm: int = 0, tpm: int = 0) -> None:
+        """`rpm` and `tpm` 0: no budget of that kind."""
+        self.slots = slots
         self._settings = settings
-        self._sent: deque[tuple[int, int]] = deque()  # (when, tokens) of the last minute, where that is bounded
-        self._tokens = 0  # of those
-        self._flights: dict[int, tuple[int, int]] = {}  # pid -> when its call left, and with how many tokens
-        self._said, self._said_ms = _WHOLE, 0  # what the backend said was left, less what has left since, and when
-        self.concurrency = float(slots)
-        self._cut_ms = -1  # when it was halved last
-        self._failures = 0  # in a row
-        self._open_ms = 0  # for how long the breaker opens next; 0: it has not opened
-        self.open_until_ms = 0
+        self._windows = (_Window(rpm), _Window(tpm))  # calls, tokens
+        self._buckets: dict[str, _Bucket] = {}  # by field of RateLimits
+        self._concurrency = float(max(1, slots))
+        self._calls = 0  # that have left; each has its number
+        self._flights: dict[int, _Flight] = {}  # by pid
+        self._cut_at = 0  # the number of the last call that left before the last cut
+        self._refusals = 0  # in a row
+        self._closed_until_ms = 0
+        self.circuit = Circuit(
+            failures=settings.breaker_failures,
+            calls=settings.breaker_calls,
+            failed_percent=settings.breaker_failed_percent,
+            open_ms=settings.breaker_open_ms,
+            open_max_ms=settings.breaker_open_ceiling_ms,
+        )
+        self._offset_ms = 0  # from the wall clock to one that never goes back
+        self._seen_ms = 0  # on that one
+
+    # what may leave
 
     @property
-    def is_open(self) -> bool:
-        """Whether the circuit breaker has opened, and no call has closed it yet."""
-        return self._open_ms > 0
+    def slots_now(self) -> int:
+        """How many calls at once the backend takes, as far as is known."""
+        return min(self.slots, max(1, int(self._concurrency)))
 
     def allows(self, waiting: Waiting, now_ms: int) -> bool:
         """Whether this call may leave now."""
-        return not self._full and self._due_ms(waiting, now_ms) <= now_ms
+        return self._opens_ms(waiting, self._time(now_ms)) is None and self.circuit.allows(self._seen_ms)
 
-    @property
-    def _full(self) -> bool:
-        """Whether too many calls are under way; an open breaker lets one through."""
-        return len(self._flights) >= (1 if self.is_open else int(self.concurrency))
+    def next_ms(self, waiting: Waiting, now_ms: int) -> int | None:
+        """When this call may leave at the earliest, by what is known now; None: when another call has ended."""
+        opens_ms = self._opens_ms(waiting, self._time(now_ms))
+        circuit_ms = self.circuit.opens_ms()
+        if circuit_ms is not None and circuit_ms > self._seen_ms:
+            opens_ms = max(opens_ms or 0, circuit_ms)
+        if opens_ms is None:
+            return now_ms if self.circuit.allows(self._seen_ms) else None
+        return opens_ms - self._offset_ms
 
-    def next_ms(self, waiting: Waiting, now_ms: int) -> int:
-        """When to ask again. While too many calls are under way, that is no matter of time: an end will tell."""
-        due_ms = self._due_ms(waiting, now_ms)
-        return now_ms + MINUTE_MS if self._full and due_ms <= now_ms else due_ms
+    def closed_until_ms(self, now_ms: int) -> int:
+        """Until when the backend takes no call whatever it is; not after `now_ms`: it is open."""
+        self._time(now_ms)
+        return max(self._closed_until_ms, self.circuit.opens_ms() or 0) - self._offset_ms
 
-    def _due_ms(self, waiting: Waiting, now_ms: int) -> int:
+    def down(self, now_ms: int) -> bool:
+        """Whether the engine is down, and not due to be probed."""
+        self._time(now_ms)
+        return self.circuit.down(self._seen_ms)
+
+    def health(self, now_ms: int) -> str:
+        """What is wrong with the backend, in a sentence; empty: nothing is known to be."""
+        if not self.circuit.closed:
+            return f"down: {self.circuit.why}"
+        closed_ms = self.closed_until_ms(now_ms) - now_ms
+        return f"asks to wait for {ceil(closed_ms / 1_000)} s" if closed_ms > 0 else ""
+
+    def _opens_ms(self, waiting: Waiting, time_ms: int) -> int | None:
+        """When budgets, allowances and the backend's own wish let a call go; None: now."""
         tokens = waiting.input_tokens + waiting.output_tokens
-        times = [now_ms]
-        if self.is_open:
-            times.append(self.open_until_ms)
-        if self._rpm and len(self._sent) >= self._rpm:
-            times.append(self._sent[len(self._sent) - self._rpm][0] + MINUTE_MS)
-        if self._tpm and self._sent and self._tokens + tokens > self._tpm:
-            times.append(self._room_ms(tokens))
-        said, since_ms = self._said, self._said_ms
-        if said.requests_left == 0:
-            times.append(since_ms + said.requests_reset_ms)
-        if 0 <= said.tokens_left < tokens and (said.tokens_max < 0 or said.tokens_left < said.tokens_max):
-            times.append(since_ms + said.tokens_reset_ms)
-        return max(times)
+        times = [
+            self._closed_until_ms,
+            self._windows[0].opens_ms(1, time_ms),
+            self._windows[1].opens_ms(tokens, time_ms),
+            *(bucket.opens_ms(_need(field, waiting), time_ms) for field, bucket in self._buckets.items()),
+        ]
+        latest = max(times)
+        return latest if latest > time_ms else None
 
-    def _room_ms(self, tokens: int) -> int:
-        """When so many tokens fit into a minute; a call that is larger than a minute's waits for an empty one."""
-        left, at_ms = self._tokens, 0
-        for sent_ms, each in self._sent:
-            left, at_ms = left - each, sent_ms + MINUTE_MS
-            if left + tokens <= self._tpm:
-                break
-        return at_ms
+    # what happens
 
     def dispatched(self, waiting: Waiting, now_ms: int) -> None:
         """This call leaves now."""
+        time_ms = self._time(now_ms)
+        self._calls += 1
         tokens = waiting.input_tokens + waiting.output_tokens
-        self._flights[waiting.pid] = now_ms, tokens
-        while self._sent and self._sent[0][0] <= now_ms - MINUTE_MS:
-            self._tokens -= self._sent.popleft()[1]
-        if self._rpm or self._tpm:
-            self._sent.append((now_ms, tokens))
-            self._tokens += tokens
-        said = self._said
-        self._said = RateLimits(
-            requests_left=max(0, said.requests_left - 1) if said.requests_left >= 0 else -1,
-            requests_reset_ms=said.requests_reset_ms,
-            tokens_max=said.tokens_max,
-            tokens_left=max(0, said.tokens_left - tokens) if said.tokens_left >= 0 else -1,
-            tokens_reset_ms=said.tokens_reset_ms,
-        )
+        entries = (self._windows[0].add(1, time_ms), self._windows[1].add(tokens, time_ms))
+        self._flights[waiting.pid] = _Flight(self._calls, waiting, entries)
+        for field, bucket in self._buckets.items():
+            bucket.take(_need(field, waiting), time_ms)
+        self.circuit.sent(waiting.pid)
 
-    def ended(self, pid: int, *, made: bool) -> None:
-        """The call of a process is over, or was never made: then it has not left."""
+    def succeeded(self, pid: int, usage: Usage | None, limits: RateLimits | None, now_ms: int) -> None:
+        """A call was served."""
+        flight = self._end(pid, limits, now_ms)
+        if flight is None:
+            return
+        if usage is not None:
+            self._windows[1].correct(flight.entries[1], max(0, usage.total))
+        self._refusals = 0
+        self._concurrency = min(float(self.slots), self._concurrency + 1 / self._concurrency)
+        self.circuit.succeeded(pid)
+
+    def refused(self, pid: int, retry_after_s: float, limits: RateLimits | None, now_ms: int) -> None:
+        """The backend has too much to do and did not take the call. It lives."""
+        flight = self._end(pid, limits, now_ms)
+        if flight is None:
+            return
+        self._windows[1].correct(flight.entries[1], 0)
+        self.circuit.succeeded(pid)
+        first = flight.number > self._cut_at
+        if first:  # the others that were in flight then will hear the same
+            at_once = min(self._concurrency, len(self._flights) + 1.0)
+            self._concurrency = max(1.0, at_once / 2)
+            self._cut_at = self._calls
+            self._refusals += 1
+        if retry_after_s > 0:
+            wish_ms = min(round(retry_after_s * 1_000), self._settings.retry_after_ceiling_ms)
+            self._close(wish_ms)
+        elif first:
+            settings = self._settings
+            doubled = settings.retry_base_ms << min(self._refusals - 1, 30)
+            self._close(min(doubled, settings.retry_ceiling_ms))
+
+    def failed(self, pid: int, now_ms: int, why: str, *, final: bool) -> None:
+        """The engine failed. `final`: it will again, until somebody mends something."""
+        if self._end(pid, None, now_ms) is not None:
+            self.circuit.failed(pid, self._seen_ms, why, final=final)
+
+    def answered(self, pid: int, now_ms: int) -> None:
+        """The backend did not take the call because of the call itself: it is up."""
+        if self._end(pid, None, now_ms) is not None:
+            self.circuit.succeeded(pid)
+
+    def gone(self, pid: int) -> None:
+        """Nobody knows how a call went: it was broken off."""
+        if self._flights.pop(pid, None) is not None:
+            self.circuit.gone(pid)
+
+    def withdrawn(self, pid: int, now_ms: int) -> None:
+        """A call of which nothing was told was not made."""
+        flight = self._end(pid, None, now_ms)
+        if flight is None:
+            return
+        for window, entry in zip(self._windows, flight.entries, strict=True):
+            window.correct(entry, 0)
+        for field, bucket in self._buckets.items():
+            bucket.give(_need(field, flight.waiting))
+        self.circuit.gone(pid)
+
+    def _end(self, pid: int, limits: RateLimits | None, now_ms: int) -> _Flight | None:
+        time_ms = self._time(now_ms)
         flight = self._flights.pop(pid, None)
-        if flight is not None and not made and flight in self._sent:
-            self._sent.remove(flight)
-            self._tokens -= flight[1]
+        if flight is not None and limits is not None:
+            self._learn(flight, limits, time_ms)
+        return flight
 
-    def answered(self, limits: RateLimits | None, now_ms: int) -> None:
-        """A call was answered."""
-        self.concurrency = min(float(self._slots), self.concurrency + 1 / self.concurrency)
-        self._failures, self._open_ms, self.open_until_ms = 0, 0, 0
-        self.said(limits, now_ms)
+    def _learn(self, flight: _Flight, limits: RateLimits, time_ms: int) -> None:
+        """Take over what the backend says is left, less what has left since: it may not have counted that yet."""
+        later = [other.waiting for other in self._flights.values() if other.number > flight.number]
+        for field, allowance in zip(RateLimits._fields, limits, strict=True):
+            if allowance is not None and allowance.limit > 0:
+                gone = sum(_need(field, waiting) for waiting in later)
+                bucket = self._buckets.get(field)
+                if bucket is None:
+                    bucket = self._buckets[field] = _Bucket()
+                bucket.learn(allowance, gone, time_ms)
 
-    def refused(self, pid: int, limits: RateLimits | None, now_ms: int) -> None:
-        """The call of a process was refused because there were too many: the backend is well, and asks for fewer."""
-        sent_ms, _ = self._flights.get(pid, (now_ms, 0))
-        if sent_ms > self._cut_ms:
-            self.concurrency = max(1.0, self.concurrency / 2)
-            self._cut_ms = now_ms
-        self._failures = 0
-        self.said(limits, now_ms)
+    def _close(self, span_ms: int) -> None:
+        self._closed_until_ms = max(self._closed_until_ms, self._seen_ms + span_ms)
 
-    def failed(self, now_ms: int) -> None:
-        """A call failed, and the engine is to blame."""
-        self._failures += 1
-        if self.is_open or self._failures >= self._settings.breaker_failures:
-            ceiling_ms = self._settings.breaker_open_ceiling_ms
-            self._open_ms = min(ceiling_ms, self._open_ms * 2 or self._settings.breaker_open_ms)
-            self.open_until_ms = now_ms + self._open_ms
+    def _time(self, now_ms: int) -> int:
+        """The wall clock's time on a clock that never goes back."""
+        time_ms = now_ms + self._offset_ms
+        if time_ms < self._seen_ms:
+            self._offset_ms += self._seen_ms - time_ms
+        else:
+            self._seen_ms = time_ms
+        return self._seen_ms
 
-    def said(self, limits: RateLimits | None, now_ms: int) -> None:
-        """What a backend said of its limits."""
-        if limits is not None:
-            self._said, self._said_ms = limits, now_ms
+
+class _Flight:
+    """A call that has left: its number, what it is, and its entries in the windows."""
+
+    __slots__ = ("entries", "number", "waiting")
+
+    def __init__(self, number: int, waiting: Waiting, entries: tuple[_Entry, _Entry]) -> None:
+        self.number = number
+        self.waiting = waiting
+        self.entries = entries
+
+
+class _Entry:
+    """What left at a time."""
+
+    __slots__ = ("amount", "at_ms", "over")
+
+    def __init__(self, at_ms: int, amount: int) -> None:
+        self.at_ms = at_ms
+        self.amount = amount
+        self.over = False  # it is in no window any more
+
+
+class _Window:
+    """A budget for every 60 s. An entry leaves it 60 s after it came: at most the calls of a minute are kept."""
+
+    def __init__(self, budget: int) -> None:
+        self._budget = budget
+        self._entries: deque[_Entry] = deque()
+        self._used = 0
+
+    def opens_ms(self, amount: int, time_ms: int) -> int:
+        """When there is room for so much."""
+        if not self._budget:
+            return 0
+        self._forget(time_ms)
+        over = self._used + min(amount, self._budget) - self._budget
+        if over <= 0:
+            return 0
+        for entry in self._entries:
+            over -= entry.amount
+            if over <= 0:
+                return entry.at_ms + WINDOW_MS
+        return 0
+
+    def add(self, amount: int, time_ms: int) -> _Entry:
+        """So much leaves."""
+        entry = _Entry(time_ms, min(amount, self._budget))
+        if self._budget:
+            self._forget(time_ms)
+            self._entries.append(entry)
+            self._used += entry.amount
+        return entry
+
+    def correct(self, entry: _Entry, amount: int) -> None:
+        """So much it was."""
+        amount = min(amount, self._budget)
+        if not entry.over:
+            self._used += amount - entry.amount
+            entry.amount = amount
+
+    def _forget(self, time_ms: int) -> None:
+        entries = self._entries
+        while entries and entries[0].at_ms + WINDOW_MS <= time_ms:
+            entry = entries.popleft()
+            entry.over = True
+            self._used -= entry.amount
+
+
+class _Bucket:
+    """What a backend says is left of something, as it stands since."""
+
+    __slots__ = ("_at_ms", "_full_ms", "_level", "_limit", "_per_ms", "_steady")
+
+    def __init__(self) -> None:
+        self._limit = 0
+        self._level = 0.0
+        self._per_ms = 0.0  # how fast it fills; 0: all at once at `_full_ms`
+        self._at_ms = 0
+        self._full_ms = 0
+        self._steady = False
+
+    def learn(self, allowance: Allowance, gone: int, time_ms: int) -> None:
+        """As the backend says; `gone` may not be counted there."""
+        limit, remaining = allowance.limit, min(allowance.remaining, allowance.limit)
+        self._steady = allowance.steady
+        if allowance.steady:
+            if remaining < limit and allowance.reset_ms > 0:
+                self._per_ms = (limit - remaining) / allowance.reset_ms
+            elif not self._per_ms or limit != self._limit:
+                self._per_ms = limit / WINDOW_MS
+        self._limit = limit
+        self._level = float(remaining - gone)
+        self._at_ms = time_ms
+        self._full_ms = time_ms + allowance.reset_ms
+
+    def opens_ms(self, amount: int, time_ms: int) -> int:
+        """When there is room for so much; a time that is over: now."""
+        short = min(amount, self._limit) - self._settled(time_ms)
+        if short <= 0:
+            return 0
+        return time_ms + ceil(short / self._per_ms) if self._steady else self._full_ms
+
+    def take(self, amount: int, time_ms: int) -> None:
+        """So much leaves."""
+        self._level = self._settled(time_ms) - min(amount, self._limit)
+
+    def give(self, amount: int) -> None:
+        """So much has not left after all."""
+        self._level += min(amount, self._limit)
+
+    def _settled(self, time_ms: int) -> float:
+        """The level now."""
+        if self._steady:
+            self._level = min(float(self._limit), self._level + self._per_ms * (time_ms - self._at_ms))
+        elif self._at_ms < self._full_ms <= time_ms:
+            self._level = float(self._limit)
+            self._full_ms = time_ms  # what follows is learned from the next answer
+        self._at_ms = time_ms
+        return self._level
+
+
+def _need(field: str, waiting: Waiting) -> int:
+    match field:
+        case "requests":
+            return 1
+        case "input_tokens":
+            return waiting.input_tokens
+        case "output_tokens":
+            return waiting.output_tokens
+        case _:
+            return waiting.input_tokens + waiting.output_tokens

@@ -1,34 +1,48 @@
-"""Routing: which of several engines that serve one model takes a call. Pure.
+"""Routing: which of several engines of one model gets a call. Pure.
 
-The call goes where the product of what must be read before it answers and of how many it shares the engine with is
-smallest: (new + queued tokens) x (running + 1). `new` is what that engine has not read of the call's prompt, so that a
-process stays where its context is warm until another engine is so much freer that reading it again pays (the score of
-AIBrix and of llm-d's scheduler, without their weights). Engines that are down or closed are left out while another one
-can serve.
+The engine with the lowest score:
+
+    (tokens it must read for this call + tokens it must read for those that wait for it) * (calls it runs + 1)
+
+The first factor is what stands between the call and its first token, the second what slows each token after it. An
+engine that has read the beginning of this prompt must read less of it, so a process stays where its context is warm as
+long as the queue there is not worse than reading again: stickiness needs no rule of its own. Both factors are counts,
+so the product needs no weight that would have to be tuned.
+
+An engine that cannot take the call now (its circuit is open, its backend asked to wait, its budget is spent) is left
+out while another can. When none can, the one that opens first is taken. One that has just failed this call is taken
+when there is no other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import msgspec
 
 
-class Stand(msgspec.Struct, frozen=True):
-    """How an engine stands to a call: tokens of it that must be read, tokens that wait before it, calls at work."""
+class Candidate(msgspec.Struct, frozen=True):
+    """An engine that could serve a call. `index` is its place among the routes of the process.
 
+    `new_tokens`: of this call's prompt, those that the engine has not read; `queued_tokens`: the same of the calls that
+    wait for it; `running`: calls in flight; `opens_ms`: when it can take the call (0: now); `down`: it may not even
+    then; `failed`: it has just failed this very call.
+    """
+
+    index: int
     new_tokens: int
     queued_tokens: int
     running: int
-    slots: int
+    opens_ms: int = 0
     down: bool = False
-
-    @property
-    def score(self) -> tuple[bool, int]:
-        """The smaller, the better."""
-        return self.down, (self.new_tokens + self.queued_tokens) * (self.running + 1)
+    failed: bool = False
 
 
-def choose(stands: Sequence[Stand], current: int) -> int:
-    """The index of the engine that takes the call; of equals the current one, else the first."""
-    return min(range(len(stands)), key=lambda index: (stands[index].score, index != current, index))
+def score(candidate: Candidate) -> int:
+    """What a call costs there; the lower the better."""
+    return max(1, candidate.new_tokens + candidate.queued_tokens) * (candidate.running + 1)
+
+
+def choose(candidates: Iterable[Candidate]) -> Candidate:
+    """The one that gets the call; of equals the first by index. Raises ValueError when there is none."""
+    return min(candidates, key=lambda c: (c.down, c.opens_ms, c.failed, score(c), c.index))

@@ -42,6 +42,7 @@ from mains.kernel.tx import Tx
 from mains.kernel.verdict import MISFIT, Planned, Toolbox, Verdict, output_fault
 
 _MAIL_PER_TURN = 32
+_COUNT_MAX = 10**9  # tokens of one call: sums of many such still fit into the database's 64 bits
 
 
 def begin(tx: Tx, world: World, pid: int, engine: str = "") -> Process | None:
@@ -127,8 +128,8 @@ def replied(
 
 
 def _counted(usage: Usage) -> Usage:
-    """What an engine reported, without numbers below zero."""
-    return Usage(*(max(0, count) for count in msgspec.structs.astuple(usage)))
+    """What an engine reported, without numbers below zero or above what any call can have."""
+    return Usage(*(min(max(0, count), _COUNT_MAX) for count in msgspec.structs.astuple(usage)))
 
 
 def _after_reply(tx: Tx, world: World, p: Process, verdict: Verdict, ended: End | None) -> Process:
@@ -256,7 +257,8 @@ def failed(tx: Tx, world: World, pid: int, hold: int, error: EngineError, backof
     if step == fallback.AGAIN:
         timers.arm(tx, retry_ms, pid, timers.RETRY)
     elif step is not None:
-        p = tx.happen(p, fallback.rerouted(p, step, tx.now_ms, world.settings, str(error), backoff_ms / 1_000))
+        wish_ms = fallback.wish_ms(error, world.settings)  # for which its lane is closed, to everybody
+        p = tx.happen(p, fallback.rerouted(p, step, tx.now_ms, world.settings, str(error), wish_ms / 1_000))
     elif going_on:
         tries = f" ({p.failures} tries)" if p.failures > 1 else ""
         p = _faulted(tx, p, f"{fallback.told(p, str(error))}{tries}")

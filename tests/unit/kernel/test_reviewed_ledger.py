@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 from tests.unit.kernel.test_money import NANO, NIGHT, home
-from tests.unit.kernel.world import World, by_turn, says
+from tests.unit.kernel.world import World, by_turn, call, calls, says
 
 from mains.errors import LimitError, NotFoundError, UsageError
 from mains.kernel import reckon, retention
@@ -425,3 +425,24 @@ async def test_a_number_that_no_pid_can_be_is_not_found(world: World) -> None:
     async with world.open(by_turn(says("ok"))) as kernel:
         with pytest.raises(NotFoundError):
             await kernel.account("9" * 5_000)
+
+
+async def test_a_child_for_whose_program_there_is_no_account_is_an_error_of_the_call(world: World) -> None:
+    """At accounts_max the reply of the parent was undone, it stopped with an error, and paid for the reply whole."""
+    world.program("child", prose="Child.")
+
+    def answer(request: Request) -> Reply:
+        return by_turn(calls(call("spawn", program="child")), says("end"))(request)  # type: ignore[return-value]
+
+    async with world.open(answer, accounts_max=1) as kernel:
+        pid = await kernel.spawn(world.program("parent", "tools: [spawn(child), wait]", "Parent."))
+        assert (await kernel.wait(pid, 10)).state == "EXITED"
+
+
+async def test_what_an_engine_counts_is_bounded(world: World) -> None:
+    """A count beyond 64 bits was an error of SQLite in one result; near it, nobody could be charged again."""
+    async with world.open(by_turn(Reply("ok", usage=Usage(10, 0, (1 << 63) - 20)))) as kernel:
+        first = await kernel.spawn(world.program("p"))
+        await kernel.wait(first, 10)
+        second = await kernel.spawn(world.program("p"))
+        assert (await kernel.wait(second, 10)).state == "EXITED"

@@ -1,31 +1,55 @@
-"""Which of several engines takes a call: what must be read there, who waits before it, who is at work."""
+"""Which engine of several a call goes to."""
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mains.kernel.routing import Stand, choose
-
-STANDS = st.builds(
-    Stand,
-    new_tokens=st.integers(0, 9_000), queued_tokens=st.integers(0, 9_000), running=st.integers(0, 8),
-    slots=st.just(8), down=st.booleans(),
-)  # fmt: skip
+from mains.kernel.routing import Candidate, choose, score
 
 
-@given(stands=st.lists(STANDS, min_size=1, max_size=6), data=st.data())
-def test_the_smallest_product_that_is_up_wins(stands: list[Stand], data: st.DataObject) -> None:
-    current = data.draw(st.integers(0, len(stands) - 1))
-    chosen = stands[choose(stands, current)]
-    up = [stand for stand in stands if not stand.down] or stands
-    assert chosen in up
-    best = min((s.new_tokens + s.queued_tokens) * (s.running + 1) for s in up)
-    assert (chosen.new_tokens + chosen.queued_tokens) * (chosen.running + 1) == best
+def test_the_product_decides() -> None:
+    busy, idle = Candidate(0, 100, 300, 1), Candidate(1, 100, 0, 5)
+    assert (score(busy), score(idle)) == (800, 600)
+    assert choose([busy, idle]).index == 1
 
 
-def test_a_process_stays_where_it_is_warm_until_another_is_much_freer() -> None:
-    warm, cold = Stand(100, 0, 3, 8), Stand(1_000, 0, 0, 8)
-    assert choose([cold, warm], 1) == 1
-    assert choose([cold, Stand(100, 500, 3, 8)], 1) == 0
-    assert choose([Stand(5, 5, 1, 8), Stand(5, 5, 1, 8)], 1) == 1
+def test_a_warm_prompt_keeps_a_process_where_it_is_until_the_queue_is_worse() -> None:
+    def warm(queued: int) -> Candidate:
+        return Candidate(0, 50, queued, 0)
+
+    cold = Candidate(1, 1_000, 0, 0)
+    assert choose([warm(0), cold]).index == 0
+    assert choose([warm(949), cold]).index == 0
+    assert choose([warm(951), cold]).index == 1
+
+
+def test_nothing_to_read_is_still_a_call() -> None:
+    assert choose([Candidate(0, 0, 0, 3), Candidate(1, 0, 0, 2)]).index == 1
+
+
+def test_of_equals_the_first_whatever_the_order() -> None:
+    assert choose([Candidate(2, 5, 5, 1), Candidate(1, 5, 5, 1)]).index == 1
+
+
+def test_one_that_cannot_take_it_is_left_out_while_another_can() -> None:
+    closed, full = Candidate(0, 1, 0, 0, opens_ms=5), Candidate(1, 9_999, 9_999, 9)
+    assert choose([closed, full]).index == 1
+    assert choose([Candidate(0, 1, 0, 0, down=True), full]).index == 1
+    later = Candidate(1, 1, 0, 0, opens_ms=4)
+    assert choose([closed, later]).index == 1
+    assert choose([Candidate(0, 1, 0, 0, down=True), closed]).opens_ms == 5
+
+
+def test_there_must_be_one() -> None:
+    with pytest.raises(ValueError, match="empty"):
+        choose([])
+
+
+@given(st.lists(st.builds(Candidate, st.integers(0, 9), st.integers(0, 99), st.integers(0, 99), st.integers(0, 9)),
+                min_size=1, max_size=8), st.randoms())  # fmt: skip
+def test_the_order_in_which_they_are_named_means_nothing(candidates: list[Candidate], chance: object) -> None:
+    shuffled = sorted(candidates, key=lambda _: chance.random())  # type: ignore[attr-defined]
+    first, second = choose(candidates), choose(shuffled)
+    assert (first.index, score(first)) == (second.index, score(second))
