@@ -1,9 +1,9 @@
 """Holds and settlements a second, under limits of four accounts above the process, in both units and with windows.
 
-A pair is what a turn asks of the ledger: a commit with the hold (against every limit), then a commit with what was used.
-The journal is the real one (synchronous=FULL, group commit); so many callers are at work at once, each with a process of
-its own: home (tokens a day, money a week) > organisation (money a month) > team (tokens a week) > user (tokens in all) >
-program > process. The same pairs on accounts without any limit show what the limits cost.
+A pair is what a turn asks of the ledger: a commit with the hold (against every limit), then a commit with what was
+used. The journal is the real one (synchronous=FULL, group commit); so many callers are at work at once, each with a
+process of its own: home (tokens a day, money a week) > organisation (money a month) > team (tokens a week) > user
+(tokens in all) > program > process. The same pairs on accounts without any limit show what the limits cost.
 """
 
 from __future__ import annotations

@@ -168,6 +168,8 @@ class _Counting:
         while self._limits and self._limits[0]["entry"] < row["id"]:
             self._limit(self._limits.pop(0))
         number, kind = row["hold"], row["kind"]
+        if kind == "limit" and not (number or row["tokens"] or row["nano"]):
+            return  # the place at which a limit was set
         hold = self._tables.holds.get(number)
         if hold is None or {row["debit"], row["credit"]} != {hold.account, SUPPLY}:
             self.faults.append(f"zero: entry {row['id']} is not between hold {number}'s account and the supply")

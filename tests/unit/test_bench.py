@@ -17,6 +17,7 @@ GIVES = {
     "boot": ("boot, 100 processes, 10 mid-turn", "all model calls made again", "from exec to exit"),
     "decide": ("mixed: decision, p99", "one family: decision, p99", "first come, first served: p99"),
     "soak": ("minutes", "memory, second quarter", "memory, last quarter", "database at the end"),
+    "ledger": ("hold + settle, at 10", "CPU a pair, at 10", "without limits, at 10", "one caller alone", "fsync"),
     "start": ("mains --help", "import mains", "bare Python"),
 }
 

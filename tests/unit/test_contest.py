@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 import pytest_asyncio
-from bench import kills, rivals
+from bench import cap, kills, rivals
 from bench.contest import contestant, ring
 from bench.contest.upstream import FINAL, Connection, Endpoint
 
@@ -108,6 +109,38 @@ async def test_an_agent_that_does_not_end_as_it_should_stops_the_contest() -> No
 
     with pytest.raises(RuntimeError, match="agent-1 ended with 'no'"):
         await contestant.crowd(run, 1, 1, 1)
+
+
+async def test_answers_come_after_the_time_that_is_drawn_for_them(client: Client) -> None:
+    for done in range(3):
+        message = json.loads(await client.ask("2@5", done))["choices"][0]["message"]
+        assert (message["content"] == FINAL) == (done == 2)
+    assert await client.state() == {"calls": 3, "held": 0}
+
+
+async def test_a_cap_refuses_some_and_lets_others_end(tmp_path: Path) -> None:
+    @contextlib.asynccontextmanager
+    async def opened(job: contestant.Job) -> AsyncIterator[contestant.RunAgent]:
+        async def run(agent: str) -> str:
+            return FINAL if agent in ("agent-1", "agent-4") else contestant.REFUSED
+
+        yield run
+
+    job = contestant.Job("cap", str(tmp_path), 1, 5, 4, 4)
+    assert await contestant.cap(opened, job) == contestant.Ended(2, 0, {"refused": 2})
+    assert job.url == f"http://127.0.0.1:1/5@{contestant.CAP_LATENCY_MS}/v1"
+
+
+def test_under_the_cap_only_exactly_so_many_calls_will_do() -> None:
+    def judged(*calls: int) -> bool | None:
+        rounds = [cap.Seen(each, {"after_top_up": cap.AGENTS}) for each in calls]
+        return cap.figures(ring.MAINS_CAPPED, rounds)[0].met
+
+    assert judged(37, 37)
+    assert not judged(37, 38)
+    assert not judged(36, 37)
+    rival = cap.figures(ring.PYDANTIC_SHARED, [cap.Seen(64, {}), cap.Seen(69, {})])
+    assert [figure.value for figure in rival] == [69, 64]
 
 
 def test_an_effect_that_is_there_twice_is_counted_once_as_twice(tmp_path: Path) -> None:
