@@ -1,10 +1,12 @@
-"""Run benchmarks: `python -m bench [NAME...] [--quick]`. Without names: the first six, in this order.
+"""Run benchmarks: `python -m bench [NAME...] [--quick]`. Without names: the first eight, in this order.
 
 turns      full turns a second against a bare SQLite group commit
 idle       memory of 100,000 idle processes, and how fast 1,000 of them wake
 boot       boot with 10,000 processes, 1,000 of them cut off in the middle of a turn
 start      `mains --help` and `import mains`
 decide     a scheduling decision with 10,000 waiting calls
+fairness   how far tenants drift apart under eight policies, adversaries beside them (a simulator)
+completion how long agents take under eight policies, at several loads (the same simulator)
 embedded   tokens a second through Mains against the same engine asked directly
 soak       200 processes living on with faults: memory and descriptors (only when it is named; --minutes 60)
 
@@ -24,7 +26,7 @@ import sys
 from bench import machine
 from bench.report import Report, save, table
 
-NAMES = ("turns", "idle", "boot", "start", "decide", "embedded")
+NAMES = ("turns", "idle", "boot", "start", "decide", "fairness", "completion", "embedded")
 LONG = ("soak",)  # run only when they are named
 CONTESTS = ("rivals", "kills", "waiting")
 EVERY = (*NAMES, *LONG, *CONTESTS)
@@ -44,7 +46,7 @@ def main() -> None:
     """Parse, measure, print."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="The benchmarks of Mains.")
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"which ones ({', '.join(EVERY)}); without: the first six"
+        "names", nargs="*", metavar="NAME", help=f"which ones ({', '.join(EVERY)}); without: the first eight"
     )
     parser.add_argument("--quick", action="store_true", help="small sizes: shows that all work, not how fast they are")
     parser.add_argument("--minutes", type=float, default=60.0, help="how long a soak lasts (default 60)")
