@@ -52,8 +52,8 @@ class Tool(msgspec.Struct, frozen=True, omit_defaults=True):
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     """Tokens of one model call.
 
-    `input_tokens` includes `cached_tokens` (those the engine did not read again) and what was written to its cache (for 5
-    minutes, or for 1 hour); `output_tokens` includes `reasoning_tokens`.
+    `input_tokens` includes `cached_tokens` (those the engine did not read again) and what was written to its cache (for
+    5 minutes, or for 1 hour); `output_tokens` includes `reasoning_tokens`.
     """
 
     input_tokens: int = 0
