@@ -7,6 +7,8 @@ start      `mains --help` and `import mains`
 decide     a scheduling decision with 10,000 waiting calls
 ledger     holds and settlements a second under limits of four accounts above the process
 overshoot  200 processes on a small account, a bad engine, kill -9: no hold above a limit at any place in the journal
+fairness   how far tenants drift apart under eight policies, adversaries beside them (a simulator)
+completion how long agents take under eight policies, at several loads (the same simulator)
 embedded   tokens a second through Mains against the same engine asked directly
 kv         rounds of 16 processes on 2 slots of the embedded engine, with and without files (only when it is named)
 soak       200 processes living on with faults: memory and descriptors (only when it is named; --minutes 60)
@@ -28,7 +30,7 @@ import sys
 from bench import machine
 from bench.report import Report, save, table
 
-NAMES = ("turns", "idle", "boot", "start", "decide", "ledger", "overshoot", "embedded")
+NAMES = ("turns", "idle", "boot", "start", "decide", "ledger", "overshoot", "fairness", "completion", "embedded")
 NAMED = ("kv",)  # run only when they are named
 LONG = ("soak",)  # run only when they are named
 CONTESTS = ("rivals", "kills", "waiting", "cap")

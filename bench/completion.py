@@ -20,14 +20,13 @@ from bench.fair.simulation import Outcome, Simulation
 from bench.report import Figure, Report, at_least, below
 
 LOADS = (0.5, 0.8, 1.0, 1.2)
-HIGH = 1.2  # where the goals are judged
+HIGH = (1.0, 1.2)  # where the goals are judged: all slots just enough, and a fifth too few
 AGENTS = 2_000
 QUICK_AGENTS = 60
 SEEDS = (1, 2)
 CACHES = (100_000, 400_000)  # beside the default, at load 1
 CACHED = ("FCFS", "PLAS", "Mains")
-OVER_FCFS = 2.0
-OVER_BARRIER = 10.0
+GOALS = {"FCFS": 2.0, "1 s barrier": 10.0}  # how many times our mean
 LONGEST = "magagent"  # the suite whose agents need most of the engine
 
 
@@ -108,38 +107,33 @@ def ratio(runs: list[Run], field: str, rival: str, load: float, cache_tokens: in
 def _figures(runs: list[Run]) -> list[Figure]:
     ours = [run for run in runs if run.policy == "Mains"]
     worst = max(ours, key=lambda run: run.gap / run.bound)
-    figures = [
-        at_least(f"mean, FCFS / Mains, load {HIGH:g}", ratio(runs, "mean_s", "FCFS", HIGH), "x", OVER_FCFS),
-        at_least(
-            f"mean, 1 s barrier / Mains, load {HIGH:g}", ratio(runs, "mean_s", "1 s barrier", HIGH), "x", OVER_BARRIER
-        ),
-        below("gap between tenants, worst run", worst.gap, "weighted tokens", worst.bound),
-    ]
+    figures = [_over(runs, rival, load) for load in LOADS for rival in POLICIES if rival != "Mains"]
+    figures.append(below("gap between tenants, worst run", worst.gap, "weighted tokens", worst.bound))
     for load in LOADS:
-        others = [
-            name for name in POLICIES if name != "Mains" and (load != HIGH or name not in ("FCFS", "1 s barrier"))
-        ]
-        figures += [
-            Figure(f"mean, {name} / Mains, load {load:g}", ratio(runs, "mean_s", name, load), "x") for name in others
-        ]
-    figures += [Figure(f"P99, FCFS / Mains, load {load:g}", ratio(runs, "p99_s", "FCFS", load), "x") for load in LOADS]
-    figures += [
-        Figure(f"mean of {LONGEST}, FCFS / Mains, load {load:g}", ratio(runs, "longest_s", "FCFS", load), "x")
-        for load in LOADS
-    ]
-    figures += [
-        Figure(f"mean, FCFS / Mains, load 1, cache {tokens // 1000}k", ratio(runs, "mean_s", "FCFS", 1.0, tokens), "x")
-        for tokens in CACHES
-    ]
+        figures.append(Figure(f"P99, FCFS / Mains, load {load:g}", ratio(runs, "p99_s", "FCFS", load), "x"))
+        figures.append(Figure(f"{LONGEST}, FCFS / Mains, load {load:g}", ratio(runs, "longest_s", "FCFS", load), "x"))
+    for tokens in CACHES:
+        many = f"{tokens // 1000}k"
+        figures.append(
+            Figure(f"mean, FCFS / Mains, load 1, cache {many}", ratio(runs, "mean_s", "FCFS", 1, tokens), "x")
+        )
     return figures
+
+
+def _over(runs: list[Run], rival: str, load: float) -> Figure:
+    what, value = f"mean, {rival} / Mains, load {load:g}", ratio(runs, "mean_s", rival, load)
+    if load in HIGH and rival in GOALS:
+        return at_least(what, value, "x", GOALS[rival])
+    return Figure(what, value, "x")
 
 
 def line(runs: list[Run]) -> str:
     """The runs of one policy at one load (means over the seeds) as a line of the notes."""
     mean = {field: statistics.fmean(getattr(run, field) for run in runs) for field in runs[0].__struct_fields__[4:]}
     return (
-        f"load {runs[0].load:g} cache {runs[0].cache_tokens // 1000}k {runs[0].policy:<12} mean {mean['mean_s']:>6,.0f} s"
-        f"  P50 {mean['p50_s']:>6,.0f}  P95 {mean['p95_s']:>6,.0f}  P99 {mean['p99_s']:>6,.0f}"
+        f"load {runs[0].load:g} cache {runs[0].cache_tokens // 1000}k {runs[0].policy:<12}"
+        f" mean {mean['mean_s']:>6,.0f} s  P50 {mean['p50_s']:>6,.0f}"
+        f"  P95 {mean['p95_s']:>6,.0f}  P99 {mean['p99_s']:>6,.0f}"
         f"  {LONGEST} {mean['longest_s']:>6,.0f}  longest wait {mean['wait_s']:>6,.0f}"
         f"  hits {mean['hit_rate']:.0%}  prefill x {mean['amplification']:.2f}"
     )
@@ -153,6 +147,7 @@ def main(quick: bool) -> Report:
     tables += [line(chosen(runs, name, 1.0, tokens)) for tokens in CACHES for name in CACHED]
     count = QUICK_AGENTS if quick else AGENTS
     notes = [
-        f"{count} agents, {len({run.seed for run in runs})} seeds (ratios: the least); alone on the engine: {alone:,.0f} s"
+        f"{count} agents a run, seeds {sorted({run.seed for run in runs})}; a ratio is the least of the seeds",
+        f"alone on the engine, agents would take {alone:,.0f} s on average",
     ]
     return Report("completion", tuple(_figures(runs)), (*notes, *tables))

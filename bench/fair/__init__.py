@@ -1,1 +1,1 @@
-"""A discrete-event simulator of serving: one engine, agents that call it, and the policies that say whose turn it is."""
+"""A discrete-event simulator of serving: one engine, agents that call it, policies that say whose turn it is."""

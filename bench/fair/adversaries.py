@@ -55,7 +55,7 @@ def bursts(speeds: Speeds, until_s: float) -> list[Agent]:
 
 
 def silent(speeds: Speeds, until_s: float) -> list[Agent]:
-    """Programs whose tool never returns after their first call, ten times as many as the engine has slots, and a stream."""
+    """Ten programs a slot whose tool never returns after their first call, and a stream that asks for everything."""
     victim = _victim(speeds, until_s)
     count = 10 * speeds.slots
     stuck = [Agent(len(victim) + at, 1, 0.1 * at, (Step(512, 128, 0, math.inf), MODEST)) for at in range(count)]

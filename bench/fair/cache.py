@@ -61,12 +61,18 @@ class PrefixCache:
         excess = self._held - self._capacity
         if excess <= 0:
             return
-        for key in [key for key in self._entries if key not in self._running]:
-            cut = min(excess, self._entries[key])
-            self._entries[key] -= cut
+        gone = []
+        for key, tokens in self._entries.items():
+            if key in self._running:
+                continue
+            cut = min(excess, tokens)
             self._held -= cut
             excess -= cut
-            if not self._entries[key]:
-                del self._entries[key]
-            if excess <= 0:
-                return
+            if cut == tokens:
+                gone.append(key)
+            else:
+                self._entries[key] = tokens - cut
+            if not excess:
+                break
+        for key in gone:
+            del self._entries[key]

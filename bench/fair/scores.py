@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 
 def entitled(wanted: Mapping[int, float], total: float) -> dict[int, float]:
-    """Max-min fair shares of a total: nobody gets more than he wants, and what he leaves is divided among the others."""
+    """Max-min fair shares of a total: nobody gets more than he wants; the rest is for the others."""
     shares: dict[int, float] = {}
     left = total
     for at, tenant in enumerate(sorted(wanted, key=lambda one: (wanted[one], one))):

@@ -1,4 +1,4 @@
-"""The simulator: agents arrive, their calls wait for slots, a policy chooses, the engine serves. Nothing is random here."""
+"""The simulator: agents arrive, their calls wait for slots, a policy chooses, the engine serves. Without chance."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 The tenant that has been served least goes next. Input counts when a call begins (whole, cached or not), output while
 it is written. Who comes back after a time without calls is lifted to the least of those who are there: no credit.
+An output token weighs what the kernel's weighs, so that all policies balance the same thing (the paper takes 2).
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from collections import deque
 
 from bench.fair.call import Call
 from bench.fair.engine import Started
-from bench.fair.policy import OUTPUT_WEIGHT, Site
+from bench.fair.policy import Site
+from mains.kernel.waiting import OUTPUT_WEIGHT
 
 
 class Vtc:
