@@ -31,8 +31,8 @@ class Candidate(msgspec.Struct, frozen=True):
     """An engine that could serve a call. `index` is its place among the routes of the process.
 
     `new_tokens`: of this call's prompt, those that the engine has not read; `queued_tokens`: the same of the calls that
-    wait for it, as `counted`; `running`: calls in flight; `opens_ms`: when it can take the call (0: now); `down`: it may
-    not even then; `failed`: it has just failed this very call.
+    wait for it, as `counted`; `running`: calls in flight; `opens_ms`: when it can take the call (0: now); `down`: not
+    even then for sure; `failed`: it has just failed this very call.
     """
 
     index: int

@@ -21,7 +21,10 @@ from mains.kernel.event import AnyEvent, Asked, Rerouted
 from mains.kernel.ports import Reply, Request
 from mains.testing import ScriptedEngine
 
-_LONG = {"breaker_open_ms": 600_000, "breaker_open_ceiling_ms": 600_000}  # no probe before time is made to pass
+_LONG: dict[str, Any] = {
+    "breaker_open_ms": 600_000,
+    "breaker_open_ceiling_ms": 600_000,
+}  # no probe before time is made to pass
 Answer = Callable[["Upstream", dict[str, Any]], Awaitable[web.Response]]
 
 
