@@ -55,7 +55,7 @@ bench: $(VENV)/.dev
 	@$(PY) -m bench
 
 bench-rivals: $(VENV)/.dev $(RIVALS)/.made
-	@$(PY) -m bench rivals kills waiting
+	@$(PY) -m bench rivals kills waiting cap
 
 prices: $(PRICES)/.made
 	@$(PRICES)/bin/python tools/snapshot_prices.py

@@ -1,10 +1,12 @@
-"""Run benchmarks: `python -m bench [NAME...] [--quick]`. Without names: the first six, in this order.
+"""Run benchmarks: `python -m bench [NAME...] [--quick]`. Without names: the first eight, in this order.
 
 turns      full turns a second against a bare SQLite group commit
 idle       memory of 100,000 idle processes, and how fast 1,000 of them wake
 boot       boot with 10,000 processes, 1,000 of them cut off in the middle of a turn
 start      `mains --help` and `import mains`
 decide     a scheduling decision with 10,000 waiting calls
+ledger     holds and settlements a second under limits of four accounts above the process
+overshoot  200 processes on a small account, a bad engine, kill -9: no hold above a limit at any place in the journal
 embedded   tokens a second through Mains against the same engine asked directly
 kv         rounds of 16 processes on 2 slots of the embedded engine, with and without files (only when it is named)
 soak       200 processes living on with faults: memory and descriptors (only when it is named; --minutes 60)
@@ -14,6 +16,7 @@ Against what users would pick instead; only when named, for they need the rivals
 rivals     turns a second, CPU and bytes of a turn, over the same HTTP
 kills      ten times `kill -9`: tools that ran twice, agents that were lost
 waiting    memory of an agent that waits for the model
+cap        50 agents that want 300 calls under a cap of 37: how many calls the upstream saw
 """
 
 from __future__ import annotations
@@ -25,10 +28,10 @@ import sys
 from bench import machine
 from bench.report import Report, save, table
 
-NAMES = ("turns", "idle", "boot", "start", "decide", "embedded")
+NAMES = ("turns", "idle", "boot", "start", "decide", "ledger", "overshoot", "embedded")
 NAMED = ("kv",)  # run only when they are named
 LONG = ("soak",)  # run only when they are named
-CONTESTS = ("rivals", "kills", "waiting")
+CONTESTS = ("rivals", "kills", "waiting", "cap")
 EVERY = (*NAMES, *NAMED, *LONG, *CONTESTS)
 
 
@@ -46,7 +49,7 @@ def main() -> None:
     """Parse, measure, print."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="The benchmarks of Mains.")
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"which ones ({', '.join(EVERY)}); without: the first six"
+        "names", nargs="*", metavar="NAME", help=f"which ones ({', '.join(EVERY)}); without: the first eight"
     )
     parser.add_argument("--quick", action="store_true", help="small sizes: shows that all work, not how fast they are")
     parser.add_argument("--minutes", type=float, default=60.0, help="how long a soak lasts (default 60)")

@@ -1,11 +1,12 @@
 """A scheduling decision with 10,000 waiting calls: how long it takes, beside what the queue costs otherwise.
 
-50 tenants in three bands, 300 programs with 17 images, prompts of two segments. As many calls come as go, so that 10,000
-wait at each decision; 16 are in flight. A second world has one tenant with one program of 10,000 children, which all
-have the same level and share a prompt.
+50 tenants in three bands, 300 programs with 17 images, prompts of two segments. As many calls come as go, so that
+10,000 wait at each decision; 16 are in flight. A second world has one tenant with one program of 10,000 children, which
+all have the same level and share a prompt.
 
 Each decision is timed by itself, in wall time (what a user waits) and in processor time (which other programs on the
-machine cannot spoil). The rival is the plainest queue that there is: first come, first served (a deque).
+machine cannot spoil: on a busy one, some calls in a hundred are interrupted for milliseconds). The rival is the
+plainest queue that there is: first come, first served (a deque).
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ A **turn** is a model call and all that follows from it; an agent that counts to
 
     speed     so many agents at once, one after another, to their ends: turns a second, CPU a turn, bytes a turn
     waiting   so many agents that all wait for the model: resident memory of each
+    cap       so many agents at once under one cap on their calls: who ends, who is refused (the upstream counts calls)
     life      agents 1 to N until all have ended, over what an earlier life left in the folder: for kill -9
 """
 
@@ -33,6 +34,10 @@ FINAL = "counted to the end"
 PROSE = "You count. Call the tool `count` as you are told, then say that you are done."
 _LOOK_S = 0.02
 _HELD_TIMEOUT_S = 120.0
+CAP_LATENCY_MS = 1_000  # of an answer under the cap, at most: calls overlap as they do with real models
+CAP_CALLS = 37
+CALL_PRICE = "0.01"  # usd, for contestants whose cap is one of money
+REFUSED = "refused by the cap"
 _BEGIN_AT_ONCE = 50  # agents that start to wait: the peak of a start is not what a waiting agent costs
 
 
@@ -51,7 +56,8 @@ class Job:
     @property
     def url(self) -> str:
         """Of the endpoint, as OpenAI clients want it."""
-        return f"http://127.0.0.1:{self.port}/{'hold' if self.job == 'waiting' else self.turns}/v1"
+        paths = {"waiting": "hold", "cap": f"{self.turns}@{CAP_LATENCY_MS}"}
+        return f"http://127.0.0.1:{self.port}/{paths.get(self.job, self.turns)}/v1"
 
     @property
     def database(self) -> Path:
@@ -148,6 +154,23 @@ async def speed(opened: Open, job: Job) -> Speed:
     return Speed(turns, span_s, cpu_s, (disk_bytes(job.folder) - before) / stored)
 
 
+async def cap(opened: Open, job: Job) -> Ended:
+    """All agents at once under one cap; `refused` counts those that the cap stopped. Raises RuntimeError for others."""
+    ended = Ended()
+    async with opened(job) as run:
+
+        async def to_the_end(agent: str) -> None:
+            said = await run(agent)
+            if said not in (FINAL, REFUSED):
+                raise RuntimeError(f"{agent} ended with {said!r}")
+            ended.finished += said == FINAL
+            if said == REFUSED:
+                ended.note("refused")
+
+        await everybody(job, to_the_end)
+    return ended
+
+
 def rss_bytes() -> int:
     """Resident memory of this program, after a collection, with free memory given back."""
     gc.collect()
@@ -206,6 +229,8 @@ def main(opened: Open, live: Live | None = None, loop_factory: Callable[[], Any]
     async def work() -> object:
         if job.job == "speed":
             return asdict(await speed(opened, job))
+        if job.job == "cap":
+            return asdict(await cap(opened, job))
         if job.job == "waiting":
             return await waiting(opened, job)
         if live is None:

@@ -37,7 +37,8 @@ turns_max = {turns}
 """
 
 
-def _device(job: Job) -> object:
+def device(job: Job) -> object:
+    """The tool: an effect on the disk in the kill test, nothing elsewhere."""
     if job.job == "life":
 
         @mains.device
@@ -59,11 +60,12 @@ async def _desk(job: Job) -> AsyncIterator[Desk]:
     home = Path(job.folder) / "home"
     home.mkdir(exist_ok=True)
     (home / "mains.toml").write_text(CONFIGURATION.format(url=job.url, slots=job.at_once, turns=job.turns + 2))
-    async with mains.open(home, devices=[_device(job)]) as desk:
+    async with mains.open(home, devices=[device(job)]) as desk:
         yield desk
 
 
-def _program(job: Job) -> Path:
+def program_file(job: Job) -> Path:
+    """The program, written when it is not there yet."""
     path = Path(job.folder) / "counter.md"
     if not path.exists():
         path.write_text(PROGRAM)
@@ -73,7 +75,7 @@ def _program(job: Job) -> Path:
 @asynccontextmanager
 async def opened(job: Job) -> AsyncIterator[RunAgent]:
     """Processes from their beginning."""
-    program = _program(job)
+    program = program_file(job)
     async with _desk(job) as desk:
 
         async def run(agent: str) -> str:
@@ -86,7 +88,7 @@ async def opened(job: Job) -> AsyncIterator[RunAgent]:
 async def live(job: Job) -> Ended:
     """Start each process (a key finds the one of an earlier life), answer the doubts, and wait for the end."""
     ended = Ended()
-    program = _program(job)
+    program = program_file(job)
     async with _desk(job) as desk:
 
         async def to_the_end(agent: str) -> None:

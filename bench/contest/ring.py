@@ -36,6 +36,11 @@ LANGGRAPH_ASYNC = Contestant("LangGraph async", "langgraph_agents", "async")
 LANGGRAPH_LEAN = Contestant("LangGraph sync, bare HTTP", "langgraph_agents", "sync lean")
 PYDANTIC = Contestant("pydantic-ai on DBOS", "pydantic_agents")
 DBOS = Contestant("DBOS", "dbos_agents")
+MAINS_CAPPED = Contestant("Mains, account", "mains_capped", rival=False)
+LANGCHAIN_CAPPED = Contestant("LangChain, call limit", "langchain_capped")
+PYDANTIC_CAPPED = Contestant("pydantic-ai, limit of a run", "pydantic_capped", "run")
+PYDANTIC_SHARED = Contestant("pydantic-ai, shared usage", "pydantic_capped", "shared")
+PYDANTIC_SPEND = Contestant("pydantic-ai-harness, spend limit", "pydantic_capped", "spend")
 DBOS_STEPS = Contestant("DBOS, empty steps", "dbos_agents", "steps")
 
 
@@ -100,7 +105,10 @@ def _run(contestant: Contestant, job: Job) -> dict[str, Any]:
 
 def versions() -> str:
     """The rivals' versions, as installed."""
-    names = ("langgraph", "langgraph-checkpoint-sqlite", "dbos", "pydantic-ai-slim", "openai")
+    names = (
+        "langgraph", "langgraph-checkpoint-sqlite", "langchain", "dbos", "pydantic-ai-slim", "pydantic-ai-harness",
+        "openai",
+    )  # fmt: skip
     code = f"import importlib.metadata as m; print(', '.join(f'{{n}} {{m.version(n)}}' for n in {names!r}))"
     return subprocess.run([RIVALS_PYTHON, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
 

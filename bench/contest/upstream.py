@@ -1,8 +1,9 @@
-"""A model's endpoint in a process of its own: the OpenAI dialect, no latency, the same for every contestant.
+"""A model's endpoint in a process of its own: the OpenAI dialect, no latency of its own, the same for everybody.
 
     python -m bench.contest.upstream          prints its port; ends when its standard input ends
 
     POST /{turns}/v1/chat/completions         a call of the tool `count` until {turns} results are there, then an end
+    POST /{turns}@{ms}/v1/chat/completions    the same, answers after up to so many milliseconds (by agent and turn)
     POST /hold/v1/chat/completions            no answer until somebody asks for /release
     GET  /state                               {"calls": answered or held, "held": waiting now}
     GET  /release                             answers those that are held (with an end); the next ones are held again
@@ -24,6 +25,7 @@ import os
 import re
 import signal
 import sys
+import zlib
 from typing import Any, cast
 
 import msgspec
@@ -122,8 +124,14 @@ class Endpoint:
         done = sum(message.role == "tool" for message in asked.messages)
         if mode == "hold":
             self._held.append((transport, answer(agent, done, done, asked.stream)))
+            return
+        turns, _, wait_ms = mode.partition("@")
+        response = answer(agent, done, int(turns), asked.stream)
+        if wait_ms:
+            share = zlib.crc32(f"{agent} {done}".encode()) % 1_000 / 1_000
+            asyncio.get_running_loop().call_later(share * int(wait_ms) / 1e3, transport.write, response)
         else:
-            transport.write(answer(agent, done, int(mode), asked.stream))
+            transport.write(response)
 
 
 def _kill(pid: int) -> None:

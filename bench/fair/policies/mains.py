@@ -1,7 +1,8 @@
 """Mains: the very lane of `mains.kernel.scheduler`, told what the kernel can tell it and nothing more.
 
-The kernel does not know how long an answer will be: the lane is told the output cap. It names a prompt as the kernel does:
-what all processes of the program open with, then the process. It learns from the usage of a call what was cached.
+As in `mains.kernel.lanes`: nobody knows how long an answer will be, so the lane is told twice the average of the
+process, and the cap at its first turn. A prompt is named as what all processes of the program open with, then the
+process. The lane learns from the usage of a call what was cached.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ class Mains:
     def __init__(self, site: Site) -> None:
         self._lane = Lane(site.speeds.slots)
         self._calls: dict[int, Call] = {}
+        self._written: dict[int, int] = {}  # output of each agent so far
 
     def add(self, call: Call, now: float) -> None:
         """As the kernel queues a process that is READY."""
@@ -36,7 +38,7 @@ class Mains:
                 band="normal",
                 program=call.agent.number,
                 input_tokens=call.step.input_tokens,
-                output_tokens=OUTPUT_CAP,
+                output_tokens=self._estimate(call),
                 prefix=_prefix(call),
             )
         )
@@ -52,13 +54,18 @@ class Mains:
     def ended(self, started: Started, now: float) -> None:
         """What the engine reports."""
         step = started.call.step
+        number = started.call.agent.number
+        self._written[number] = self._written.get(number, 0) + step.output_tokens
         usage = Usage(step.input_tokens, started.cached, step.output_tokens)
-        self._lane.settle(started.call.agent.number, usage)
-        self._lane.release(started.call.agent.number)
+        self._lane.settle(number, usage)
+        self._lane.release(number)
 
     def wake_s(self, now: float) -> float:
         """There is no gate here, so never."""
         return math.inf
+
+    def _estimate(self, call: Call) -> int:
+        return min(OUTPUT_CAP, 2 * self._written[call.agent.number] // call.at + 1) if call.at else OUTPUT_CAP
 
 
 def _prefix(call: Call) -> tuple[tuple[str, int], ...]:

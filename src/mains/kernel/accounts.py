@@ -22,7 +22,7 @@ from mains.errors import LimitError, NotFoundError, UsageError
 from mains.kernel import window
 from mains.kernel.billing import Budget, Unit, Window
 from mains.kernel.event import Limited, Opened
-from mains.kernel.limits import HOME, NAMED
+from mains.kernel.limits import HOME, NAMED, SUPPLY
 from mains.kernel.process import Process, State
 from mains.kernel.tx import Tx
 from mains.program import zone_of
@@ -31,6 +31,7 @@ from mains.settings import Settings
 MOST = 10**15  # sums of many such limits still fit into the database's 64 bits
 _NAME = re.compile(r"[a-z][a-z0-9_.-]{0,39}")
 _RESERVED = ("home",)
+_PID_DIGITS = 19
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -115,9 +116,11 @@ def place(tx: Tx, account: int) -> Place:
 def find(tx: Tx, text: str) -> Place:
     """The account that a person means. Raises NotFoundError."""
     if text.isdecimal():
-        pid = int(text)
+        pid = int(text) if len(text) < _PID_DIGITS else -1
         if tx.process(pid) is None:
-            raise NotFoundError(f"there is no process {pid}", hint="`mains ps --all` lists every process")
+            raise NotFoundError(
+                f"there is no process {text[:_PID_DIGITS]}", hint="`mains ps --all` lists every process"
+            )
         return place(tx, pid)
     return named(tx, text)
 
@@ -184,6 +187,7 @@ def _limit(tx: Tx, at: Place, budget: Budget, local_zone: str) -> None:
         return
     known = any(row[:2] == (budget.unit, budget.window) for row in tx.run("budget_of", at.account).fetchall())
     tx.run("budget_put", *key, budget.most)
+    tx.run("used_unwarned", *key)
     if not known:
         zone = at.zone or local_zone
         tx.run("account_zone", zone, at.account)
@@ -193,37 +197,40 @@ def _limit(tx: Tx, at: Place, budget: Budget, local_zone: str) -> None:
 
 def _count(tx: Tx, at: Place, budget: Budget, span: window.Span) -> None:
     """Fill a new limit's window with what was used in it."""
-    held = posted = overrun = 0
-    counts = _below(tx, at.account)
-    until_ms = span.until_ms or 1 << 62
-    for account, state, tokens, nano, used, cost, over, *_ in tx.run("hold_between", span.start_ms, until_ms):
-        if not counts(account):
+    held = posted = 0
+    counts, tokens_wanted = _counts(tx, at), budget.unit == "tokens"
+    between = span.start_ms, span.until_ms or 1 << 62
+    for account, payer, program, state, tokens, nano, used, cost in tx.run("hold_between", *between):
+        if not counts(account, payer, program):
             continue
-        size, spent = (tokens, used) if budget.unit == "tokens" else (nano, cost)
-        beyond = over if budget.unit == "tokens" else max(0, cost - nano)
         if state in ("held", "dispatched"):
-            held += size
+            held += tokens if tokens_wanted else nano
         else:
-            posted, overrun = posted + spent - beyond, overrun + beyond
-    for _, account, program, used, cost in tx.run("tally_between", span.start_ms, until_ms):
-        if counts(account) or _is_program(tx, at, account, program):
-            posted += used if budget.unit == "tokens" else cost
-    tx.one("used_move", at.account, budget.unit, budget.window, span.start_ms, held, posted, overrun)
+            posted += used if tokens_wanted else cost
+    for account, payer, program, used, cost in tx.run("adjusted_between", *between):
+        if counts(account, payer, program):
+            posted += used if tokens_wanted else cost
+    for _, payer, program, used, cost in tx.run("tally_between", *between):
+        if counts(-1, payer, program):
+            posted += used if tokens_wanted else cost
+    tx.one("used_move", at.account, budget.unit, budget.window, span.start_ms, held, posted, 0)
 
 
-def _is_program(tx: Tx, at: Place, payer_: int, program: str) -> bool:
-    return "/" in at.name and at.name == f"{place(tx, payer_).name}/{program}"
+def _counts(tx: Tx, at: Place) -> Callable[[int, int, str], bool]:
+    """Whether a hold (its account, payer and program) counts in an account.
 
+    Of a process that was removed only the payer and the program are known.
+    """
+    known: dict[tuple[int, int, str], bool] = {}
 
-def _below(tx: Tx, account: int) -> Callable[[int], bool]:
-    """Whether a hold of an account counts in `account`."""
-    known: dict[int, bool] = {}
-
-    def counts(owner: int) -> bool:
-        if owner not in known:
-            gone = 0 < owner < NAMED and tx.process(owner) is None  # being erased: its tally will say
-            known[owner] = not gone and account in place(tx, owner).chain
-        return known[owner]
+    def counts(owner: int, payer: int, program: str) -> bool:
+        key = owner, payer, program
+        if key not in known:
+            p = tx.process(owner) if 0 < owner < NAMED else None
+            above = place(tx, payer)
+            chain = p.accounts if p else above.chain
+            known[key] = at.account in chain or (p is None and at.name == f"{above.name}/{program}")
+        return known[key]
 
     return counts
 
@@ -248,8 +255,7 @@ def top_up(tx: Tx, at: Place, unit: Unit, amount: int) -> None:
 
 
 def _note(tx: Tx, at: Place, unit: Unit, kind: Window, most: int | None, added: int = 0, start_ms: int = 0) -> None:
-    last = tx.one("entry_last")
-    entry = int(last[0] or 0) if last else 0
+    entry = tx.run("entry_insert", 0, "limit", at.account, SUPPLY, 0, 0, 0, tx.now_ms).lastrowid or 0
     tx.append(
         0,
         Limited(account=at.account, unit=unit, window=kind, most=most, added=added, start_ms=start_ms, entry=entry),

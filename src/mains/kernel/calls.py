@@ -16,7 +16,7 @@ import msgspec
 
 from mains.kernel import ledger, limits, mailbox, pages, timers
 from mains.kernel.context import tokens_of
-from mains.kernel.event import Exited, Rested, Returned, Woken
+from mains.kernel.event import Exited, Refused, Rested, Returned, Woken
 from mains.kernel.ports import Message
 from mains.kernel.process import Call, CallState, Process, State
 from mains.kernel.tx import Tx
@@ -183,11 +183,19 @@ def _told(tx: Tx, child: Process) -> dict[str, Any]:
     return told | {"exit_code": child.exit_code, "result": result} | ({"reason": child.detail} if child.detail else {})
 
 
+def refuse(tx: Tx, p: Process, refused: limits.Refusal, tokens: int, nano: int) -> Process:
+    """No room for the next call of `p`: it waits for those who hold it, or stands (breaker) when nobody does."""
+    if refused.resets_ms:
+        timers.arm(tx, refused.resets_ms, p.pid, timers.ROOM)
+    quota = -1 if refused.hopeless else refused.limit.account
+    return tx.happen(p, Refused(quota=quota, wanted=tokens, detail=limits.explain(tx, refused), wanted_nano=nano))
+
+
 def share_room(tx: Tx, accounts: tuple[int, ...]) -> None:
     """Wake the first process that waits for room of each of these accounts, when there is room for it now.
 
-    One whose limit is spent meanwhile is woken too: it must learn that there is nothing to wait for. So is one that
-    another limit holds up by now: it must wait there. One that is paused takes no room: the next is looked at.
+    One whose limit is spent meanwhile stops (breaker): there is nothing to wait for. One that another limit holds up by
+    now is woken: it must wait there. One that is paused takes no room: the next is looked at.
     """
     if not tx.quota_waiters:
         return
@@ -199,5 +207,8 @@ def share_room(tx: Tx, accounts: tuple[int, ...]) -> None:
             refused = limits.refusal(found, waiter.wanted, waiter.wanted_nano)
             if refused and not refused.hopeless and refused.limit.account == account:
                 break
+            if refused and refused.hopeless:
+                refuse(tx, waiter, refused, waiter.wanted, waiter.wanted_nano)
+                continue
             if tx.happen(waiter, Woken()).state is State.READY:
                 break

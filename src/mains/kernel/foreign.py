@@ -22,9 +22,10 @@ from mains.kernel.calls import share_room
 from mains.kernel.ledger import Charge, Hold, Label, Price, Unpriced
 from mains.kernel.limits import NAMED, Refusal
 from mains.kernel.ports import Usage
-from mains.kernel.tx import Tx
+from mains.kernel.tx import Row, Tx
 
 KEY_MAX = 200
+TOKENS_MAX = 10**9
 
 
 class Ask(msgspec.Struct, frozen=True):
@@ -38,22 +39,29 @@ class Ask(msgspec.Struct, frozen=True):
     key: str
     timeout_ms: int
 
+    @property
+    def text(self) -> str:
+        """What the same key must stand for again."""
+        return f"{self.account} {self.input_tokens} {self.output_tokens_max} {self.engine} {self.model}"
+
 
 def take(tx: Tx, world: World, ask: Ask) -> Hold:
     """A hold for a call. Raises UsageError, NotFoundError, LimitError (there is no room); then nothing is held."""
     _check(world, ask)
     at = accounts.named(tx, ask.account or "home")
     if row := tx.one("hold_by_key", ask.key):
-        return _again(row, at.account, ask)
-    label = Label(ask.engine, ask.model, "", at.account if "/" not in at.name else at.chain[1], ask.key)
+        return _again(row, ask)
+    _, slash, program = at.name.partition("/")
+    payer = at.chain[1] if slash else at.account
+    label = Label(ask.engine, ask.model, program, payer, ask.key, ask.text)
     price = Price(world.tariffs.find(ask.engine, ask.model, tx.now_ms), tx.now_ms + ask.timeout_ms)
     least = world.settings.output_tokens_min
     hold = ledger.take(tx, at.chain, ask.input_tokens, ask.output_tokens_max, least, label, price, "held")
     if isinstance(hold, Unpriced):
-        raise LimitError(hold.text(label, world.currency), hint="give the engine a price (docs/tariffs.md)")
+        raise LimitError(hold.text(label), hint="give the engine a price (docs/tariffs.md)")
     if isinstance(hold, Refusal):
         hint = "wait for a new window, or top it up" if hold.hopeless else "try again when other calls have ended"
-        raise LimitError(limits.explain(tx, hold, world.currency), hint=hint)
+        raise LimitError(limits.explain(tx, hold), hint=hint)
     timers.arm(tx, tx.now_ms + ask.timeout_ms, -hold.id, timers.HOLD)
     return hold
 
@@ -61,27 +69,23 @@ def take(tx: Tx, world: World, ask: Ask) -> Hold:
 def _check(world: World, ask: Ask) -> None:
     if not 0 < len(ask.key) <= KEY_MAX:
         raise UsageError(f"the key of a hold has 1 to {KEY_MAX} characters, not {len(ask.key)}")
-    if ask.input_tokens < 0 or ask.output_tokens_max <= 0:
-        raise UsageError("a hold needs input_tokens of 0 or more and output_tokens_max above 0")
+    if not 0 <= ask.input_tokens <= TOKENS_MAX or not 0 < ask.output_tokens_max <= TOKENS_MAX:
+        told = f"a hold needs input_tokens of 0 or more and output_tokens_max above 0, {TOKENS_MAX:,} at most"
+        raise UsageError(told)
     if not 0 < ask.timeout_ms <= world.reach_ms:
         raise UsageError(
             f"timeout_ms is above 0 and {world.reach_ms:,} at most (model_timeout_s), not {ask.timeout_ms:,}"
         )
 
 
-def _again(row: tuple[object, ...], account: int, ask: Ask) -> Hold:
+def _again(row: Row, ask: Ask) -> Hold:
     """The hold that has this key already."""
-    number, owner, tokens, engine, model, _, nano, tariff = row
-    assert isinstance(number, int)
-    assert isinstance(tokens, int)
-    assert isinstance(nano, int)
-    assert isinstance(tariff, int)
-    cap = tokens - ask.input_tokens
-    if (owner, engine, model) != (account, ask.engine, ask.model) or not 0 < cap <= ask.output_tokens_max:
+    number, tokens, nano, tariff, asked = row
+    if asked != ask.text:
         raise UsageError(
             f"the key `{ask.key}` belongs to hold {number}, which is another call's", hint="take another key"
         )
-    return Hold(number, tokens, cap, nano, tariff)
+    return Hold(number, tokens, tokens - ask.input_tokens, nano, tariff)
 
 
 def send(tx: Tx, hold: int) -> None:
@@ -95,6 +99,8 @@ def send(tx: Tx, hold: int) -> None:
 
 def settle(tx: Tx, hold: int, usage: Usage | None) -> Charge:
     """What a call used (None: not known, so all of its hold). After its end: the difference, as an adjustment."""
+    if usage is not None and not all(0 <= count <= TOKENS_MAX for count in msgspec.structs.astuple(usage)):
+        raise UsageError(f"usage is counted in tokens from 0 to {TOKENS_MAX:,}")
     chain, state = _row(tx, hold)
     if state in ("held", "dispatched"):
         charge = ledger.post(tx, chain, hold, usage)
@@ -129,10 +135,12 @@ def expire(tx: Tx, hold: int) -> None:
 
 def recover(tx: Tx) -> None:
     """Post whole what was out when the kernel ended: its usage can still come, as an adjustment."""
-    for hold, owner, *_, state in tx.run("hold_foreign").fetchall():
+    for hold, owner, _, _, state, *_ in tx.run("hold_foreign").fetchall():
         if state == "dispatched":
-            ledger.post(tx, accounts.place(tx, owner).chain, hold, None)
+            chain = accounts.place(tx, owner).chain
+            ledger.post(tx, chain, hold, None)
             timers.disarm(tx, -hold)
+            share_room(tx, chain)
 
 
 def _row(tx: Tx, hold: int) -> tuple[tuple[int, ...], str]:

@@ -49,7 +49,7 @@ class Frame:
             sampling=Sampling(temperature=self.program.temperature),
             key=f"{p.pid}-{p.turn + 1}-{p.asking.attempt}",
             process=p.pid,
-            tenant=p.accounts[-1],
+            tenant=p.tenant,
         )
 
 

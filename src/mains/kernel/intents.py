@@ -1,7 +1,7 @@
 """Intents: what a model call needs before it may go out - an hour that is not too dear, a price, and a hold.
 
     hold_for(tx, world, p, input_tokens)   a Hold; or None: it waits or stands, and its record says why
-    room(tx, p)                            its window has ended, or was topped up: it goes on when there is room now
+    room(tx, p)                            its window has ended, or was topped up: it waits for room again
 
 A hold that is refused because others hold the room is waited for (WAITING, quota); one for which there would be too
 little even then opens the breaker (STOPPED, breaker) until a top-up or a new window. Nothing is lost and nothing fails.
@@ -12,9 +12,10 @@ from __future__ import annotations
 from mains.errors import ConfigError
 from mains.kernel import ledger, limits, timers
 from mains.kernel.birth import World
-from mains.kernel.calls import share_room
-from mains.kernel.event import Deferred, Refused, Woken
+from mains.kernel.calls import refuse, share_room
+from mains.kernel.event import Deferred, Refused
 from mains.kernel.ledger import Hold, Label, Price
+from mains.kernel.limits import HOME, Refusal
 from mains.kernel.process import Process
 from mains.kernel.tx import Tx
 from mains.kernel.window import told
@@ -30,19 +31,29 @@ def hold_for(tx: Tx, world: World, p: Process, input_tokens: int) -> Hold | None
         _defer(tx, p, until_ms)
         return None
     least, label = world.settings.output_tokens_min, Label(p.engine, p.model, p.name, p.tenant)
-    hold = ledger.take(tx, p.accounts, input_tokens, p.output_tokens_max, least, label, price)
+    hold = _first_in_line(tx, p, input_tokens) or ledger.take(
+        tx, p.accounts, input_tokens, p.output_tokens_max, least, label, price
+    )
     if isinstance(hold, ledger.Unpriced):
-        raise ConfigError(hold.text(label, world.currency), hint=_PRICE_HINT)
+        raise ConfigError(hold.text(label), hint=_PRICE_HINT)
     if isinstance(hold, Hold):
         return hold
     least = min(least, p.output_tokens_max)
     nano = ledger.cost_at_most(price, input_tokens, least, tx.now_ms)
-    quota = -1 if hold.hopeless else hold.limit.account
-    why = limits.explain(tx, hold, world.currency)
-    tx.happen(p, Refused(quota=quota, wanted=input_tokens + least, detail=why, wanted_nano=nano))
-    if hold.resets_ms:
-        timers.arm(tx, hold.resets_ms, p.pid, timers.ROOM)
+    refuse(tx, p, hold, input_tokens + least, nano)
     share_room(tx, p.accounts)  # it waits no more, or elsewhere: the next in line may fit
+    return None
+
+
+def _first_in_line(tx: Tx, p: Process, input_tokens: int) -> Refusal | None:
+    """Who waits for room and came before goes before: else a stream of small calls would starve a large one."""
+    if not tx.quota_waiters:
+        return None
+    for limit in limits.of(tx, p.accounts, tx.now_ms):
+        row = tx.one("process_quota_first", limit.account, p.pid)
+        waiter = tx.process(row[0]) if row else None
+        if waiter is not None and not waiter.paused:
+            return Refusal(limit, input_tokens if limit.unit == "tokens" else 0, hopeless=False)
     return None
 
 
@@ -52,31 +63,29 @@ def _cheaper_ms(tx: Tx, world: World, p: Process, price: Price) -> int | None:
         return None
     cheaper_ms = price.tariff.cheaper_at_ms(tx.now_ms)
     latest_ms = tx.now_ms + round(world.settings.batch_wait_s * 1_000)
-    return None if cheaper_ms is None else min(cheaper_ms, latest_ms)
+    return None if cheaper_ms is None or cheaper_ms > latest_ms else cheaper_ms
 
 
 def _defer(tx: Tx, p: Process, until_ms: int) -> None:
     detail = f"batch work waits for a cheaper hour, until {told(until_ms, '')}"
     tx.happen(p, Deferred(until_ms=until_ms, detail=detail))
     timers.arm(tx, until_ms, p.pid, timers.RETRY)
+    share_room(tx, p.accounts)  # room that it was woken for is the next one's
 
 
-def room(tx: Tx, p: Process) -> None:
-    """One that was refused joins those who wait for room, where it is woken when its turn has come.
+def room(tx: Tx, p: Process) -> int | None:
+    """One that was refused joins those who wait for room; the account at which it waits, to be shared (`share_room`).
 
-    So a top-up wakes as many as it has room for, one after the other, and not all of them at once.
+    So a top-up wakes the first, which wakes the next when it has its hold, as long as there is room.
     """
-    if p.quota >= 0:
-        share_room(tx, (p.quota,))
-    elif p.fault == "breaker":
-        found = limits.of(tx, p.accounts, tx.now_ms)
-        refused = limits.refusal(found, p.wanted, p.wanted_nano)
-        if refused is not None and refused.hopeless:
-            if refused.resets_ms:
-                timers.arm(tx, refused.resets_ms, p.pid, timers.ROOM)
-        elif found:
-            account = refused.limit.account if refused else min(found, key=lambda limit: limit.left).account
-            tx.happen(p, Refused(quota=account, wanted=p.wanted, detail=_ROOM, wanted_nano=p.wanted_nano))
-            share_room(tx, (account,))
-        else:
-            tx.happen(p, Refused(quota=limits.HOME, wanted=p.wanted, detail=_ROOM), Woken())
+    if p.quota >= 0 or p.fault != "breaker":
+        return p.quota if p.quota >= 0 else None
+    found = limits.of(tx, p.accounts, tx.now_ms)
+    refused = limits.refusal(found, p.wanted, p.wanted_nano)
+    if refused is not None and refused.hopeless:
+        if refused.resets_ms:
+            timers.arm(tx, refused.resets_ms, p.pid, timers.ROOM)
+        return None
+    waits_at = refused.limit.account if refused else min(found, key=lambda limit: limit.left).account if found else HOME
+    tx.happen(p, Refused(quota=waits_at, wanted=p.wanted, detail=_ROOM, wanted_nano=p.wanted_nano))
+    return waits_at

@@ -27,7 +27,7 @@ from mains.errors import KernelPanic
 from mains.kernel import limits, window
 from mains.kernel.billing import Unit, Window
 from mains.kernel.event import Warned
-from mains.kernel.limits import HOME, SUPPLY, Refusal
+from mains.kernel.limits import HOME, SUPPLY, Limit, Refusal
 from mains.kernel.ports import Usage
 from mains.kernel.tariff import FREE, Tariff
 from mains.kernel.tx import Row, Tx
@@ -55,6 +55,7 @@ class Label(msgspec.Struct, frozen=True):
     program: str = ""
     payer: int = HOME  # the named account
     key: str = ""
+    ask: str = ""  # what was asked for with that key
 
 
 class Hold(msgspec.Struct, frozen=True):
@@ -70,12 +71,12 @@ class Hold(msgspec.Struct, frozen=True):
 class Unpriced(msgspec.Struct, frozen=True):
     """No hold was taken, because nobody knows the price and an account has a limit of money."""
 
-    limit: limits.Limit
+    limit: Limit
 
-    def text(self, label: Label, currency: str = "") -> str:
+    def text(self, label: Label) -> str:
         """One sentence for a person."""
         model = f"{label.engine}/{label.model}" if label.model else label.engine
-        return f"{model} has no known price, and {self.limit.text(currency)}"
+        return f"{model} has no known price, and {self.limit.text()}"
 
 
 class Charge(msgspec.Struct, frozen=True):
@@ -125,7 +126,7 @@ def take(
     tariff = number_of(tx, price.tariff)
     hold = tx.run(
         "hold_insert", accounts[0], tokens, nano, label.engine, label.model, label.program, label.payer, label.key,
-        tariff, state, tx.now_ms,
+        label.ask, tariff, state, tx.now_ms, tx.now_ms if state == "dispatched" else 0,
     ).lastrowid  # fmt: skip
     assert hold is not None
     _entry(tx, hold, "held", accounts[0], Charge(tokens, nano), tariff)
@@ -140,7 +141,7 @@ def cost_at_most(price: Price, input_tokens: int, output_tokens: int, now_ms: in
     return price.tariff.hold_nano(input_tokens, output_tokens, now_ms, max(now_ms, price.until_ms))
 
 
-def _affordable(limit: limits.Limit, input_tokens: int, price: Price, now_ms: int) -> int:
+def _affordable(limit: Limit, input_tokens: int, price: Price, now_ms: int) -> int:
     """How much output a limit has room for."""
     if limit.unit == "tokens":
         return limit.left - input_tokens
@@ -180,11 +181,6 @@ def tariff_of(tx: Tx, number: int) -> Tariff | None:
     return _pinned(row[0]) if row else None
 
 
-def currency_of(body: bytes) -> str:
-    """The currency that a pinned tariff's amounts are in."""
-    return _pinned(body).home_currency
-
-
 @lru_cache(maxsize=256)
 def _pinned(body: bytes) -> Tariff:
     return msgspec.json.decode(body, type=Tariff)
@@ -192,7 +188,7 @@ def _pinned(body: bytes) -> Tariff:
 
 def dispatch(tx: Tx, hold: int) -> None:
     """Its call goes out now."""
-    if tx.run("hold_dispatch", hold).rowcount != 1:
+    if tx.run("hold_dispatch", tx.now_ms, hold).rowcount != 1:
         raise KernelPanic(f"hold {hold} is not held")
 
 
@@ -201,10 +197,10 @@ def post(tx: Tx, accounts: tuple[int, ...], hold: int, usage: Usage | None) -> C
     held = _held(tx, accounts, hold)
     tariff = None if usage is None else tariff_of(tx, held.tariff)
     whole = Charge(held.tokens, held.nano)
-    charged = whole if usage is None else Charge(usage.total, tariff.cost_nano(usage, held.at_ms) if tariff else 0)
+    charged = whole if usage is None else Charge(usage.total, tariff.cost_nano(usage, held.hour_ms) if tariff else 0)
     posted = Charge(min(charged.tokens, whole.tokens), min(charged.nano, whole.nano))
     over = Charge(charged.tokens - posted.tokens, charged.nano - posted.nano)
-    _note_usage(tx, held, usage or Usage(output_tokens=charged.tokens), charged, over.tokens, tariff, ends=True)
+    _note_usage(tx, held, usage or Usage(output_tokens=charged.tokens), charged, over.tokens, tariff)
     _entry(tx, held.id, "released", accounts[0], whole, held.tariff, back=True)
     _entry(tx, held.id, "posted", accounts[0], posted, held.tariff)
     if over != Charge():
@@ -235,17 +231,18 @@ def _release(tx: Tx, accounts: tuple[int, ...], held: _Held) -> None:
 
 
 def adjust(tx: Tx, accounts: tuple[int, ...], hold: int, usage: Usage) -> Charge:
-    """Usage that came after a hold was posted: what it really was, less what was charged, as an entry of its own.
+    """Usage that came after a hold has ended: what it really was, less what was charged, as an entry of its own.
 
-    What is charged too little counts as an overrun, what was charged too much comes back. The same usage again changes
-    nothing. The difference (below zero: it came back).
+    What was charged too little counts as an overrun, what was charged too much comes back. The same usage again changes
+    nothing. The difference (below zero: it came back). What the meter has said of the hold stays as it was: a month
+    that was stated does not change.
     """
     held = _held(tx, accounts, hold)
-    if held.state != "posted":
+    if held.state in ("held", "dispatched"):
         raise KernelPanic(f"hold {hold} is {held.state}: there is nothing to adjust")
     charged = _charged(tx, hold)
     tariff = tariff_of(tx, held.tariff)
-    want = Charge(usage.total, tariff.cost_nano(usage, held.at_ms) if tariff else 0)
+    want = Charge(usage.total, tariff.cost_nano(usage, held.hour_ms) if tariff else 0)
     more = Charge(max(0, want.tokens - charged.tokens), max(0, want.nano - charged.nano))
     less = Charge(max(0, charged.tokens - want.tokens), max(0, charged.nano - want.nano))
     if more != Charge():
@@ -255,7 +252,6 @@ def adjust(tx: Tx, accounts: tuple[int, ...], hold: int, usage: Usage) -> Charge
     if (more, less) != (Charge(), Charge()):
         tokens, nano = _Amounts(0, -less.tokens, more.tokens), _Amounts(0, -less.nano, more.nano)
         _move(tx, accounts, held.at_ms, tokens, nano)
-        _note_usage(tx, held, usage, want, max(0, want.tokens - held.tokens), tariff)
     return Charge(more.tokens - less.tokens, more.nano - less.nano)
 
 
@@ -276,6 +272,12 @@ class _Held(msgspec.Struct, frozen=True):
     nano: int
     tariff: int
     at_ms: int
+    sent_ms: int
+
+    @property
+    def hour_ms(self) -> int:
+        """The hour at which its call is charged: that of its dispatch."""
+        return self.sent_ms or self.at_ms
 
 
 def _held(tx: Tx, accounts: tuple[int, ...], hold: int) -> _Held:
@@ -293,14 +295,9 @@ def _end(tx: Tx, accounts: tuple[int, ...], hold: int, state: str) -> _Held:
     return held
 
 
-def _note_usage(
-    tx: Tx, held: _Held, usage: Usage, charged: Charge, over: int, tariff: Tariff | None, *, ends: bool = False
-) -> None:
-    """What the meter reads: the call's tokens, its cost, and what the cache and the hour have saved.
-
-    `ends`: the hold is posted with it.
-    """
-    cache_nano, off_peak_nano = tariff.saved(usage, held.at_ms) if tariff is not None and tariff is not FREE else (0, 0)
+def _note_usage(tx: Tx, held: _Held, usage: Usage, charged: Charge, over: int, tariff: Tariff | None) -> None:
+    """Post a hold, with what the meter reads: its tokens, its cost, and what the cache and the hour have saved."""
+    cache_nano, off_peak_nano = (0, 0) if tariff is None or tariff is FREE else tariff.saved(usage, held.hour_ms)
     figures = (
         usage.input_tokens,
         usage.cached_tokens,
@@ -310,7 +307,7 @@ def _note_usage(
         cache_nano,
         off_peak_nano,
     )
-    if tx.run("hold_post" if ends else "hold_used", *figures, held.id).rowcount != 1:
+    if tx.run("hold_post", *figures, held.id).rowcount != 1:
         raise KernelPanic(f"hold {held.id} has ended already: {held.state}")
 
 
@@ -358,8 +355,12 @@ def _move_limited(tx: Tx, account: int, at_ms: int, tokens: _Amounts, nano: _Amo
 def _move_windows(tx: Tx, account: int, zone: str, at_ms: int, amounts: dict[Unit, _Amounts]) -> None:
     for unit, kind, most in tx.run("budget_of", account).fetchall():
         amount, start_ms = amounts[unit], window.span(kind, zone, at_ms).start_ms
-        row = tx.one("used_move", account, unit, kind, start_ms, amount.held, amount.posted, amount.overrun)
-        assert row is not None
+        if amount.held > 0:
+            tx.one("used_move", account, unit, kind, start_ms, amount.held, 0, 0)
+            continue
+        row = tx.one("used_settle", amount.held, amount.posted, amount.overrun, account, unit, kind, start_ms)
+        if row is None:
+            continue  # a window that was over when the limit was set
         added, used, warned = row
         if amount.grows and (percent := _crossed(used, most + added, warned)):
             tx.run("used_warned", percent, account, unit, kind, start_ms)

@@ -2,7 +2,7 @@
 
     of(tx, accounts, at_ms)            every limit of these accounts, as it stands in the window of `at_ms`
     refusal(found, wanted, nano)       why so much cannot be held under them; None when it can
-    explain(tx, refusal, currency)     one sentence for a person: the limit, what is left, who holds it, when it resets
+    explain(tx, refusal)               one sentence for a person: the limit, what is left, who holds it, when it resets
 
 The limit of an account's own tokens without a window stands in its row, where every process has its budget; all others
 are rows of `budget`, with what was used of them in `used`, a row for each window.
@@ -38,6 +38,7 @@ class Limit(msgspec.Struct, frozen=True):
     held: int
     zone: str = ""
     span: Span = ALWAYS
+    currency: str = ""
 
     @property
     def whose(self) -> str:
@@ -46,10 +47,10 @@ class Limit(msgspec.Struct, frozen=True):
             return "the home"
         return f"account {self.name}" if self.name else f"process {self.account}"
 
-    def text(self, currency: str = "") -> str:
+    def text(self) -> str:
         """One clause for a person."""
         each = "" if self.window == "total" else f" a {self.window}"
-        unit = "tokens" if self.unit == "tokens" else currency
+        unit = "tokens" if self.unit == "tokens" else self.currency
         most, left, held = (shown(n, self.unit) for n in (self.most, max(0, self.left), self.held))
         return f"the limit of {self.whose} ({most} {unit}{each}) has {left} left, {held} held"
 
@@ -61,15 +62,15 @@ class Refusal(msgspec.Struct, frozen=True):
     wanted: int  # in the limit's unit
     hopeless: bool
 
-    def text(self, currency: str = "") -> str:
+    def text(self) -> str:
         """One sentence for a person."""
-        return f"{self.limit.text(currency)}; the next model call needs {shown(self.wanted, self.limit.unit)}"
+        return f"{self.limit.text()}; the next model call needs {shown(self.wanted, self.limit.unit)}"
 
     @property
     def resets_ms(self) -> int:
-        """When the window of this limit ends; 0: never."""
+        """When a new window of this limit may have room; 0: none will, or it has no end."""
         until_ms: int = self.limit.span.until_ms
-        return until_ms
+        return until_ms if self.wanted <= self.limit.most else 0
 
 
 def shown(amount: int, unit: Unit) -> str:
@@ -104,12 +105,14 @@ def of(tx: Tx, accounts: Iterable[int], at_ms: int) -> list[Limit]:
 def windowed(tx: Tx, account: int, name: str, zone: str, at_ms: int) -> list[Limit]:
     """The limits of an account that stand in `budget`."""
     found = []
+    row = tx.one("account_currency")
+    currency = row[0] if row else ""
     for unit, kind, most in tx.run("budget_of", account).fetchall():
         when = span(kind, zone, at_ms)
         row = tx.one("used_get", account, unit, kind, when.start_ms)
         added, held, posted, overrun = row or (0, 0, 0, 0)
         most += added
-        found.append(Limit(account, name, unit, kind, most, most - posted - overrun - held, held, zone, when))
+        found.append(Limit(account, name, unit, kind, most, most - posted - overrun - held, held, zone, when, currency))
     return found
 
 
@@ -126,13 +129,13 @@ def _wants(found: list[Limit], tokens: int, nano: int) -> list[tuple[Limit, int]
     return [(each, want) for each, want in wants if each.left < want]
 
 
-def explain(tx: Tx, refused: Refusal, currency: str) -> str:
+def explain(tx: Tx, refused: Refusal) -> str:
     """One sentence for a person, with who holds the room and when the limit resets."""
-    limit, text = refused.limit, refused.text(currency)
+    limit, text = refused.limit, refused.text()
     if limit.held and (holders := _holders(tx, limit)):
         text += f"; held by {', '.join(holders)}"
-    if limit.span.until_ms:
-        text += f"; resets at {told(limit.span.until_ms, limit.zone)}"
+    if refused.resets_ms:
+        text += f"; resets at {told(refused.resets_ms, limit.zone)}"
     return text
 
 
@@ -142,7 +145,21 @@ def _holders(tx: Tx, limit: Limit) -> list[str]:
     for p in tx.processes("process_in", State.RUNNING):
         if p.asking is not None and limit.account in p.accounts:
             held[p.pid] = p.asking.tokens if limit.unit == "tokens" else p.asking.nano
+    for _, account, _, _, _, tokens, nano in tx.run("hold_foreign").fetchall():
+        if limit.account in _upward(tx, account):
+            held[account] = held.get(account, 0) + (tokens if limit.unit == "tokens" else nano)
     most = sorted(held.items(), key=lambda each: (-each[1], each[0]))
-    told = [f"process {pid} ({shown(amount, limit.unit)})" for pid, amount in most[:_HOLDERS_SHOWN]]
+    told = [f"{_whose(account)} ({shown(amount, limit.unit)})" for account, amount in most[:_HOLDERS_SHOWN]]
     more = len(most) - _HOLDERS_SHOWN
     return [*told, f"{more} more"] if more > 0 else told
+
+
+def _whose(account: int) -> str:
+    return f"process {account}" if 0 < account < NAMED else "a call from outside"
+
+
+def _upward(tx: Tx, account: int) -> list[int]:
+    chain = [account]
+    while (row := tx.one("account_place", chain[-1])) and row[0] != chain[-1]:
+        chain.append(row[0])
+    return chain

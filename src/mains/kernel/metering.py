@@ -187,6 +187,7 @@ def _metered(journal: Journal, scope: Scope, step_ms: int, from_ms: int, to_ms: 
         return
     yield from journal.scan("meter_holds", step_ms, from_ms, to_ms)
     yield from journal.scan("meter_tally", step_ms, from_ms, to_ms)
+    yield from journal.scan("meter_adjusted", step_ms, from_ms, to_ms)
 
 
 def _rows(journal: Journal, groups: dict[_Group, _Sums], currency: str) -> list[MeterRow]:
@@ -212,7 +213,7 @@ def statement(journal: Journal, at: Place, scope: Scope, month: str, zone: str, 
             if counts(account, payer, program)
         )
         flying = [(p.pid, p.tenant, p.name) for p in journal.processes("process_in", State.RUNNING) if p.asking]
-        foreign = [(account, payer, program) for _, account, payer, program, _ in journal.rows("hold_foreign")]
+        foreign = [(account, payer, program) for _, account, payer, program, *_ in journal.rows("hold_foreign")]
         open_holds = sum(counts(*each) for each in [*flying, *foreign])
     return Statement(
         account=at.name or str(at.account),

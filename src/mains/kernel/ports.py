@@ -19,8 +19,7 @@ import msgspec
 
 from mains.errors import RateLimits
 
-Schema = dict[str, Any]
-"""A JSON Schema (2020-12), as a plain object."""
+Schema = dict[str, Any]  # a JSON Schema (2020-12), as a plain object
 
 
 class ToolCall(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -30,7 +30,7 @@ class Node:
         self.parent = parent
         self.depth: int = parent.depth + 1 if parent else 0
         self.children: dict[Hashable, Node] = {}
-        self.held = 0  # calls that wait with a prompt that ends here
+        self.held = 0  # calls that wait or are in flight with a prompt that ends here
         self.kept = parent is None
         self.kept_children = 0
         self.tokens = 0
@@ -39,16 +39,22 @@ class Node:
 
     @property
     def bucket(self) -> int:
-        """The length of what is kept up to here, in powers of two from 256 tokens: 0 is less than that."""
-        return (self.total >> 8).bit_length()
+        """The length of what is kept up to here."""
+        return bucket_of(self.total)
 
 
 class Change:
-    """What a use of the tree changed: nodes that are kept now, that are no more, and whose bucket is another."""
+    """What a use of the tree found and changed.
 
-    __slots__ = ("closed", "opened", "resized")
+    `end`: the node of the prompt; `cached`: tokens that were kept before; nodes that are kept now, that are no more,
+    and whose bucket is another.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("cached", "closed", "end", "opened", "resized")
+
+    def __init__(self, end: Node) -> None:
+        self.end = end
+        self.cached = 0
         self.opened: list[Node] = []
         self.closed: list[Node] = []
         self.resized: list[Node] = []
@@ -65,21 +71,10 @@ class Prefixes:
         self._nodes_max = nodes_max
         self._roots: dict[int, Node] = {}
         self._leaves: list[tuple[int, int, Node]] = []  # a heap of (use, depth, leaf); one that was used since is old
+        self._leaves_max = 1_024  # when old ones are left behind
         self._uses = 0
         self.tokens = 0
         self.nodes = 0  # that are kept
-
-    def matched(self, tenant: int, prefix: tuple[Segment, ...]) -> int:
-        """How many tokens of this prompt are kept."""
-        node, tokens = self._roots.get(tenant), 0
-        for key, length in prefix:
-            node = node.children.get(key) if node else None
-            if node is None or not node.kept:
-                break
-            if node.tokens < length:
-                return tokens + node.tokens
-            tokens += length
-        return tokens
 
     def hold(self, tenant: int, prefix: tuple[Segment, ...]) -> list[Node]:
         """The nodes of a prompt that waits, root first; they stay until `drop`."""
@@ -87,39 +82,55 @@ class Prefixes:
         nodes[-1].held += 1
         return nodes
 
-    def drop(self, nodes: list[Node]) -> None:
-        """A prompt waits no more."""
-        nodes[-1].held -= 1
-        self._prune(nodes[-1])
+    def drop(self, end: Node) -> None:
+        """A prompt waits no more, or is in flight no more."""
+        end.held -= 1
+        self._prune(end)
 
-    def use(self, tenant: int, prefix: tuple[Segment, ...], more: int = 0) -> Change:
-        """The engine reads this prompt, and keeps it with `more` tokens behind it. What that changed."""
-        change = Change()
+    def use(self, tenant: int, prefix: tuple[Segment, ...]) -> Change:
+        """The engine reads this prompt, and keeps it. Its end stays until `drop`."""
         self._uses += 1
         nodes = self._path(tenant, prefix)
-        total, last = 0, len(prefix) - 1
-        for place, (_, length) in enumerate(prefix):
-            node = nodes[place + 1]
-            tokens = length + more if place == last else length
-            total += tokens
-            bucket = node.bucket
-            self.tokens += tokens - node.tokens
-            node.tokens, node.total, node.used = tokens, total, self._uses
+        end = nodes[-1]
+        change = Change(end)
+        total, matching = 0, True
+        for place, (_, length) in enumerate(prefix, 1):
+            node = nodes[place]
+            if matching:
+                change.cached += min(node.tokens, length)
+                matching = node.tokens >= length and node.kept
+            total += length
+            before = node.total
+            self.tokens += length - node.tokens
+            node.tokens, node.total, node.used = length, total, self._uses
             if not node.kept:
                 self._open(node)
                 change.opened.append(node)
-            elif node.bucket != bucket:
+            elif before != total and bucket_of(before) != bucket_of(total):
                 change.resized.append(node)
-        end = nodes[-1]
+        end.held += 1
         if end.parent is not None and not end.kept_children:
             heappush(self._leaves, (end.used, end.depth, end))
-        self._bound(end, change.closed)
-        for node in (*change.closed, end):
-            self._prune(node)
+        self._bound(change)
         return change
 
-    def _bound(self, end: Node, closed: list[Node]) -> None:
-        """Forget the leaves that were used longest ago, but not the prompt that is read now."""
+    def grow(self, end: Node, tokens: int) -> Change:
+        """An engine keeps what it has made, too: the last stretch of a prompt that is kept has `tokens` now."""
+        change = Change(end)
+        if end.kept and end.parent is not None:
+            more, before = tokens - end.tokens, end.total
+            self.tokens += more
+            end.tokens, end.total = tokens, before + more
+            if bucket_of(before) != bucket_of(end.total):
+                change.resized.append(end)
+            self._bound(change)
+        return change
+
+    def _bound(self, change: Change) -> None:
+        """Forget the leaves that were used longest ago, but not the prompt that is at hand."""
+        if self.tokens <= self._tokens_max and self.nodes <= self._nodes_max and len(self._leaves) < self._leaves_max:
+            return
+        end = change.end
         while (self.tokens > self._tokens_max or self.nodes > self._nodes_max) and self._leaves:
             used, _, node = self._leaves[0]
             if node is end and used == end.used:
@@ -127,10 +138,13 @@ class Prefixes:
             heappop(self._leaves)
             if _is_leaf(node, used):
                 self._close(node)
-                closed.append(node)
-        if len(self._leaves) > 4 * self.nodes + 64:
+                change.closed.append(node)
+        for node in change.closed:
+            self._prune(node)
+        if len(self._leaves) >= self._leaves_max:
             self._leaves = [(used, depth, node) for used, depth, node in self._leaves if _is_leaf(node, used)]
             heapify(self._leaves)
+            self._leaves_max = 2 * len(self._leaves) + 1_024
 
     def _path(self, tenant: int, prefix: tuple[Segment, ...]) -> list[Node]:
         node = self._roots.get(tenant)
@@ -176,3 +190,8 @@ class Prefixes:
 
 def _is_leaf(node: Node, used: int) -> bool:
     return node.kept and node.used == used and not node.kept_children
+
+
+def bucket_of(tokens: int) -> int:
+    """A length in powers of two from 256 tokens: 0 is less than that."""
+    return (tokens >> 8).bit_length()

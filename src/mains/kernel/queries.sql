@@ -106,6 +106,8 @@ FROM process JOIN event ON event.seq = process.seq
 WHERE process.state = 'EXITED' AND process.seq > ? ORDER BY process.seq LIMIT ?
 -- name: process_delete
 DELETE FROM process WHERE pid = ?
+-- name: process_quota_first
+SELECT pid FROM process WHERE quota = ? AND quota >= 0 AND pid < ? ORDER BY pid LIMIT 1
 -- name: process_quota_next
 SELECT pid FROM process WHERE quota = ? AND quota >= 0 ORDER BY pid LIMIT 1
 -- name: process_changed
@@ -234,6 +236,10 @@ WHERE id = ?
 UPDATE account SET held = held + ?, posted = posted + ?, overrun = overrun + ?,
     nano_held = nano_held + ?, nano_posted = nano_posted + ?, nano_overrun = nano_overrun + ?
 WHERE id = ? RETURNING tokens_max, posted + overrun, warned, budgets, zone
+-- name: account_currency
+SELECT currency FROM account WHERE id = 0
+-- name: account_currency_put
+UPDATE account SET currency = ? WHERE id = 0
 -- name: account_warned
 UPDATE account SET warned = ? WHERE id = ?
 -- name: account_price_rule
@@ -270,6 +276,11 @@ INSERT INTO used (account, unit, span, start_ms, held, posted, overrun) VALUES (
 ON CONFLICT (account, unit, span, start_ms) DO UPDATE
 SET held = held + excluded.held, posted = posted + excluded.posted, overrun = overrun + excluded.overrun
 RETURNING added, posted + overrun, warned
+-- name: used_settle
+UPDATE used SET held = held + ?, posted = posted + ?, overrun = overrun + ?
+WHERE account = ? AND unit = ? AND span = ? AND start_ms = ? RETURNING added, posted + overrun, warned
+-- name: used_unwarned
+UPDATE used SET warned = 0 WHERE account = ? AND unit = ? AND span = ?
 -- name: used_add
 INSERT INTO used (account, unit, span, start_ms, added) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (account, unit, span, start_ms) DO UPDATE SET added = added + excluded.added, warned = 0
@@ -283,33 +294,32 @@ SELECT account, unit, span, start_ms, held, posted, overrun FROM used
 SELECT number FROM tariff WHERE id = ?
 -- name: tariff_get
 SELECT body FROM tariff WHERE number = ?
--- name: tariff_first
-SELECT body FROM tariff ORDER BY number LIMIT 1
 -- name: tariff_insert
 INSERT INTO tariff (id, body) VALUES (?, ?)
 -- name: hold_insert
-INSERT INTO hold (account, tokens, nano, engine, model, program, payer, key, tariff, state, at_ms)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO hold (account, tokens, nano, engine, model, program, payer, key, ask, tariff, state, at_ms, sent_ms)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 -- name: hold_get
-SELECT account, state, tokens, nano, tariff, at_ms FROM hold WHERE id = ?
+SELECT account, state, tokens, nano, tariff, at_ms, sent_ms FROM hold WHERE id = ?
 -- name: hold_dispatch
-UPDATE hold SET state = 'dispatched' WHERE id = ? AND state = 'held'
+UPDATE hold SET state = 'dispatched', sent_ms = ? WHERE id = ? AND state = 'held'
 -- name: hold_end
 UPDATE hold SET state = ? WHERE id = ? AND state IN ('held', 'dispatched')
 -- name: hold_post
 UPDATE hold SET state = 'posted', input_tokens = ?, cached_tokens = ?, output_tokens = ?, over_tokens = ?, cost_nano = ?,
     saved_nano = ?, off_peak_nano = ? WHERE id = ? AND state IN ('held', 'dispatched')
--- name: hold_used
-UPDATE hold SET input_tokens = ?, cached_tokens = ?, output_tokens = ?, over_tokens = ?, cost_nano = ?, saved_nano = ?,
-    off_peak_nano = ? WHERE id = ?
 -- name: hold_foreign
-SELECT id, account, payer, program, state FROM hold
+SELECT id, account, payer, program, state, tokens, nano FROM hold
 WHERE state IN ('held', 'dispatched') AND (account = 0 OR account > 1099511627775)
 -- name: hold_by_key
-SELECT id, account, tokens, engine, model, state, nano, tariff FROM hold WHERE key = ? AND key <> ''
+SELECT id, tokens, nano, tariff, ask FROM hold WHERE key = ? AND key <> ''
 -- name: hold_between
-SELECT account, state, tokens, nano, input_tokens + output_tokens, cost_nano, over_tokens, at_ms, id FROM hold
+SELECT account, payer, program, state, tokens, nano, input_tokens + output_tokens, cost_nano FROM hold
 WHERE at_ms >= ? AND at_ms < ?
+-- name: adjusted_between
+SELECT hold.account, hold.payer, hold.program, CASE WHEN entry.debit = -1 THEN -entry.tokens ELSE entry.tokens END,
+    CASE WHEN entry.debit = -1 THEN -entry.nano ELSE entry.nano END
+FROM entry JOIN hold ON hold.id = entry.hold WHERE entry.kind = 'adjusted' AND hold.at_ms >= ? AND hold.at_ms < ?
 -- name: hold_tally
 INSERT INTO tally (at_ms, payer, program, model, calls, input_tokens, cached_tokens, output_tokens, over_tokens, cost_nano,
     saved_nano, off_peak_nano)
@@ -330,6 +340,12 @@ WITH RECURSIVE wanted (step) AS (SELECT ?), below (pid) AS (
 SELECT at_ms - at_ms % step, payer, program, model, count(*), sum(input_tokens), sum(cached_tokens), sum(output_tokens), sum(over_tokens), sum(cost_nano), sum(saved_nano),
     sum(off_peak_nano) FROM wanted, hold
 WHERE at_ms >= ? AND at_ms < ? AND (state = 'posted' OR output_tokens > 0) AND account IN below GROUP BY 1, 2, 3, 4
+-- name: meter_adjusted
+SELECT entry.at_ms - entry.at_ms % ?, payer, program, model, 0, 0, 0,
+    sum(CASE WHEN entry.debit = -1 THEN -entry.tokens ELSE entry.tokens END), 0,
+    sum(CASE WHEN entry.debit = -1 THEN -entry.nano ELSE entry.nano END), 0, 0
+FROM entry JOIN hold ON hold.id = entry.hold
+WHERE entry.kind = 'adjusted' AND entry.at_ms >= ? AND entry.at_ms < ? GROUP BY 1, 2, 3, 4
 -- name: meter_tally
 SELECT at_ms - at_ms % ?, payer, program, model, sum(calls), sum(input_tokens), sum(cached_tokens), sum(output_tokens),
     sum(over_tokens), sum(cost_nano), sum(saved_nano), sum(off_peak_nano) FROM tally
@@ -338,6 +354,8 @@ WHERE at_ms >= ? AND at_ms < ? GROUP BY 1, 2, 3, 4
 DELETE FROM hold WHERE id = ?
 -- name: hold_all
 SELECT id, account, tokens, state, nano, at_ms, cost_nano, input_tokens + output_tokens FROM hold ORDER BY id
+-- name: tally_all
+SELECT at_ms, payer, program, input_tokens + output_tokens, cost_nano FROM tally
 -- name: tally_between
 SELECT at_ms, payer, program, input_tokens + output_tokens, cost_nano FROM tally WHERE at_ms >= ? AND at_ms < ?
 -- name: entry_insert
@@ -347,8 +365,6 @@ SELECT kind, debit, tokens, nano FROM entry WHERE hold = ? ORDER BY id
 -- name: entry_adjusted
 SELECT hold.account, hold.payer, hold.program, CASE WHEN entry.debit = -1 THEN -entry.nano ELSE entry.nano END
 FROM entry JOIN hold ON hold.id = entry.hold WHERE entry.kind = 'adjusted' AND entry.at_ms >= ? AND entry.at_ms < ?
--- name: entry_last
-SELECT max(id) FROM entry
 -- name: entry_delete
 DELETE FROM entry WHERE hold = ?
 -- name: entry_all

@@ -60,6 +60,7 @@ class _HoldRow(msgspec.Struct):
     spent: dict[Unit, int]
     sums: dict[Unit, Sums]
     granted: dict[Unit, int] = {}
+    adjusted: dict[Unit, int] = {}
     kinds: list[str] = []
     odd: bool = False
 
@@ -97,10 +98,10 @@ class _Reckoning:
         if self._faults:
             return self._faults  # what counts where is not known
         holds = self._holds()
-        self._carry()
         for row in self._journal.scan("entry_all"):
             self._entry(holds, *row)
         self._settle_limits(1 << 62)
+        self._carry()
         self._check_counters()
         self._check_windows()
         return self._faults + list(self._check_holds(holds))
@@ -156,7 +157,7 @@ class _Reckoning:
         self, holds: dict[int, _HoldRow], number: int, hold: int, kind: str, debit: int, credit: int, tokens: int,
         nano: int, at_ms: int,
     ) -> None:  # fmt: skip
-        if debit in self._removed or credit in self._removed:
+        if debit in self._removed or credit in self._removed or kind == "limit":
             return
         back = debit == SUPPLY
         account = credit if back else debit
@@ -170,6 +171,8 @@ class _Reckoning:
         self._settle_limits(number)
         for unit, amount in (("tokens", tokens), ("money", nano)):
             found.sums[unit].add(kind, amount, back=back)  # type: ignore[index]
+            if kind == "adjusted":
+                found.adjusted[unit] = found.adjusted.get(unit, 0) + (-amount if back else amount)  # type: ignore[call-overload, index]
             if kind == "held":
                 found.granted[unit] = amount  # type: ignore[index]
             for each in self._chain(account):
@@ -235,6 +238,7 @@ class _Reckoning:
                 self._faults.append(f"account {account}: its limit is {row[2]}, the journal says {limit}")
 
     def _check_windows(self) -> None:
+        self._add_tally()
         current = {(account, unit, span) for account, budgets in self._now().items() for unit, span in budgets}
         for account, unit, span, start_ms, *counters in self._journal.rows("used_all"):
             sums = self._windows.pop((account, unit, span, start_ms), Sums())
@@ -242,7 +246,7 @@ class _Reckoning:
             found, want = (held, sum(spent)), (sums.held, sums.posted + sums.overrun)
             if (account, unit, span) not in current:
                 self._faults.append(f"account {account}: {unit} by the {span} were counted without a limit")
-            elif found != want and not self._had_removed(account):
+            elif found != want and not self._is_vague(account):
                 self._faults.append(
                     f"account {account}: {unit} of its {span} from {start_ms} on (held, spent) are {found}, "
                     f"its entries say {want}"
@@ -254,10 +258,24 @@ class _Reckoning:
             now[account].append((unit, span))
         return now
 
-    def _had_removed(self, account: int) -> bool:
-        """Whether processes below were removed: what they had in which window is known in sum only."""
+    def _is_vague(self, account: int) -> bool:
+        """Whether it is not known what was used in which window: of a process below which others were removed.
+
+        Nor is it while somebody is being erased; of named accounts, the tally knows it afterwards.
+        """
         row = self._rows[account]
-        return any((row[6], row[7], row[11], row[12])) or bool(self._removed)
+        return bool(self._removed) or (0 < account < NAMED and any(row[at] for at in _GONE))
+
+    def _add_tally(self) -> None:
+        """What erased holds had counts in the windows of named accounts."""
+        by_name = {name: account for account, _, name, *_ in self._journal.rows("account_all_named")}
+        names = {account: name for name, account in by_name.items()}
+        for at_ms, payer, program, used, cost in self._journal.rows("tally_all"):
+            own = by_name.get(f"{names.get(payer, '')}/{program}")
+            for account in [*self._chain(payer), *([own] if own is not None else [])]:
+                for unit, span in self._budgets.get(account, ()):
+                    start_ms = window.span(span, self._rows[account][14], at_ms).start_ms
+                    self._windows[account, unit, span, start_ms].posted += used if unit == "tokens" else cost
 
     def _check_holds(self, holds: dict[int, _HoldRow]) -> Iterator[str]:
         in_flight = {p.asking.hold: p.pid for p in self._processes.values() if p.asking}
@@ -289,6 +307,7 @@ def _misfit(hold: _HoldRow) -> str:
             return f"its entries hold {sums.held} of {hold.granted[unit]} {unit}, its row says {hold.amounts[unit]}"
         if sums.posted > hold.amounts[unit]:
             return f"{sums.posted} {unit} were posted of {hold.amounts[unit]} held"
-        if ended and sums.posted + sums.overrun != hold.spent[unit]:
-            return f"its entries charge {sums.posted + sums.overrun} {unit}, its row says {hold.spent[unit]}"
+        charged = sums.posted + sums.overrun - hold.adjusted.get(unit, 0)
+        if ended and charged != hold.spent[unit]:
+            return f"its entries charge {charged} {unit}, its row says {hold.spent[unit]}"
     return ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from mains.errors import ConfigError
 from mains.kernel import foreign, ledger
 from mains.kernel.birth import World
-from mains.kernel.calls import finish
+from mains.kernel.calls import finish, share_room
 from mains.kernel.event import AskFailed, Noted
 from mains.kernel.process import CallState, State
 from mains.kernel.turns import doubted
@@ -30,7 +30,8 @@ def recover(tx: Tx, world: World, pids: list[int]) -> None:
                 hold=p.asking.hold, posted=charged.tokens, cost_nano=charged.nano, reason=_WHY, crashed=True
             )
             p = tx.happen(p, failed)
-            p = finish(tx, p, world.settings)
+            share_room(tx, p.accounts)
+            p = finish(tx, tx.process(pid) or p, world.settings)
         flying = tuple(c.id for c in p.calls if c.state is CallState.IN_FLIGHT)
         if flying:
             doubted(tx, world, pid, flying, _WHY)
@@ -42,9 +43,11 @@ def boot(tx: Tx, currency: str) -> None:
     Raises ConfigError when `currency` is not that of the money in the ledger.
     """
     ledger.open_home(tx)
-    if (row := tx.one("tariff_first")) and (used := ledger.currency_of(row[0])) != currency:
-        told = f"the ledger counts in {used}, and mains.toml says {currency}"
-        raise ConfigError(told, hint=f'write currency = "{used}": amounts that were charged cannot be converted')
+    row = tx.one("account_currency")
+    if row and row[0] not in ("", currency):
+        told = f"the ledger counts in {row[0]}, and mains.toml says {currency}"
+        raise ConfigError(told, hint=f'write currency = "{row[0]}": amounts that were charged cannot be converted')
+    tx.run("account_currency_put", currency)
     foreign.recover(tx)
     tx.run("counter_start", "pruned_ms", tx.now_ms)  # the first prune comes a day after the first boot
     tx.append(0, Noted(text="boot"))

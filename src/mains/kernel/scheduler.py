@@ -22,7 +22,7 @@ from collections import OrderedDict
 from mains.kernel.backlog import Backlog, Call
 from mains.kernel.bands import BANDS, Floors
 from mains.kernel.ports import Usage
-from mains.kernel.prefixes import NODES_MAX, TOKENS_MAX, Change, Prefixes
+from mains.kernel.prefixes import NODES_MAX, TOKENS_MAX, Change, Node, Prefixes
 from mains.kernel.programs import Programs
 from mains.kernel.tenants import QUANTUM, Tenant, Tenants
 from mains.kernel.waiting import Gate, Waiting, charge
@@ -33,14 +33,17 @@ _NUMBER = {band: number for number, band in enumerate(BANDS)}
 class _Flight:
     """A call that has a slot."""
 
-    __slots__ = ("band", "by_floor", "charged", "settled", "tenant", "waiting")
+    __slots__ = ("band", "by_floor", "charged", "end", "settled", "tenant", "waiting")
 
-    def __init__(self, waiting: Waiting, band: int, tenant: Tenant, charged: int, by_floor: bool | None) -> None:
+    def __init__(
+        self, waiting: Waiting, band: int, tenant: Tenant, charged: int, by_floor: bool | None, end: Node
+    ) -> None:
         self.waiting = waiting
         self.band = band
         self.tenant = tenant
         self.charged = charged
         self.by_floor = by_floor  # None: there was nothing to choose
+        self.end = end  # of its prompt
         self.settled = False
 
 
@@ -153,8 +156,8 @@ class Lane:
             self._settle(flight, flight.charged)
             return
         self._settle(flight, charge(usage.input_tokens, usage.cached_tokens, usage.output_tokens))
-        if usage.output_tokens > 0:
-            self._noted(self._prefixes.use(waiting.tenant, waiting.prefix, usage.output_tokens))
+        if usage.output_tokens > 0 and waiting.prefix:
+            self._noted(self._prefixes.grow(flight.end, waiting.prefix[-1][1] + usage.output_tokens))
 
     def release(self, pid: int) -> None:
         """Give a slot back. A call that was not settled was not made."""
@@ -163,6 +166,7 @@ class Lane:
             return
         if not flight.settled:
             self._settle(flight, 0)
+        self._prefixes.drop(flight.end)
         self._bands[flight.band].land(flight.tenant)
         if again := self._later.pop(pid, None):
             self.add(again)
@@ -196,16 +200,16 @@ class Lane:
     def _take(self, call: Call, band: int, by_floor: bool | None) -> None:
         """Charge a call, and let it go."""
         waiting = call.waiting
-        cached = self._prefixes.matched(waiting.tenant, waiting.prefix)
-        charged = charge(waiting.input_tokens, cached, waiting.output_tokens)
         self._programs.leaves(waiting.program)
         tenants, tenant = self._out(call)
+        change = self._prefixes.use(waiting.tenant, waiting.prefix)
+        charged = charge(waiting.input_tokens, change.cached, waiting.output_tokens)
         tenants.leave(tenant, charged)
         if by_floor is not None:
             tenant.backlog.chosen()
             self._floors.charge(band, by_floor, charged, self._waiting)
-        self._flights[waiting.pid] = _Flight(waiting, band, tenant, charged, by_floor)
-        self._noted(self._prefixes.use(waiting.tenant, waiting.prefix))
+        self._flights[waiting.pid] = _Flight(waiting, band, tenant, charged, by_floor, change.end)
+        self._noted(change)
         tenants.touch(tenant)
 
     def _out(self, call: Call) -> tuple[Tenants, Tenant]:
@@ -226,7 +230,7 @@ class Lane:
         self._programs.gone(waiting.program, call)
         if self._fresh.pop(waiting.pid, None) is None:
             tenant.backlog.remove(call)
-            self._prefixes.drop(call.nodes)
+            self._prefixes.drop(call.nodes[-1])
         return tenants, tenant
 
     def _settle(self, flight: _Flight, tokens: int) -> None:

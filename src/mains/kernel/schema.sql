@@ -116,6 +116,7 @@ CREATE TABLE IF NOT EXISTS account (        -- roll-ups: an account counts every
     name     TEXT    NOT NULL DEFAULT '',   -- of a named account; NAME/PROGRAM: of a program's
     zone     TEXT    NOT NULL DEFAULT '',   -- IANA name: the clock of its windows ('': not said)
     unknown_price TEXT NOT NULL DEFAULT '', -- refuse, allow ('': as the account above)
+    currency TEXT    NOT NULL DEFAULT '',   -- of the home: that of all money
     budgets  INTEGER NOT NULL DEFAULT 0,    -- how many limits it has in `budget`
     warned   INTEGER NOT NULL DEFAULT 0     -- percent of tokens_max that were last warned of
 ) STRICT;
@@ -161,6 +162,8 @@ CREATE TABLE IF NOT EXISTS hold (
     program TEXT    NOT NULL DEFAULT '',
     model   TEXT    NOT NULL DEFAULT '',
     key     TEXT    NOT NULL DEFAULT '',    -- idempotency key of a call from outside
+    ask     TEXT    NOT NULL DEFAULT '',    -- what was asked for with that key
+    sent_ms INTEGER NOT NULL DEFAULT 0,     -- when its call went out: the hour that it is charged at
     input_tokens  INTEGER NOT NULL DEFAULT 0, -- as the engine counted
     cached_tokens INTEGER NOT NULL DEFAULT 0,
     output_tokens INTEGER NOT NULL DEFAULT 0,
@@ -192,7 +195,7 @@ CREATE TABLE IF NOT EXISTS tally (          -- what erased holds had, summed by 
 CREATE TABLE IF NOT EXISTS entry (          -- append-only; debit and credit are equal by form
     id     INTEGER PRIMARY KEY,
     hold   INTEGER NOT NULL,
-    kind   TEXT    NOT NULL,                -- held, released, posted, overrun, adjusted
+    kind   TEXT    NOT NULL,                -- held, released, posted, overrun, adjusted; limit: one was set here
     debit  INTEGER NOT NULL,
     credit INTEGER NOT NULL,
     tokens INTEGER NOT NULL,

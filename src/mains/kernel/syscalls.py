@@ -86,8 +86,12 @@ class Invocation:
     def bear(self, program: Program, inputs: tuple[Bound, ...], item: str) -> Process:
         """Start a child for this call."""
         self.check_room(1)
+        try:
+            child = birth.bear_child(self.tx, self.world, self.process, program, inputs, self.call, item)
+        except LimitError as error:  # its program has no account yet, and may have none: nothing was written
+            raise SyscallError(str(error)) from error
         self.spawned += 1
-        return birth.bear_child(self.tx, self.world, self.process, program, inputs, self.call, item)
+        return child
 
 
 Answer = Now | Later | End

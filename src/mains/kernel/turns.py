@@ -42,6 +42,7 @@ from mains.kernel.tx import Tx
 from mains.kernel.verdict import MISFIT, Planned, Toolbox, Verdict, output_fault
 
 _MAIL_PER_TURN = 32
+_COUNT_MAX = 10**9  # tokens of one call: sums of many such still fit into the database's 64 bits
 
 
 def begin(tx: Tx, world: World, pid: int, engine: str = "") -> Process | None:
@@ -76,6 +77,7 @@ def begin(tx: Tx, world: World, pid: int, engine: str = "") -> Process | None:
         hold = intents.hold_for(tx, world, p, wanted)
     except ConfigError as error:
         unserved(tx, world, pid, p.engine, error)
+        share_room(tx, p.accounts)  # room that it was woken for is the next one's
         return None
     if hold is None:
         return None
@@ -126,8 +128,8 @@ def replied(
 
 
 def _counted(usage: Usage) -> Usage:
-    """What an engine reported, without numbers below zero."""
-    return Usage(*(max(0, count) for count in msgspec.structs.astuple(usage)))
+    """What an engine reported, without numbers below zero or above what any call can have."""
+    return Usage(*(min(max(0, count), _COUNT_MAX) for count in msgspec.structs.astuple(usage)))
 
 
 def _after_reply(tx: Tx, world: World, p: Process, verdict: Verdict, ended: End | None) -> Process:
@@ -355,6 +357,7 @@ def faulted(tx: Tx, world: World, pid: int, detail: str) -> Process | None:
 def fire(tx: Tx, world: World) -> int:
     """Wake whom the due timers name; how many there were (at most `wakes_per_commit_max`)."""
     due = timers.take_due(tx, world.settings.wakes_per_commit_max)
+    roomy: dict[int | None, None] = {}
     for pid, call_id in due:
         if call_id == timers.HOLD:
             foreign.expire(tx, -pid)
@@ -366,7 +369,7 @@ def fire(tx: Tx, world: World) -> int:
             schedules.due(tx, world, p)
             continue
         if call_id == timers.ROOM:
-            intents.room(tx, p)
+            roomy[intents.room(tx, p)] = None
             continue
         if call_id == timers.RETRY:
             if p.retry_ms and p.retry_ms <= tx.now_ms:
@@ -375,6 +378,7 @@ def fire(tx: Tx, world: World) -> int:
         call = find(p, call_id)
         if call and call.state is CallState.WAITING:
             return_call(tx, p, call, _late(tx, p, call), world.settings)
+    share_room(tx, tuple(account for account in roomy if account is not None))
     return len(due)
 
 

@@ -98,7 +98,7 @@ def show(journal: Journal, p: Process) -> dict[str, Any]:
         "returns_at": stamp(p.return_ms) if p.route and p.exit_code is None else None,
         "workspace": p.workspace,
         "key": p.key,
-        "budget": p.budget,
+        "budget": journal.rows("account_get", p.pid)[0][0],
         "usage": {"input_tokens": p.input_tokens, "cached_tokens": p.cached_tokens, "output_tokens": p.output_tokens},
         "cost_nano": p.cost_nano,
         "inputs": {i.name: [f.name for f in i.files] or msgspec.json.decode(i.value) for i in inputs},

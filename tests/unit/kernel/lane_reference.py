@@ -86,7 +86,7 @@ class State:
             self.choices[key] = self.choices.get(key, 0) + 1
             self._owe(w.band, by_floor, charged)
         self.flights[w.pid] = Flight(w, charged, by_floor)
-        self._use(w, 0)
+        self._use(w)
 
     def settle(self, pid: int, usage: Usage | None) -> None:
         flight = self.flights.get(pid)
@@ -97,7 +97,7 @@ class State:
             return
         self._settle(flight, usage.input_tokens - usage.cached_tokens + OUTPUT_WEIGHT * usage.output_tokens)
         if usage.output_tokens:
-            self._use(flight.waiting, usage.output_tokens)
+            self._grow(flight.waiting, usage.output_tokens)
 
     def release(self, pid: int) -> None:
         flight = self.flights.get(pid)
@@ -180,14 +180,23 @@ class State:
             self._owe(w.band, flight.by_floor, more)
         self.attained[w.program] = self.attained.get(w.program, 0) + tokens
 
-    def _use(self, w: Waiting, more: int) -> None:
+    def _use(self, w: Waiting) -> None:
         self.clock += 1
         total = 0
         for length in range(1, len(w.prefix) + 1):
-            tokens = w.prefix[length - 1][1] + (more if length == len(w.prefix) else 0)
+            tokens = w.prefix[length - 1][1]
             total += tokens
             self.kept[self.path(w, length)] = Kept(tokens, total, self.clock)
-        end = self.path(w, len(w.prefix))
+        self._bound(self.path(w, len(w.prefix)))
+
+    def _grow(self, w: Waiting, more: int) -> None:
+        kept = self.kept.get(self.path(w, len(w.prefix)))
+        if kept is not None:
+            kept.total += w.prefix[-1][1] + more - kept.tokens
+            kept.tokens = w.prefix[-1][1] + more
+            self._bound(self.path(w, len(w.prefix)))
+
+    def _bound(self, end: Path) -> None:
         while sum(k.tokens for k in self.kept.values()) > self.tokens_max or len(self.kept) > self.nodes_max:
             inner = {path[:-1] for path in self.kept}
             leaves = [path for path in self.kept if path not in inner]

@@ -259,7 +259,9 @@ async def test_a_foreign_call_is_held_settled_and_adjusted(world: World) -> None
         assert (await kernel.account("ann")).posted_tokens == 130
         with pytest.raises(UsageError, match="has ended: it is expired"):
             await kernel.void(held.id)
-        assert [(row.calls, row.output_tokens) for row in await kernel.meter()] == [(2, 30)]
+        assert [(row.calls, row.output_tokens) for row in await kernel.meter()] == [(2, 80)], (
+            "20, a whole hold, less 40"
+        )
 
 
 async def _none_held(kernel: Desk) -> bool:

@@ -203,10 +203,10 @@ async def test_verify_finds_every_change_of_what_the_journal_holds(lab: Lab, tab
 
 
 LEDGER = {  # columns that nothing else depends on, or that say it again
-    "account": {"name", "zone", "unknown_price", "warned", "budgets"},
+    "account": {"name", "zone", "unknown_price", "warned", "budgets", "currency"},
     "hold": {
-        "engine", "at_ms", "tariff", "payer", "program", "model", "key", "input_tokens", "cached_tokens",
-        "output_tokens", "over_tokens", "saved_nano", "off_peak_nano",
+        "engine", "at_ms", "tariff", "payer", "program", "model", "key", "ask", "sent_ms", "input_tokens",
+        "cached_tokens", "output_tokens", "over_tokens", "saved_nano", "off_peak_nano",
     },
     "entry": {"at_ms", "tariff"},
 }  # fmt: skip

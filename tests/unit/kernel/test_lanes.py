@@ -1,0 +1,110 @@
+"""What the scheduler is told of a process, and the lanes of several engines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mains.engines.scripted import ScriptedEngine
+from mains.errors import ConfigError, EngineError, Spent
+from mains.kernel.lanes import Lanes, waiting_of
+from mains.kernel.ports import Engine, EngineState, Reply, Usage
+from mains.kernel.process import Process, State
+from mains.kernel.waiting import OUTPUT_WEIGHT
+
+
+def process(pid: int = 1, **others: Any) -> Process:
+    fields: dict[str, Any] = {
+        "name": "p", "program": "prog", "tree": "tree", "inputs": "in", "tools": "tools", "accounts": (pid, 0),
+        "output_tokens_max": 1_000, "created_ms": 0, "engine": "a", "model": "m", "state": State.READY,
+        "frame_tokens": 500, "opening_tokens": 200, "reserve_tokens": 50, **others,
+    }  # fmt: skip
+    return Process(pid=pid, **fields)
+
+
+class Two:
+    """Two engines with a slot each."""
+
+    def __init__(self) -> None:
+        self._engine = ScriptedEngine.of(lambda request: Reply(""), slots=1)
+
+    def find(self, name: str, model: str) -> Engine:
+        if name not in ("a", "b"):
+            raise ConfigError(f"no engine {name}")
+        return self._engine
+
+    def states(self) -> list[EngineState]:
+        return []
+
+    async def close(self) -> None:
+        return
+
+
+def test_a_process_is_told_by_its_record() -> None:
+    told = waiting_of(process(3, band="batch"))
+    assert (told.pid, told.tenant, told.band, told.program) == (3, 0, "batch", 3)
+    assert (told.input_tokens, told.output_tokens) == (550, 1_000)
+    assert told.prefix == ((("tools", "prog"), 250), (3, 300))
+
+
+def test_the_program_is_the_root_of_the_process_tree() -> None:
+    named = (1 << 40) + 7
+    assert waiting_of(process(9, accounts=(9, 5, 2, 0))).program == 2
+    assert waiting_of(process(9, accounts=(9, 5, 2, named, 0))).program == 2
+    assert waiting_of(process(9, accounts=(9, named, 0))).program == 9
+
+
+def test_a_fork_goes_on_with_the_prompt_of_its_source_and_a_child_does_not() -> None:
+    assert waiting_of(process(4, parent=2)).prefix[1][0] == 2
+    assert waiting_of(process(4, parent=2, spawned_by="call")).prefix[1][0] == 4
+
+
+def test_output_is_estimated_by_what_was_made_before_and_its_cap() -> None:
+    assert waiting_of(process(turn=4, output_tokens=400)).output_tokens == 201
+    assert waiting_of(process(turn=1, output_tokens=900)).output_tokens == 1_000
+
+
+def test_a_process_leaves_its_lane_when_it_is_not_ready_or_wants_another_engine() -> None:
+    lanes = Lanes(Two())
+    for p in (process(1), process(2)):
+        lanes.queue(p)
+    lanes.follow(process(1, state=State.STOPPED))
+    lanes.follow(process(2, engine="b"))
+    assert len(lanes) == 0
+    lanes.queue(process(2, engine="b"))
+    assert list(lanes.choices(0)) == [("b", 2)]
+    assert len(lanes) == 0
+
+
+def test_each_engine_gives_its_own_slots_and_may_be_closed() -> None:
+    lanes = Lanes(Two())
+    for pid, engine in ((1, "a"), (2, "b"), (3, "a")):
+        lanes.queue(process(pid, engine=engine))
+    assert list(lanes.choices(0)) == [("a", 1), ("b", 2)]
+    lanes.settle("a", 1, Usage(10, 0, 1))
+    lanes.release("a", 1)
+    lanes.close_until("a", 900)
+    lanes.close_until("a", 300)
+    assert (list(lanes.choices(0)), lanes.times_ms(0)) == ([], [900])
+    assert list(lanes.choices(900)) == [("a", 3)]
+
+
+def test_an_engine_that_is_not_there_is_said_and_leaves_nothing() -> None:
+    lanes = Lanes(Two())
+    with pytest.raises(ConfigError):
+        lanes.queue(process(engine="gone"))
+    assert len(lanes) == 0
+
+
+@pytest.mark.parametrize(("spent", "charged"), [(Spent.NOTHING, 0), (Spent.UNKNOWN, 550 + OUTPUT_WEIGHT * 1_000)])
+def test_a_call_that_failed_is_charged_what_it_may_have_cost(spent: Spent, charged: int) -> None:
+    lanes = Lanes(Two())
+    lanes.queue(process(1))
+    assert list(lanes.choices(0)) == [("a", 1)]
+    lanes.queue(process(2))
+    tenant = lanes._lanes["a"]._bands[2].get(0)
+    assert tenant is not None
+    lanes.failed("a", 1, EngineError("broke", retryable=True, spent=spent))
+    lanes.release("a", 1)
+    assert tenant.spent == charged
