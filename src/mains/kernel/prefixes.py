@@ -76,6 +76,18 @@ class Prefixes:
         self.tokens = 0
         self.nodes = 0  # that are kept
 
+    def matched(self, tenant: int, prefix: tuple[Segment, ...]) -> int:
+        """How many tokens of this prompt are kept. Looking keeps nothing."""
+        node, tokens = self._roots.get(tenant), 0
+        for key, length in prefix:
+            node = node.children.get(key) if node else None
+            if node is None or not node.kept:
+                break
+            if node.tokens < length:
+                return tokens + node.tokens
+            tokens += length
+        return tokens
+
     def hold(self, tenant: int, prefix: tuple[Segment, ...]) -> list[Node]:
         """The nodes of a prompt that waits, root first; they stay until `drop`."""
         nodes = self._path(tenant, prefix)

@@ -74,7 +74,6 @@ class Lane:
         self._programs = Programs()
         self._prefixes = Prefixes(prefix_tokens_max, prefix_nodes_max)
         self._held: Waiting | None = None  # the call that the gate did not allow
-        self.queued_tokens = 0  # input of all that wait
 
     def __len__(self) -> int:
         return len(self._calls) + len(self._later)
@@ -99,14 +98,12 @@ class Lane:
         known = self._calls.get(waiting.pid)
         if known is not None:
             if _same_place(known.waiting, waiting):
-                self.queued_tokens += waiting.input_tokens - known.waiting.input_tokens
                 known.waiting = waiting
                 return
             self.discard(waiting.pid)
         self._arrivals += 1
         call = self._calls[waiting.pid] = Call(waiting, self._arrivals)
         band = _NUMBER[waiting.band]
-        self.queued_tokens += waiting.input_tokens
         self._waiting[band] += 1
         self._tenants[waiting.tenant] = self._tenants.get(waiting.tenant, 0) + 1
         self._bands[band].come(waiting.tenant)
@@ -220,7 +217,6 @@ class Lane:
         tenant = tenants.get(waiting.tenant)
         assert tenant is not None
         del self._calls[waiting.pid]
-        self.queued_tokens -= waiting.input_tokens
         self._waiting[band] -= 1
         if not self._waiting[band]:
             self._floors.emptied(band)

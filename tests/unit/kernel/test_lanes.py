@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from mains import Settings
 from mains.engines.scripted import ScriptedEngine
 from mains.errors import ConfigError, EngineError, Spent
 from mains.kernel.lanes import Lanes, waiting_of
-from mains.kernel.ports import Engine, EngineState, Reply, Usage
+from mains.kernel.ports import Engine, EngineState, Reply
 from mains.kernel.process import Process, State
 from mains.kernel.waiting import OUTPUT_WEIGHT
 
@@ -66,45 +67,43 @@ def test_output_is_estimated_by_what_was_made_before_and_its_cap() -> None:
 
 
 def test_a_process_leaves_its_lane_when_it_is_not_ready_or_wants_another_engine() -> None:
-    lanes = Lanes(Two())
+    lanes = Lanes(Two(), Settings())
     for p in (process(1), process(2)):
-        lanes.queue(p)
+        lanes.queue(p, 0)
     lanes.follow(process(1, state=State.STOPPED))
     lanes.follow(process(2, engine="b"))
     assert len(lanes) == 0
-    lanes.queue(process(2, engine="b"))
+    lanes.queue(process(2, engine="b"), 0)
     assert list(lanes.choices(0)) == [("b", 2)]
     assert len(lanes) == 0
 
 
 def test_each_engine_gives_its_own_slots_and_may_be_closed() -> None:
-    lanes = Lanes(Two())
+    lanes = Lanes(Two(), Settings())
     for pid, engine in ((1, "a"), (2, "b"), (3, "a")):
-        lanes.queue(process(pid, engine=engine))
+        lanes.queue(process(pid, engine=engine), 0)
     assert list(lanes.choices(0)) == [("a", 1), ("b", 2)]
-    lanes.settle("a", 1, Usage(10, 0, 1))
-    lanes.release("a", 1)
-    lanes.close_until("a", 900)
-    lanes.close_until("a", 300)
+    lanes.failed("a", 1, EngineError("busy", retryable=True, spent=Spent.NOTHING, retry_after_s=0.9), 0)
+    lanes.release("a", 1, 0)
     assert (list(lanes.choices(0)), lanes.times_ms(0)) == ([], [900])
     assert list(lanes.choices(900)) == [("a", 3)]
 
 
 def test_an_engine_that_is_not_there_is_said_and_leaves_nothing() -> None:
-    lanes = Lanes(Two())
+    lanes = Lanes(Two(), Settings())
     with pytest.raises(ConfigError):
-        lanes.queue(process(engine="gone"))
+        lanes.queue(process(engine="gone"), 0)
     assert len(lanes) == 0
 
 
 @pytest.mark.parametrize(("spent", "charged"), [(Spent.NOTHING, 0), (Spent.UNKNOWN, 550 + OUTPUT_WEIGHT * 1_000)])
 def test_a_call_that_failed_is_charged_what_it_may_have_cost(spent: Spent, charged: int) -> None:
-    lanes = Lanes(Two())
-    lanes.queue(process(1))
+    lanes = Lanes(Two(), Settings())
+    lanes.queue(process(1), 0)
     assert list(lanes.choices(0)) == [("a", 1)]
-    lanes.queue(process(2))
-    tenant = lanes._lanes["a"]._bands[2].get(0)
+    lanes.queue(process(2), 0)
+    tenant = lanes._backends["a"].lane._bands[2].get(0)
     assert tenant is not None
-    lanes.failed("a", 1, EngineError("broke", retryable=True, spent=spent))
-    lanes.release("a", 1)
+    lanes.failed("a", 1, EngineError("broke", retryable=True, spent=spent), 0)
+    lanes.release("a", 1, 0)
     assert tenant.spent == charged

@@ -2,8 +2,8 @@
 
 The model keeps holds and limits, no counters: what is used of a limit is summed anew from the holds of its window. The
 clock goes forward, over midnights, summer time and ends of months, and back; the kernel is killed (its files are
-copied while it runs, and the copy boots). After each step the desk must say of every limit what the model says; at the end the
-database is counted by `bench.recount`, and by the kernel's own reckoning.
+copied while it runs, and the copy boots). After each step the desk must say of every limit what the model says; at the
+end the database is counted by `bench.recount`, and by the kernel's own reckoning.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ output = 2
 accounts_max = 50
 """
 ZONES = ("", "UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Pacific/Apia", "Australia/Lord_Howe")
-MOMENTS = (  # just before a midnight somewhere, before summer time begins and ends, before the ends of a month and a year
+MOMENTS = (  # just before a midnight somewhere, a change of clocks, the end of a month and of a year
     "2026-03-28T22:59:30", "2026-03-29T00:59:30", "2026-10-25T00:59:30", "2026-11-01T05:59:30", "2026-11-30T22:59:30",
     "2026-12-31T23:59:30", "2027-02-28T23:59:30", "2027-01-03T18:29:30",
 )  # fmt: skip
@@ -184,7 +184,7 @@ class Accounts(RuleBasedStateMachine):
                 late = [n for n, h in self.model.holds.items() if h.due_ms <= self.clock.now_ms() and states[n] in OPEN]
                 if not due or not late:
                     return states
-                await asyncio.sleep(0.001)
+                await asyncio.sleep(0)
 
         for number, state in self.run(looked()).items():
             hold = self.model.holds[number]
