@@ -288,3 +288,13 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     write_engine(link, new_spec("ollama", model="m"), make_default=False)
     assert link.is_symlink()
     assert "# kept" in target.read_text()
+
+
+# ------------------------------------------------------------------------------------------- rates
+
+
+def test_rates_are_of_endpoints() -> None:
+    spec = new_spec("dashscope", model="qwen-plus", rpm=60, tpm=100_000)
+    assert (spec.rpm, spec.tpm) == (60, 100_000)
+    assert "`rpm` must not be below zero" in mistake({**QWEN, "rpm": -1})
+    assert "are of endpoints" in mistake({"kind": "scripted", "path": "replies.yaml", "tpm": 5})

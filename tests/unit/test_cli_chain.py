@@ -25,7 +25,7 @@ def box(tmp_path: Path) -> Iterator[Box]:
 
 def test_every_verb_says_what_is_used(box: Box) -> None:
     assert "runs on: down (down), then test (replies)" in box.run("check", "chain.md").stdout
-    assert box.json("check", "chain.md")["fallbacks"] == [{"engine": "test", "model": "replies"}]
+    assert box.json("check", "chain.md")["fallbacks"] == [{"engine": "test", "model": "replies", "equal": False}]
     chained = box.client().spawn("chain.md", {"prompt": "forever"}, cwd=str(box.folder))
     lost = box.client().spawn("lost.md", {"prompt": "x"}, cwd=str(box.folder))
     box.run("wait", str(lost))

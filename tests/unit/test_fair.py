@@ -16,6 +16,7 @@ from bench.fair.gaps import Gaps
 from bench.fair.policies import POLICIES
 from bench.fair.policies.mains import bound
 from bench.fair.simulation import Outcome, Simulation, demands
+
 from mains.kernel.waiting import OUTPUT_WEIGHT
 
 SLOW = Speeds(slots=1, prefill_per_s=100.0, decode_per_s=10.0, cache_tokens=10_000)

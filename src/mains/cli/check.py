@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -74,7 +75,10 @@ def report_of(tree: Tree, home: Home) -> dict[str, Any]:
         "fixed_tokens": estimate_tokens(program.prose) + tool_tokens,
         "engine": routes[0].engine,
         "model": routes[0].model,
-        "fallbacks": [{"engine": route.engine, "model": route.model} for route in routes[1:]],
+        "fallbacks": [
+            {"engine": after.engine, "model": after.model, "equal": bool(after.group) and after.group == before.group}
+            for before, after in itertools.pairwise(routes)
+        ],
         "hash": program.hash,
         "notes": [*whys, *told, *notes(program)],
     }
@@ -138,11 +142,15 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
         yield f"schedule: {schedule['cron']} ({schedule['timezone']}), next {schedule['next']}"
     yield f"budget: {_number(report['budget'], 'no limit of its own')}"
     yield f"fixed part: about {report['fixed_tokens']:,} tokens (prose and tools, in every frame)"
-    yield f"runs on: {', then '.join(f'{e} ({m})' for e, m in _routes(report))}"
+    yield f"runs on: {_routes(report)}"
 
 
-def _routes(report: dict[str, Any]) -> list[tuple[str, str]]:
-    return [(each["engine"], each["model"]) for each in (report, *report["fallbacks"])]
+def _routes(report: dict[str, Any]) -> str:
+    """The engines in order; those that serve equally well are joined by `or`."""
+    text = f"{report['engine']} ({report['model']})"
+    for each in report["fallbacks"]:
+        text += f"{' or' if each['equal'] else ', then'} {each['engine']} ({each['model']})"
+    return text
 
 
 def _kind(each: dict[str, Any]) -> str:

@@ -74,6 +74,8 @@ def _engines(home: Home) -> Iterator[dict[str, Any]]:
             "key_set": bool(spec.key_env and os.environ.get(spec.key_env)),
             "default": spec.name == engines.default,
             "slots": state.get("slots") or spec.slots,
+            "rpm": spec.rpm,
+            "tpm": spec.tpm,
             "busy": state.get("busy", 0),
             "health": state.get("health", ""),
             "tokens_per_s": state.get("tokens_per_s", 0.0),
@@ -103,6 +105,8 @@ def engine_add(
         Path | None, typer.Option("--path", metavar="FILE", help="A .gguf (llama) or a .yaml (scripted).")
     ] = None,
     slots: Annotated[int | None, typer.Option("--slots", metavar="N", min=1, help="Calls at once.")] = None,
+    rpm: Annotated[int | None, typer.Option("--rpm", metavar="N", min=1, help="Requests a minute.")] = None,
+    tpm: Annotated[int | None, typer.Option("--tpm", metavar="N", min=1, help="Tokens a minute.")] = None,
     default: Annotated[bool, typer.Option("--default", help="Use it for programs that name no model.")] = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
@@ -111,7 +115,7 @@ def engine_add(
     from mains.engines import catalogue
 
     spec = catalogue.new_spec(
-        name, url=url, model=model, key_env=key_env, kind=kind, path=_whole_path(path), slots=slots
+        name, url=url, model=model, key_env=key_env, kind=kind, path=_whole_path(path), slots=slots, rpm=rpm, tpm=tpm
     )
     place = find_home(home)
     place.prepare()

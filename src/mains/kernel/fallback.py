@@ -64,6 +64,11 @@ def rerouted(p: Process, index: int, now_ms: int, settings: Settings, why: str =
     return Rerouted(index=index, engine=p.routes[index].engine, reason=why, return_ms=back_ms)
 
 
+def placed(p: Process, index: int) -> Rerouted:
+    """The event when a route that serves as well takes the call. When the first one is tried again stays as it was."""
+    return Rerouted(index=index, engine=p.routes[index].engine, return_ms=p.return_ms)
+
+
 def is_due_back(p: Process, now_ms: int) -> bool:
     """Whether a turn that has not been tried yet starts on the first engine again."""
     if p.route == 0 or p.failures or p.given_up or p.return_ms > now_ms:

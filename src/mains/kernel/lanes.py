@@ -18,7 +18,7 @@ from mains.kernel.limits import NAMED
 from mains.kernel.ports import Engine, Engines, EngineState, Reply, Usage
 from mains.kernel.process import Process, Route, State
 from mains.kernel.rates import Rates
-from mains.kernel.routing import Candidate, choose
+from mains.kernel.routing import Candidate, choose, counted
 from mains.kernel.scheduler import Lane
 from mains.kernel.waiting import Waiting
 from mains.settings import Settings
@@ -91,7 +91,7 @@ class Lanes:
             raise ConfigError(f"engine {engine} is down: {backend.rates.circuit.why}")
         if known:
             self._leave(p.pid)
-        place = self._places[p.pid] = _Place(engine, backend.lane.new_tokens(waiting), movable)
+        place = self._places[p.pid] = _Place(engine, counted(backend.lane.new_tokens(waiting)), movable)
         backend.queued_tokens += place.new_tokens
         if movable:
             self._movable.setdefault(engine, {})[p.pid] = p

@@ -6,8 +6,10 @@ The engine with the lowest score:
 
 The first factor is what stands between the call and its first token, the second what slows each token after it. An
 engine that has read the beginning of this prompt must read less of it, so a process stays where its context is warm as
-long as the queue there is not worse than reading again: stickiness needs no rule of its own. Both factors are counts,
-so the product needs no weight that would have to be tuned.
+long as the queue there is not worse than reading again: stickiness needs no rule of its own.
+
+A call counts as `CALL_TOKENS` at least, here and in a queue. Without that, calls whose prompts are small, or shared and
+warm, would be free: all of them would go to one engine and wait there while another is idle.
 
 An engine that cannot take the call now (its circuit is open, its backend asked to wait, its budget is spent) is left
 out while another can. When none can, the one that opens first is taken. One that has just failed this call is taken
@@ -20,13 +22,17 @@ from collections.abc import Iterable
 
 import msgspec
 
+CALL_TOKENS = 256
+"""What a call costs whose prompt is read already, in tokens of prompt. An estimate of ours: in the time of a round trip
+and of its first tokens an endpoint reads about so much."""
+
 
 class Candidate(msgspec.Struct, frozen=True):
     """An engine that could serve a call. `index` is its place among the routes of the process.
 
     `new_tokens`: of this call's prompt, those that the engine has not read; `queued_tokens`: the same of the calls that
-    wait for it; `running`: calls in flight; `opens_ms`: when it can take the call (0: now); `down`: it may not even
-    then; `failed`: it has just failed this very call.
+    wait for it, as `counted`; `running`: calls in flight; `opens_ms`: when it can take the call (0: now); `down`: not
+    even then for sure; `failed`: it has just failed this very call.
     """
 
     index: int
@@ -40,7 +46,12 @@ class Candidate(msgspec.Struct, frozen=True):
 
 def score(candidate: Candidate) -> int:
     """What a call costs there; the lower the better."""
-    return max(1, candidate.new_tokens + candidate.queued_tokens) * (candidate.running + 1)
+    return (counted(candidate.new_tokens) + candidate.queued_tokens) * (candidate.running + 1)
+
+
+def counted(new_tokens: int) -> int:
+    """What a call counts that must read so many tokens anew."""
+    return max(CALL_TOKENS, new_tokens)
 
 
 def choose(candidates: Iterable[Candidate]) -> Candidate:

@@ -65,7 +65,7 @@ def begin(tx: Tx, world: World, pid: int, engine: str = "") -> Process | None:
         group, names = p.routes[p.route].group if p.routes else "", [route.engine for route in p.routes]
         if engine not in names or not group or p.routes[names.index(engine)].group != group:
             return None  # it was given another engine meanwhile, and waits for that one
-        p = tx.happen(p, fallback.rerouted(p, names.index(engine), tx.now_ms, world.settings))
+        p = tx.happen(p, fallback.placed(p, names.index(engine)))
     if p.turn - p.idle_turn >= world.settings.turns_max:
         over(tx, p, 1, "", f"the turn limit is reached ({world.settings.turns_max}, turns_max)", world.settings)
         return None

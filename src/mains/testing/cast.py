@@ -112,6 +112,7 @@ class Cast:
         self._clock = clock
         self._watch = watch
         self.calm = False
+        self._group = "one" if plan.seed % 2 else ""  # of a chain: in every other world its engines serve equally well
         self._engines = {
             name: ScriptedEngine.of(self._answer, name=name, slots=slots)
             for name, slots in zip(("near", "far"), plan.slots, strict=True)
@@ -132,7 +133,7 @@ class Cast:
     def route(self, models: tuple[str, ...]) -> Route:
         """The engine that a program names."""
         first, *others = models or ("near",)
-        return Route(first, "", then=tuple(Route(name, "") for name in others))
+        return Route(first, "", group=self._group, then=tuple(Route(name, "", group=self._group) for name in others))
 
     def force(self, name: str) -> Route:
         """The engine that a caller names."""
@@ -198,7 +199,13 @@ class Cast:
             return Reply("half a \ud800 character", finish=Finish.LENGTH)
         spent = chance.choice((Spent.NOTHING, Spent.UNKNOWN))
         after_s = chance.choice((0.0, 0.0, 2.0, 90.0))
-        raise EngineError("no luck", retryable=chance.random() < 0.75, spent=spent, retry_after_s=after_s)
+        raise EngineError(
+            "no luck",
+            retryable=chance.random() < 0.75,
+            spent=spent,
+            retry_after_s=after_s,
+            throttled=after_s == 2.0,
+        )
 
     def _text(self, chance: random.Random, request: Request) -> Reply:
         text = f"result of {request.key}"

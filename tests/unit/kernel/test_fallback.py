@@ -314,3 +314,13 @@ def test_a_journal_from_before_there_were_chains_folds_as_it_did() -> None:
     spawned = msgspec.json.decode(OLD[0], type=AnyEvent)
     assert isinstance(spawned, Spawned)
     assert b"routes" not in msgspec.json.encode(spawned)
+
+
+def test_moving_between_equal_engines_does_not_put_off_the_return_to_the_first() -> None:
+    routes = (Route("a", "m"), Route("b", "n", group="n"), Route("c", "n", group="n"))
+    p = msgspec.structs.replace(at(1), routes=routes, return_ms=300_000)
+    moved = fallback.placed(p, 2)
+    assert (moved.engine, moved.return_ms, moved.reason) == ("c", 300_000, "")
+    p = msgspec.structs.replace(p, route=2)
+    assert not fallback.is_due_back(p, 299_999)
+    assert fallback.is_due_back(p, 300_000)

@@ -10,23 +10,30 @@ from mains.kernel.routing import Candidate, choose, score
 
 
 def test_the_product_decides() -> None:
-    busy, idle = Candidate(0, 100, 300, 1), Candidate(1, 100, 0, 5)
-    assert (score(busy), score(idle)) == (800, 600)
+    busy, idle = Candidate(0, 1_000, 3_000, 1), Candidate(1, 1_000, 0, 5)
+    assert (score(busy), score(idle)) == (8_000, 6_000)
     assert choose([busy, idle]).index == 1
 
 
 def test_a_warm_prompt_keeps_a_process_where_it_is_until_the_queue_is_worse() -> None:
     def warm(queued: int) -> Candidate:
-        return Candidate(0, 50, queued, 0)
+        return Candidate(0, 300, queued, 0)
 
     cold = Candidate(1, 1_000, 0, 0)
     assert choose([warm(0), cold]).index == 0
-    assert choose([warm(949), cold]).index == 0
-    assert choose([warm(951), cold]).index == 1
+    assert choose([warm(699), cold]).index == 0
+    assert choose([warm(701), cold]).index == 1
 
 
 def test_nothing_to_read_is_still_a_call() -> None:
     assert choose([Candidate(0, 0, 0, 3), Candidate(1, 0, 0, 2)]).index == 1
+    assert choose([Candidate(0, 0, 0, 1), Candidate(1, 30, 0, 0)]).index == 1, "a small prompt is soon read elsewhere"
+
+
+def test_one_that_has_just_failed_this_call_is_taken_when_there_is_no_other() -> None:
+    failed = Candidate(0, 1, 0, 0, failed=True)
+    assert choose([failed, Candidate(1, 9_999, 0, 9)]).index == 1
+    assert choose([failed, Candidate(1, 1, 0, 0, opens_ms=5)]).index == 0
 
 
 def test_of_equals_the_first_whatever_the_order() -> None:
