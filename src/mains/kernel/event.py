@@ -64,7 +64,7 @@ class AskFailed(Event, tag="ask_failed", frozen=True):
 
 class Rerouted(Event, tag="rerouted", frozen=True):
     """The process takes another of its routes: `index`, which is `engine`. `reason`: why the one in use could not
-    serve; empty when the first route is tried again, which happens after `return_ms`, or one that serves as well is taken."""
+    serve; empty when the first route is tried again (after `return_ms`), or one that serves as well is taken."""
 
     index: int
     engine: str
