@@ -84,15 +84,9 @@ def waiting_of(p: Process) -> Waiting:
     shared = p.reserve_tokens + p.opening_tokens
     forked = p.parent and not p.spawned_by
     own = p.frame_tokens - p.opening_tokens
-    return Waiting(
-        pid=p.pid,
-        tenant=_tenant_of(p),
-        band=p.band,
-        program=_root_of(p),
-        input_tokens=p.frame_tokens + p.reserve_tokens,
-        output_tokens=_output_tokens(p),
-        prefix=(((p.tools, p.program), shared), (p.parent if forked else p.pid, own if own > 0 else 0)),
-    )
+    prefix = (((p.tools, p.program), shared), (p.parent if forked else p.pid, own if own > 0 else 0))
+    tokens = p.frame_tokens + p.reserve_tokens
+    return Waiting(p.pid, _tenant_of(p), p.band, _root_of(p), tokens, _output_tokens(p), prefix)
 
 
 def _tenant_of(p: Process) -> int:

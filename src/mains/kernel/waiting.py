@@ -47,8 +47,8 @@ class Gate(Protocol):
         """Whether this call may leave now. Asking changes nothing."""
         ...
 
-    def next_ms(self, waiting: Waiting, now_ms: int) -> int:
-        """When this call may leave at the earliest, by what is known now."""
+    def next_ms(self, waiting: Waiting, now_ms: int) -> int | None:
+        """When this call may leave at the earliest, by what is known now; None: when a call in flight has ended."""
         ...
 
     def dispatched(self, waiting: Waiting, now_ms: int) -> None:
