@@ -2,7 +2,7 @@
 
 Calls in the order of their cached prefix, longest first; a tenant goes only while its deficit counter is above zero.
 It pays uncached input when a call begins and weighted output while it is written. When all who wait are at zero or
-below, all who wait get another quantum. It lives in the engine, so it sees the cache as it is. First calls of one program
+below, all who wait get another quantum. It lives in the engine, so it sees the cache as it is. First calls of a program
 have the same prefix in the cache, so the oldest of them stands for all. Weight and quantum are the kernel's.
 """
 
@@ -16,7 +16,6 @@ from bench.fair.engine import Started
 from bench.fair.policy import Site
 from mains.kernel.tenants import QUANTUM
 from mains.kernel.waiting import OUTPUT_WEIGHT
-
 
 _Group = tuple[str, str | int]
 

@@ -23,6 +23,7 @@ top of `_own` and `_open` always counts; what changes that cleans it at once.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from heapq import heappop, heappush
 
 from mains.kernel.prefixes import Node
@@ -38,15 +39,20 @@ _Heap = list[_Entry]
 
 
 class Call:
-    """A waiting call in its place. `nodes`: its prompt in the tree, root first; none while it is not indexed."""
+    """A call that waits or is made. `nodes`: its prompt in the tree, root first; none while it is not indexed."""
 
-    __slots__ = ("arrival", "level", "nodes", "waiting")
+    __slots__ = ("arrival", "by_floor", "charged", "end", "level", "nodes", "settled", "waiting")
+
+    by_floor: bool | None  # its band was chosen by the floor; None: there was nothing to choose
+    charged: int
+    end: Node  # of its prompt
+    settled: bool  # these four: once it is made
 
     def __init__(self, waiting: Waiting, arrival: int) -> None:
         self.waiting = waiting
         self.arrival = arrival
         self.level = 0
-        self.nodes: list[Node] = []
+        self.nodes: Sequence[Node] = ()
 
 
 def rank_of(node: Node, warm: bool) -> int:
@@ -242,6 +248,6 @@ class Backlog:
         self._pushes = 0
 
 
-def _is_in(nodes: list[Node], below: int) -> bool:
+def _is_in(nodes: Sequence[Node], below: int) -> bool:
     """Whether a prompt ends above this depth, or nothing is kept from there on."""
     return len(nodes) == below or not nodes[below].kept

@@ -9,7 +9,7 @@ at the end of a call corrects the charge. A tenant matches only its own prompts:
 from __future__ import annotations
 
 from collections.abc import Hashable
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush, heapreplace
 
 from mains.kernel.waiting import Segment
 
@@ -21,7 +21,8 @@ class Node:
     """The end of a stretch of prompt. `total`: tokens from the beginning to here, when it was used last."""
 
     __slots__ = (
-        "children", "depth", "held", "kept", "kept_children", "key", "parent", "tenant", "tokens", "total", "used",
+        "children", "depth", "held", "kept", "kept_children", "key", "parent", "queued", "tenant", "tokens", "total",
+        "used",
     )  # fmt: skip
 
     def __init__(self, tenant: int, key: Hashable, parent: Node | None) -> None:
@@ -36,6 +37,7 @@ class Node:
         self.tokens = 0
         self.total = 0
         self.used = 0  # the number of its last use
+        self.queued = False  # it stands among the leaves
 
     @property
     def bucket(self) -> int:
@@ -44,16 +46,15 @@ class Node:
 
 
 class Change:
-    """What a use of the tree found and changed.
+    """What a use of the tree found and changed. There is one of it a tree, and the next use writes over it.
 
-    `end`: the node of the prompt; `cached`: tokens that were kept before; nodes that are kept now, that are no more,
-    and whose bucket is another.
+    `cached`: tokens of the prompt that were kept before; nodes that are kept now, that are no more, and whose bucket is
+    another.
     """
 
-    __slots__ = ("cached", "closed", "end", "opened", "resized")
+    __slots__ = ("cached", "closed", "opened", "resized")
 
-    def __init__(self, end: Node) -> None:
-        self.end = end
+    def __init__(self) -> None:
         self.cached = 0
         self.opened: list[Node] = []
         self.closed: list[Node] = []
@@ -61,6 +62,12 @@ class Change:
 
     def __bool__(self) -> bool:
         return bool(self.opened or self.closed or self.resized)
+
+    def begin(self) -> None:
+        """A use begins."""
+        self.cached = 0
+        if self:
+            self.opened, self.closed, self.resized = [], [], []
 
 
 class Prefixes:
@@ -70,8 +77,8 @@ class Prefixes:
         self._tokens_max = tokens_max
         self._nodes_max = nodes_max
         self._roots: dict[int, Node] = {}
-        self._leaves: list[tuple[int, int, Node]] = []  # a heap of (use, depth, leaf); one that was used since is old
-        self._leaves_max = 1_024  # when old ones are left behind
+        self._leaves: list[tuple[int, int, Node]] = []  # a heap of (use, depth, leaf); a later use is seen at the top
+        self.change = Change()  # what the last use did
         self._uses = 0
         self.tokens = 0
         self.nodes = 0  # that are kept
@@ -99,17 +106,17 @@ class Prefixes:
         end.held -= 1
         self._prune(end)
 
-    def use(self, tenant: int, prefix: tuple[Segment, ...]) -> Change:
-        """The engine reads this prompt, and keeps it. Its end stays until `drop`."""
+    def use(self, tenant: int, prefix: tuple[Segment, ...]) -> Node:
+        """The engine reads this prompt, and keeps it: its end, which stays until `drop`. `change` says the rest."""
         self._uses += 1
+        change = self.change
+        change.begin()
         nodes = self._path(tenant, prefix)
-        end = nodes[-1]
-        change = Change(end)
         total, matching = 0, True
         for place, (_, length) in enumerate(prefix, 1):
             node = nodes[place]
             if matching:
-                change.cached += min(node.tokens, length)
+                change.cached += node.tokens if node.tokens < length else length
                 matching = node.tokens >= length and node.kept
             total += length
             before = node.total
@@ -120,43 +127,50 @@ class Prefixes:
                 change.opened.append(node)
             elif before != total and bucket_of(before) != bucket_of(total):
                 change.resized.append(node)
+        end = nodes[-1]
         end.held += 1
-        if end.parent is not None and not end.kept_children:
-            heappush(self._leaves, (end.used, end.depth, end))
-        self._bound(change)
-        return change
+        if not end.queued and not end.kept_children and end.parent is not None:
+            self._queue(end)
+        if self.tokens > self._tokens_max or self.nodes > self._nodes_max:
+            self._bound(end)
+        return end
 
-    def grow(self, end: Node, tokens: int) -> Change:
+    def grow(self, end: Node, tokens: int) -> None:
         """An engine keeps what it has made, too: the last stretch of a prompt that is kept has `tokens` now."""
-        change = Change(end)
-        if end.kept and end.parent is not None:
-            more, before = tokens - end.tokens, end.total
-            self.tokens += more
-            end.tokens, end.total = tokens, before + more
-            if bucket_of(before) != bucket_of(end.total):
-                change.resized.append(end)
-            self._bound(change)
-        return change
-
-    def _bound(self, change: Change) -> None:
-        """Forget the leaves that were used longest ago, but not the prompt that is at hand."""
-        if self.tokens <= self._tokens_max and self.nodes <= self._nodes_max and len(self._leaves) < self._leaves_max:
+        self.change.begin()
+        if not end.kept or end.parent is None:
             return
-        end = change.end
+        more, before = tokens - end.tokens, end.total
+        self.tokens += more
+        end.tokens, end.total = tokens, before + more
+        if bucket_of(before) != bucket_of(end.total):
+            self.change.resized.append(end)
+        if self.tokens > self._tokens_max:
+            self._bound(end)
+
+    def _bound(self, end: Node) -> None:
+        """Forget the leaves that were used longest ago, but not the prompt that is at hand."""
+        closed = self.change.closed
         while (self.tokens > self._tokens_max or self.nodes > self._nodes_max) and self._leaves:
-            used, _, node = self._leaves[0]
-            if node is end and used == end.used:
+            used, depth, node = self._leaves[0]
+            if node.kept_children:
+                heappop(self._leaves)
+                node.queued = False
+            elif node.used != used:
+                heapreplace(self._leaves, (node.used, depth, node))
+            elif node is end:
                 break
-            heappop(self._leaves)
-            if _is_leaf(node, used):
+            else:
+                heappop(self._leaves)
+                node.queued = False
                 self._close(node)
-                change.closed.append(node)
-        for node in change.closed:
+                closed.append(node)
+        for node in closed:
             self._prune(node)
-        if len(self._leaves) >= self._leaves_max:
-            self._leaves = [(used, depth, node) for used, depth, node in self._leaves if _is_leaf(node, used)]
-            heapify(self._leaves)
-            self._leaves_max = 2 * len(self._leaves) + 1_024
+
+    def _queue(self, leaf: Node) -> None:
+        leaf.queued = True
+        heappush(self._leaves, (leaf.used, leaf.depth, leaf))
 
     def _path(self, tenant: int, prefix: tuple[Segment, ...]) -> list[Node]:
         node = self._roots.get(tenant)
@@ -185,8 +199,8 @@ class Prefixes:
         self.nodes -= 1
         node.kept, node.tokens, node.total = False, 0, 0
         parent.kept_children -= 1
-        if not parent.kept_children and parent.parent is not None:
-            heappush(self._leaves, (parent.used, parent.depth, parent))
+        if not parent.kept_children and parent.parent is not None and not parent.queued:
+            self._queue(parent)
 
     def _prune(self, node: Node) -> None:
         """Forget nodes that nobody needs, from here up."""
@@ -198,10 +212,6 @@ class Prefixes:
                 return
             del node.parent.children[node.key]
             node = node.parent
-
-
-def _is_leaf(node: Node, used: int) -> bool:
-    return node.kept and node.used == used and not node.kept_children
 
 
 def bucket_of(tokens: int) -> int:

@@ -9,6 +9,7 @@ its life, and neighbours are taken by arrival and not by turns.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 
 from mains.kernel.backlog import Call
 
@@ -46,18 +47,21 @@ class Programs:
         del each.waiting[call.arrival]
         self._rest(program, each)
 
-    def leaves(self, program: int) -> None:
-        """A call of it is made."""
-        self._of(program).flying += 1
+    def leaves(self, program: int, call: Call) -> None:
+        """A call of it that waited is made."""
+        each = self._active[program]
+        del each.waiting[call.arrival]
+        each.flying += 1
 
-    def ended(self, program: int, tokens: int) -> tuple[int, list[Call]]:
+    def ended(self, program: int, tokens: int) -> tuple[int, Sequence[Call]]:
         """A call of it has ended and was charged this. Its level, and its waiting calls when that is a new one."""
         each = self._active[program]
         each.flying -= 1
         each.tokens += tokens
         level = level_of(each.tokens)
-        changed = list(each.waiting.values()) if level != each.level else []
-        each.level = level
+        changed: Sequence[Call] = ()
+        if level != each.level:
+            changed, each.level = list(each.waiting.values()), level
         self._rest(program, each)
         return level, changed
 

@@ -22,29 +22,12 @@ from collections import OrderedDict
 from mains.kernel.backlog import Backlog, Call
 from mains.kernel.bands import BANDS, Floors
 from mains.kernel.ports import Usage
-from mains.kernel.prefixes import NODES_MAX, TOKENS_MAX, Change, Node, Prefixes
+from mains.kernel.prefixes import NODES_MAX, TOKENS_MAX, Prefixes
 from mains.kernel.programs import Programs
 from mains.kernel.tenants import QUANTUM, Tenant, Tenants
 from mains.kernel.waiting import Gate, Waiting, charge
 
 _NUMBER = {band: number for number, band in enumerate(BANDS)}
-
-
-class _Flight:
-    """A call that has a slot."""
-
-    __slots__ = ("band", "by_floor", "charged", "end", "settled", "tenant", "waiting")
-
-    def __init__(
-        self, waiting: Waiting, band: int, tenant: Tenant, charged: int, by_floor: bool | None, end: Node
-    ) -> None:
-        self.waiting = waiting
-        self.band = band
-        self.tenant = tenant
-        self.charged = charged
-        self.by_floor = by_floor  # None: there was nothing to choose
-        self.end = end  # of its prompt
-        self.settled = False
 
 
 class Lane:
@@ -64,7 +47,7 @@ class Lane:
         self.gate = gate
         self._calls: OrderedDict[int, Call] = OrderedDict()  # by pid, in order of arrival: who waits
         self._fresh: dict[int, Call] = {}  # those of them that are not indexed
-        self._flights: dict[int, _Flight] = {}  # by pid: who has a slot
+        self._flights: dict[int, Call] = {}  # by pid: who has a slot
         self._later: dict[int, Waiting] = {}  # by pid: who has a slot, and waits again when it gives that back
         self._arrivals = 0
         self._bands = [Tenants(quantum) for _ in BANDS]
@@ -117,6 +100,7 @@ class Lane:
         self._later.pop(pid, None)
         call = self._calls.get(pid)
         if call is not None:
+            self._programs.gone(call.waiting.program, call)
             tenants, tenant = self._out(call)
             tenants.touch(tenant)
             tenants.withdraw(tenant)
@@ -154,7 +138,9 @@ class Lane:
             return
         self._settle(flight, charge(usage.input_tokens, usage.cached_tokens, usage.output_tokens))
         if usage.output_tokens > 0 and waiting.prefix:
-            self._noted(self._prefixes.grow(flight.end, waiting.prefix[-1][1] + usage.output_tokens))
+            self._prefixes.grow(flight.end, waiting.prefix[-1][1] + usage.output_tokens)
+            if len(self._fresh) != len(self._calls):
+                self._noted()
 
     def release(self, pid: int) -> None:
         """Give a slot back. A call that was not settled was not made."""
@@ -164,7 +150,8 @@ class Lane:
         if not flight.settled:
             self._settle(flight, 0)
         self._prefixes.drop(flight.end)
-        self._bands[flight.band].land(flight.tenant)
+        tenants, tenant = self._account(flight)
+        tenants.land(tenant)
         if again := self._later.pop(pid, None):
             self.add(again)
 
@@ -187,9 +174,7 @@ class Lane:
         for call in self._fresh.values():
             waiting = call.waiting
             call.nodes = self._prefixes.hold(waiting.tenant, waiting.prefix)
-            tenants = self._bands[_NUMBER[waiting.band]]
-            tenant = tenants.get(waiting.tenant)
-            assert tenant is not None
+            tenants, tenant = self._account(call)
             tenant.backlog.add(call)
             tenants.touch(tenant)
         self._fresh.clear()
@@ -197,25 +182,25 @@ class Lane:
     def _take(self, call: Call, band: int, by_floor: bool | None) -> None:
         """Charge a call, and let it go."""
         waiting = call.waiting
-        self._programs.leaves(waiting.program)
+        self._programs.leaves(waiting.program, call)
         tenants, tenant = self._out(call)
-        change = self._prefixes.use(waiting.tenant, waiting.prefix)
-        charged = charge(waiting.input_tokens, change.cached, waiting.output_tokens)
-        tenants.leave(tenant, charged)
+        call.end = self._prefixes.use(waiting.tenant, waiting.prefix)
+        call.charged = charge(waiting.input_tokens, self._prefixes.change.cached, waiting.output_tokens)
+        call.by_floor, call.settled = by_floor, False
+        tenants.leave(tenant, call.charged)
         if by_floor is not None:
             tenant.backlog.chosen()
-            self._floors.charge(band, by_floor, charged, self._waiting)
-        self._flights[waiting.pid] = _Flight(waiting, band, tenant, charged, by_floor, change.end)
-        self._noted(change)
+            self._floors.charge(band, by_floor, call.charged, self._waiting)
+        self._flights[waiting.pid] = call
+        if len(self._fresh) != len(self._calls):
+            self._noted()
         tenants.touch(tenant)
 
     def _out(self, call: Call) -> tuple[Tenants, Tenant]:
         """Take a call out of all indexes but its tenant's account."""
         waiting = call.waiting
         band = _NUMBER[waiting.band]
-        tenants = self._bands[band]
-        tenant = tenants.get(waiting.tenant)
-        assert tenant is not None
+        tenants, tenant = self._account(call)
         del self._calls[waiting.pid]
         self._waiting[band] -= 1
         if not self._waiting[band]:
@@ -223,36 +208,39 @@ class Lane:
         self._tenants[waiting.tenant] -= 1
         if not self._tenants[waiting.tenant]:
             del self._tenants[waiting.tenant]
-        self._programs.gone(waiting.program, call)
         if self._fresh.pop(waiting.pid, None) is None:
             tenant.backlog.remove(call)
             self._prefixes.drop(call.nodes[-1])
         return tenants, tenant
 
-    def _settle(self, flight: _Flight, tokens: int) -> None:
+    def _account(self, call: Call) -> tuple[Tenants, Tenant]:
+        """The tenant of a call that waits or is made, and its band's tenants."""
+        tenants = self._bands[_NUMBER[call.waiting.band]]
+        tenant = tenants.get(call.waiting.tenant)
+        assert tenant is not None
+        return tenants, tenant
+
+    def _settle(self, flight: Call, tokens: int) -> None:
         """Correct what was charged."""
         flight.settled = True
-        more, tenants = tokens - flight.charged, self._bands[flight.band]
+        more = tokens - flight.charged
         if more:
-            tenants.correct(flight.tenant, more)
-            tenants.touch(flight.tenant)
+            tenants, tenant = self._account(flight)
+            tenants.correct(tenant, more)
+            tenants.touch(tenant)
             if flight.by_floor is not None:
-                self._floors.charge(flight.band, flight.by_floor, more, self._waiting)
-        self._promote(*self._programs.ended(flight.waiting.program, tokens))
-
-    def _promote(self, level: int, calls: list[Call]) -> None:
+                self._floors.charge(_NUMBER[flight.waiting.band], flight.by_floor, more, self._waiting)
+        level, calls = self._programs.ended(flight.waiting.program, tokens)
         for call in calls:
-            if not call.nodes:
+            if call.nodes:
+                self._account(call)[1].backlog.promote(call, level)
+            else:
                 call.level = level
-                continue
-            tenants = self._bands[_NUMBER[call.waiting.band]]
-            tenant = tenants.get(call.waiting.tenant)
-            assert tenant is not None
-            tenant.backlog.promote(call, level)
 
-    def _noted(self, change: Change) -> None:
+    def _noted(self) -> None:
         """Tell the backlogs what a use of the tree has changed."""
-        if not change or len(self._fresh) == len(self._calls):
+        change = self._prefixes.change
+        if not change:
             return
         for tenants in self._bands:
             touched = set()

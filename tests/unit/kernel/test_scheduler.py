@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.kernel.lane_reference import State, choose_reference
 
-from mains.kernel.backlog import AGED
+from mains.kernel.backlog import AGED, Call
 from mains.kernel.bands import BANDS, EARNED, SHARE
 from mains.kernel.ports import Usage
 from mains.kernel.prefixes import Prefixes
@@ -229,14 +229,15 @@ def test_levels_are_powers_of_four() -> None:
 def test_programs_and_prompts_are_forgotten_in_bounds() -> None:
     programs = Programs()
     for program in range(IDLE_MAX + 5):
-        programs.leaves(program)
+        programs.waits(program, each := Call(call(program), program))
+        programs.leaves(program, each)
         programs.ended(program, 5_000)
     assert (programs.level(0), programs.level(5)) == (0, 1)
     prefixes = Prefixes(tokens_max=1_000, nodes_max=50)
     for number in range(500):
-        prefixes.drop(prefixes.use(1, (("image", 100), (number, 40))).end)
+        prefixes.drop(prefixes.use(1, (("image", 100), (number, 40))))
         assert prefixes.tokens <= 1_000
         assert prefixes.nodes <= 50
-    assert prefixes.use(1, (("image", 100), (499, 40))).cached == 140
-    assert prefixes.use(1, (("image", 100), (1, 40))).cached == 100
-    assert prefixes.use(2, (("image", 100), (499, 40))).cached == 0
+    for tenant, number, cached in ((1, 499, 140), (1, 1, 100), (2, 499, 0)):
+        prefixes.use(tenant, (("image", 100), (number, 40)))
+        assert prefixes.change.cached == cached

@@ -1,0 +1,95 @@
+"""Draw `docs/plots/fairness.png` and `docs/plots/completion.png`: `python -m bench.plots` runs both benches and draws.
+
+Colours are of a set that people with any colour vision tell apart (Okabe and Ito); each policy has its own marker, too.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.figure import Figure as Canvas
+
+from bench import completion, fairness
+from bench.fair.policies import POLICIES
+
+FOLDER = Path(__file__).resolve().parents[1] / "docs" / "plots"
+COLOURS = ("#999999", "#E69F00", "#000000", "#F0E442", "#56B4E9", "#CC79A7", "#0072B2", "#D55E00")
+MARKERS = "osxv^DP*"
+
+
+def draw_fairness(runs: list[fairness.Run], path: Path) -> None:
+    """The gap of every policy on every workload, and the bound that Mains states."""
+    mixes = list(dict.fromkeys(run.workload for run in runs))
+    canvas = Canvas(figsize=(9, 5.2), layout="constrained")
+    axes = canvas.subplots()
+    for at, policy in enumerate(POLICIES):
+        gaps = [next(run.gap for run in runs if (run.workload, run.policy) == (mix, policy)) for mix in mixes]
+        heights = [row + (at - 3.5) * 0.09 for row in range(len(mixes))]
+        size = 110 if policy == "Mains" else 48
+        axes.scatter(gaps, heights, s=size, c=COLOURS[at], marker=MARKERS[at], label=policy, zorder=3, linewidths=1)
+    for row, mix in enumerate(mixes):
+        bound = next(run.bound for run in runs if (run.workload, run.policy) == (mix, "Mains"))
+        label = "bound that Mains states" if row == 0 else None
+        axes.plot([bound, bound], [row - 0.42, row + 0.42], color=COLOURS[-1], linestyle="--", label=label)
+    axes.set_xscale("log")
+    axes.set_yticks(range(len(mixes)), mixes)
+    axes.invert_yaxis()
+    axes.set_xlabel("largest difference of service between two backlogged tenants, weighted tokens (less is fairer)")
+    axes.grid(axis="x", alpha=0.3)
+    canvas.legend(loc="outside upper center", ncols=5, frameon=False)
+    canvas.savefig(path, dpi=130)
+
+
+def draw_completion(runs: list[completion.Run], path: Path) -> None:
+    """Mean and 99th percentile of completion, and what came from the cache, over the load."""
+    canvas = Canvas(figsize=(12, 4.6), layout="constrained")
+    panels = canvas.subplots(1, 3)
+    fields = (
+        ("mean_s", "mean completion, seconds", (300, 500, 1_000, 2_000, 5_000)),
+        ("p99_s", "99th percentile of completion, seconds", (2_000, 3_000, 5_000, 10_000, 15_000)),
+        ("hit_rate", "input tokens from the cache", ()),
+    )
+    for axes, (field, title, ticks) in zip(panels, fields, strict=True):
+        for at, policy in enumerate(POLICIES):
+            heights = [_mean(completion.chosen(runs, policy, load), field) for load in completion.LOADS]
+            wide = 2.4 if policy == "Mains" else 1.2
+            axes.plot(
+                completion.LOADS,
+                heights,
+                color=COLOURS[at],
+                marker=MARKERS[at],
+                linewidth=wide,
+                label=policy if field == "mean_s" else None,
+            )
+        axes.set_title(title, fontsize=11)
+        axes.set_xlabel("load")
+        axes.grid(alpha=0.3)
+        if field == "hit_rate":
+            axes.set_ylim(0, 1)
+        else:
+            axes.set_yscale("log")
+            axes.set_yticks(ticks, [f"{tick:,}" for tick in ticks])
+            axes.set_yticks([], minor=True)
+        axes.set_xticks(completion.LOADS)
+    canvas.legend(loc="outside upper center", ncols=8, frameon=False)
+    canvas.savefig(path, dpi=130)
+
+
+def _mean(runs: list[completion.Run], field: str) -> float:
+    return statistics.fmean(float(getattr(run, field)) for run in runs)
+
+
+def main() -> None:
+    """Run both, draw both."""
+    quick = "--quick" in sys.argv[1:]
+    mpl.use("Agg")
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    draw_fairness(fairness.measure(quick), FOLDER / "fairness.png")
+    draw_completion(completion.measure(quick), FOLDER / "completion.png")
+
+
+if __name__ == "__main__":
+    main()
