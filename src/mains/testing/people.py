@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mains.errors import ConfigError, DiskFullError, JournalError, LimitError, UsageError
+from mains.kernel.billing import Budget
 from mains.kernel.care import Care
 from mains.kernel.clock import Clock
 from mains.kernel.desk import Desk
@@ -29,6 +30,7 @@ from mains.testing.witness import CLEAN, DURABLE, Witness
 HANGS = "no caller is left hanging"
 _FOR_CALLERS = (UsageError, LimitError, ConfigError, DiskFullError, JournalError)
 _ODD_PIDS = (0, -1, 1 << 40, 1 << 70, 999)
+_HALF_WRONG = [Budget("tokens", "total", 1), Budget("tokens", "day", -1)]  # the first could be set, and must not be
 _ODD_TEXTS = ("", "half \ud800", "x" * 5_000, "\0", "done=", "retry=1")
 _KEYS = 4
 
@@ -236,6 +238,8 @@ class People:
             lambda: desk.spawn(self._folder / "keeper.md", {"prompt": text}, key=text[:9], engine="nowhere"),
             lambda: desk.history(odd, odd),
             lambda: desk.wait(odd, 0.001),
+            lambda: desk.budget_set("home", _HALF_WRONG),
+            lambda: desk.account_set("home/root", unknown_price=text),
         )
         return f"odd: {str(await asks[action.value // 8 % len(asks)]())[:40]!r}"
 
