@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -119,6 +120,31 @@ async def test_what_an_engine_reports_has_a_bound(tmp_path: Path) -> None:
         for _ in range(2):
             outcome = await desk.wait(await desk.spawn(tmp_path / "unused" / "looker.md"))
             assert outcome.state == "EXITED"
+
+
+@pytest.mark.xfail(strict=True, reason="a waiter that a reset could not serve has no timer for the next one")
+async def test_each_reset_wakes_who_still_waits(tmp_path: Path, clock: FakeClock) -> None:
+    """Three processes, room for one a week, and calls that take longer than that."""
+    home = metered.prepare(tmp_path, 9)
+    never = asyncio.Event()
+
+    async def slow() -> Reply:
+        await never.wait()
+        return Reply("it")
+
+    engine = ScriptedEngine.of(lambda request: slow(), slots=4)
+    async with mains.open(home, clock=clock, engines=[engine]) as desk:
+        (tmp_path / "probe").mkdir()
+        size = await metered.size_of_a_call(tmp_path / "probe")
+        await desk.account_add("team", zone="UTC")
+        await desk.budget_set("team", [Budget("tokens", "week", size + 10)])
+        for _ in range(3):
+            await desk.spawn(tmp_path / "looker.md", account="team")
+        for week in range(3):
+            async with asyncio.timeout(2):
+                while [p.state for p in await desk.ps()].count("RUNNING") <= week:  # noqa: ASYNC110 - nobody tells
+                    await asyncio.sleep(0.01)
+            clock.advance(7 * DAY_MS)
 
 
 async def test_several_limits_are_set_or_none(desk: Desk) -> None:
