@@ -180,7 +180,8 @@ class Room(RuleBasedStateMachine):
 
     def _name(self, account: int) -> str:
         names = {row[0]: row[2] for row in self.desk.journal.rows("account_all_named")}
-        return names.get(account, str(account))
+        name: str = names.get(account, str(account))
+        return name
 
     def teardown(self) -> None:
         try:
