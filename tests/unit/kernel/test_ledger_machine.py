@@ -37,6 +37,7 @@ from mains.testing import FakeClock
 T = TypeVar("T")
 INPUT_NANO, OUTPUT_NANO = 1_000, 2_000
 LEAST = 16
+NAP_MS = 16_000  # after so long the timers have looked at the clock again, however it was set
 CONFIGURATION = """default_engine = "http"
 [engines.http]
 kind = "openai"
@@ -313,7 +314,8 @@ class Accounts(RuleBasedStateMachine):
         if at_ms < self.model.limited_ms and not BEFORE_LIMITS:
             return
         self.clock.jump(at_ms - self.clock.now_ms())
-        self.look()
+        self.clock.advance(NAP_MS)
+        self.look(due=True)
 
     @rule()
     def crash(self) -> None:
