@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import get_args
 
 import msgspec
 
@@ -100,7 +101,8 @@ def place(tx: Tx, account: int) -> Place:
     """Where an account is."""
     if 0 < account < NAMED and (p := tx.process(account)):
         above = next(each for each in p.accounts if each >= NAMED or each == HOME)
-        return Place(account, "", p.accounts, place(tx, above).zone)
+        row = tx.one("account_place", account)
+        return Place(account, "", p.accounts, (row[2] if row else "") or place(tx, above).zone)
     chain, name, zone = [account], "", ""
     while True:
         row = tx.one("account_place", chain[-1])
@@ -168,6 +170,9 @@ def limit(tx: Tx, at: Place, budget: Budget, local_zone: str) -> None:
     without a time zone gets `local_zone` with its first window.
     """
     most = budget.most
+    if budget.unit not in get_args(Unit) or budget.window not in get_args(Window):
+        told = f"a limit is of {' or '.join(get_args(Unit))}, by {', '.join(get_args(Window))}"
+        raise UsageError(f"{told}, not of {budget.unit} by {budget.window}")
     tx.unlimited.discard(at.account)
     if most is not None and not 0 < most <= MOST * (1 if budget.unit == "tokens" else 1_000):
         raise UsageError(f"a limit is a number above zero (and {MOST:,} at most), not {most:,}")
@@ -245,13 +250,17 @@ def top_up(tx: Tx, at: Place, unit: Unit, amount: int) -> None:
     if not budgets and (unit == "money" or row[0] is None):
         hint = f"`mains budget set {at.name or at.account}` sets one"
         raise UsageError(f"{at.whose} has no limit of {unit}: there is nothing to top up", hint=hint)
+    most = MOST * (1 if unit == "tokens" else 1_000)
+    starts = {kind: window.span(kind, at.zone, tx.now_ms).start_ms for _, kind, _ in budgets}
+    known = [(tx.one("used_get", at.account, unit, kind, starts[kind]) or (0,))[0] for _, kind, _ in budgets]
+    if max([(row[0] or 0) if unit == "tokens" else 0, *known]) + amount > most:
+        raise UsageError(f"{at.whose} has been topped up by as much as can be counted")
     if unit == "tokens" and row[0] is not None:
         tx.run("account_limit", row[0] + amount, 0, at.account)
         _note(tx, at, "tokens", "total", row[0] + amount)
-    for _, kind, most in budgets:
-        start_ms = window.span(kind, at.zone, tx.now_ms).start_ms
-        tx.run("used_add", at.account, unit, kind, start_ms, amount)
-        _note(tx, at, unit, kind, most, added=amount, start_ms=start_ms)
+    for _, kind, limit_most in budgets:
+        tx.run("used_add", at.account, unit, kind, starts[kind], amount)
+        _note(tx, at, unit, kind, limit_most, added=amount, start_ms=starts[kind])
 
 
 def _note(tx: Tx, at: Place, unit: Unit, kind: Window, most: int | None, added: int = 0, start_ms: int = 0) -> None:

@@ -234,6 +234,9 @@ class Desk:
         timeout_s: float,
     ) -> Hold:
         """Hold room for a call that somebody else makes. The same key with the same call gives the same hold."""
+        if not 0 < timeout_s <= self._kernel.settings.model_timeout_s:  # which is no number is refused, too
+            most = self._kernel.settings.model_timeout_s
+            raise UsageError(f"timeout_s is above 0 and {most:g} at most (model_timeout_s), not {timeout_s}")
         ask = foreign.Ask(account, input_tokens, output_tokens_max, engine, model, key, round(timeout_s * 1_000))
         return await self._bill(foreign.take, ask)
 

@@ -78,13 +78,16 @@ def room(tx: Tx, p: Process) -> int | None:
 
     So a top-up wakes the first, which wakes the next when it has its hold, as long as there is room.
     """
-    if p.quota >= 0 or p.fault != "breaker":
-        return p.quota if p.quota >= 0 else None
+    if p.quota < 0 and p.fault != "breaker":
+        return None
     found = limits.of(tx, p.accounts, tx.now_ms)
     refused = limits.refusal(found, p.wanted, p.wanted_nano)
+    resets = [limit.span.until_ms for limit in found if limit.span.until_ms]
+    if resets:
+        timers.arm(tx, min(resets), p.pid, timers.ROOM)  # it may still wait then
+    if p.quota >= 0:
+        return p.quota
     if refused is not None and refused.hopeless:
-        if refused.resets_ms:
-            timers.arm(tx, refused.resets_ms, p.pid, timers.ROOM)
         return None
     waits_at = refused.limit.account if refused else min(found, key=lambda limit: limit.left).account if found else HOME
     tx.happen(p, Refused(quota=waits_at, wanted=p.wanted, detail=_ROOM, wanted_nano=p.wanted_nano))

@@ -13,7 +13,6 @@ from mains.kernel.event import Noted
 from mains.kernel.journal import Batch, Journal
 
 
-@pytest.mark.xfail(strict=True, reason="the writer ends, `_dead` stays empty, and every caller waits for ever")
 async def test_callers_are_told_when_the_listener_breaks(tmp_path: Path) -> None:
     def broken(batch: Batch) -> None:
         raise AttributeError("a bug in the kernel's memory")
@@ -21,8 +20,7 @@ async def test_callers_are_told_when_the_listener_breaks(tmp_path: Path) -> None
     journal = Journal(tmp_path / "mains.db", mains.Settings(), lambda: 5, broken)
     try:
         async with asyncio.timeout(1):
-            with pytest.raises((AttributeError, JournalError)):
-                await journal.commit(lambda tx: tx.append(0, Noted(text="x")), "note")
+            await journal.commit(lambda tx: tx.append(0, Noted(text="x")), "note")  # it is written, and stands
             with pytest.raises(JournalError):
                 await journal.commit(lambda tx: None, "the next one")
     finally:
