@@ -18,6 +18,8 @@ GIVES = {
     "decide": ("mixed: decision, p99", "one family: decision, p99", "first come, first served: p99"),
     "soak": ("minutes", "memory, second quarter", "memory, last quarter", "database at the end"),
     "ledger": ("hold + settle, at 10", "CPU a pair, at 10", "without limits, at 10", "one caller alone", "fsync"),
+    "fairness": ("gap, ten to one", "Jain, ServeGen", "longest wait, silent tools"),
+    "completion": ("mean, FCFS / Mains, load 1.2", "mean, 1 s barrier / Mains, load 1.2", "P99, FCFS / Mains, load 1"),
     "start": ("mains --help", "import mains", "bare Python"),
 }
 
@@ -30,7 +32,8 @@ def test_a_quick_run_gives_its_figures(name: str, tmp_path: Path, monkeypatch: p
     assert measured.name == name
     assert set(GIVES[name]) <= set(values)
     assert all(math.isfinite(value) for value in values.values())
-    assert all(value > 0 for what, value in values.items() if "idle" not in what and "woken" not in what)
+    zero = ("idle", "woken", "gap", "longest wait")  # what may be nothing in a run as short as this
+    assert all(value > 0 for what, value in values.items() if not any(word in what for word in zero))
     assert not list(tmp_path.iterdir()), "the scratch folder is left behind"
 
 

@@ -35,7 +35,7 @@ def waits(outcome: Outcome, tenant: int) -> list[float]:
 
 
 def test_two_calls_by_hand() -> None:
-    """300 tokens read in 3 s, 20 written in 2 s; a pause of 4 s; 80 new of 400 read in 0.8 s, 10 written in 1 s."""
+    """300 tokens read in 3 s, 20 written in 2 s; 4 s of pause; 80 new of 400 read in 0.8 s, 10 written in 1 s."""
     agent = Agent(0, 0, 1.0, (Step(300, 20, 0, 4.0), Step(400, 10, 320)))
     outcome = run("FCFS", [agent])
     assert outcome.completion_s == {0: pytest.approx(5 + 4 + 1.8)}
