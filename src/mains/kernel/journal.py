@@ -123,17 +123,18 @@ class Journal:
 
     def _acknowledge(self, jobs: list[_Job]) -> None:
         tx = self._tx
+        told = False
         try:
             if tx.notices or tx.armed_ms is not None:
                 self._on_commit(Batch(tx.changed, tx.notices, tx.armed_ms))
-        except BaseException as error:  # our bug: what is written stands, but memory does not follow it any more
-            self._dead = self._dead or error
-            for job in self._waiting:
-                job.error = JournalError(f"journal: halted: {error}")
-            jobs = [*jobs, *self._waiting]
-            self._waiting.clear()
-            raise
+            told = True
         finally:
+            if not told:  # our bug: what is written stands, but memory does not follow it any more
+                self._dead = self._dead or sys.exception() or KernelPanic("nobody was told of a commit")
+                for job in self._waiting:
+                    job.error = JournalError(f"journal: halted: {self._dead}")
+                jobs = [*jobs, *self._waiting]
+                self._waiting.clear()
             self._answer(jobs)
 
     def _answer(self, jobs: list[_Job]) -> None:
