@@ -8,7 +8,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,16 @@ def pid_of(terminal: Terminal) -> int:
     found = terminal.see(r"process (\d+): ")
     assert found is not None
     return int(found[1])
+
+
+def until_it_rests(parts: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The parts of a transcript until the process rests; one that rests already says so by how it stands."""
+    seen = []
+    for part in parts:
+        seen.append(part)
+        if part["kind"] == "rested" or (part["kind"] == "standing" and part["state"] == "WAITING"):
+            return seen
+    raise AssertionError(f"the transcript ended before the process rested: {seen}")
 
 
 def context(box: Box, pid: int) -> list[tuple[str, str]]:
@@ -363,15 +373,13 @@ def test_without_a_terminal(box: Box) -> None:
 def test_an_interrupted_turn_does_not_repeat_the_answer_before(box: Box) -> None:
     client = box.client()
     pid = client.spawn("talker.md", {"prompt": "hello"}, cwd=str(box.folder), conversation=True)
+    until_it_rests(client.attach(pid, back=10))
+    client.send(pid, "forever")
     for part in client.attach(pid, back=10):
-        if part.get("kind") == "rested":
-            break
-    client.send(pid, "slow")
-    for part in client.attach(pid, back=10):
-        if part.get("kind") == "delta":
+        if part["kind"] == "delta":
             client.signal(pid, "INT")
-        if part.get("kind") == "rested":
             break
+    until_it_rests(client.attach(pid, back=10))
     kinds = []
     for part in client.attach(pid, back=10):
         kinds.append(part["kind"])
@@ -384,11 +392,7 @@ def test_the_transcript_goes_on_after_what_was_heard(box: Box) -> None:
     client = box.client()
     pid = client.spawn("talker.md", {}, cwd=str(box.folder), conversation=True)
     client.send(pid, "slow")
-    first = []
-    for part in client.attach(pid, back=10):
-        first.append(part)
-        if part.get("kind") == "rested":
-            break
+    first = until_it_rests(client.attach(pid, back=10))
     said = next(part for part in first if part["kind"] == "said")
     streamed = [part for part in first if part["kind"] == "delta"]
     assert {(part["turn"], part["attempt"]) for part in streamed} <= {(1, 1)}
