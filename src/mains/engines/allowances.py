@@ -36,6 +36,8 @@ _TEXT_CHARS_MAX = 2_000  # of a header that is looked at
 
 def limits_of(headers: Mapping[str, str], now: float) -> RateLimits | None:
     """What these headers say; None: nothing. `now` is the wall clock, in seconds, for an answer without a Date."""
+    if not any("ratelimit" in name.lower() for name in headers):
+        return None  # as most servers that run at home answer: parsing would cost more than the rest of the answer
     limits = _anthropic(headers, now) or _openai(headers)
     if limits is None and (requests := _policy(headers) or _old_fields(headers)):
         limits = RateLimits(requests=requests)

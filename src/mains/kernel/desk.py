@@ -158,8 +158,20 @@ class Desk:
         program = self._kernel.world.program(pages.read(journal, p.program))
         return views.outcome(journal, p, program, why)
 
+    async def _look(self, pid: int) -> Outcome | None:
+        """How it stands when it has ended or cannot go on by itself.
+
+        Its own rows are read at once; only who waits for children, of whom there may be many, is looked at in a thread.
+        """
+        match views.present(self._kernel.journal, pid).state:
+            case State.WAITING:
+                return await self._read(self._rest, pid)
+            case State.EXITED | State.STOPPED:
+                return self._rest(pid)
+            case _:
+                return None
+
     def _rest(self, pid: int) -> Outcome | None:
-        """How it stands when it has ended or cannot go on by itself. One visit to a thread, not three."""
         journal = self._kernel.journal
         with journal.snapshot():
             p = views.present(journal, pid)
@@ -176,7 +188,7 @@ class Desk:
                     try:
                         if self._kernel.halted.is_set():
                             raise JournalError("the kernel halts; processes go on at the next boot")
-                        if (found := await self._read(self._rest, pid)) is not None:
+                        if (found := await self._look(pid)) is not None:
                             return found
                         await ticket
                     finally:

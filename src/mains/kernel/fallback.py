@@ -89,5 +89,7 @@ def _left(p: Process, settings: Settings) -> int:
 
 def untried(p: Process) -> list[int]:
     """The routes that were not taken in this turn, in the order of the chain."""
+    if len(p.routes) < 2:
+        return []
     taken = {p.route, *(gone.route for gone in p.given_up)}
     return [index for index in range(len(p.routes)) if index not in taken]

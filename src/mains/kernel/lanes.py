@@ -115,10 +115,13 @@ class Lanes:
 
         One that has failed in this turn is taken when no other is left.
         """
+        peers = equals(p)
+        if len(peers) < 2:
+            return p.engine
         here, given_up = p.route, {gone.route for gone in p.given_up}
         candidates = []
         for index, route in enumerate(p.routes):
-            if index != here and (route not in equals(p) or index in given_up):
+            if index != here and (route not in peers or index in given_up):
                 continue
             try:
                 backend = self._backend(route.engine, route.model)

@@ -197,7 +197,7 @@ def post(tx: Tx, accounts: tuple[int, ...], hold: int, usage: Usage | None) -> C
     held = _held(tx, accounts, hold)
     tariff = None if usage is None else tariff_of(tx, held.tariff)
     whole = Charge(held.tokens, held.nano)
-    charged = whole if usage is None else Charge(usage.total, tariff.cost_nano(usage, held.hour_ms) if tariff else 0)
+    charged = whole if usage is None else Charge(usage.total, _cost_nano(tariff, usage, held.hour_ms))
     posted = Charge(min(charged.tokens, whole.tokens), min(charged.nano, whole.nano))
     over = Charge(charged.tokens - posted.tokens, charged.nano - posted.nano)
     _note_usage(tx, held, usage or Usage(output_tokens=charged.tokens), charged, over.tokens, tariff)
@@ -210,6 +210,10 @@ def post(tx: Tx, accounts: tuple[int, ...], hold: int, usage: Usage | None) -> C
         _Amounts(-whole.tokens, posted.tokens, over.tokens), _Amounts(-whole.nano, posted.nano, over.nano),
     )  # fmt: skip
     return charged
+
+
+def _cost_nano(tariff: Tariff | None, usage: Usage, at_ms: int) -> int:
+    return 0 if tariff is None or tariff is FREE else tariff.cost_nano(usage, at_ms)
 
 
 def void(tx: Tx, accounts: tuple[int, ...], hold: int) -> None:
@@ -242,7 +246,7 @@ def adjust(tx: Tx, accounts: tuple[int, ...], hold: int, usage: Usage) -> Charge
         raise KernelPanic(f"hold {hold} is {held.state}: there is nothing to adjust")
     charged = _charged(tx, hold)
     tariff = tariff_of(tx, held.tariff)
-    want = Charge(usage.total, tariff.cost_nano(usage, held.hour_ms) if tariff else 0)
+    want = Charge(usage.total, _cost_nano(tariff, usage, held.hour_ms))
     more = Charge(max(0, want.tokens - charged.tokens), max(0, want.nano - charged.nano))
     less = Charge(max(0, charged.tokens - want.tokens), max(0, charged.nano - want.nano))
     if more != Charge():

@@ -38,6 +38,7 @@ class Rates:
         self.slots = slots
         self._settings = settings
         self._windows = (_Window(rpm), _Window(tpm))  # calls, tokens
+        self._budgeted = bool(rpm or tpm)
         self._buckets: dict[str, _Bucket] = {}  # by field of RateLimits
         self._concurrency = float(max(1, slots))
         self._calls = 0  # that have left; each has its number
@@ -95,14 +96,12 @@ class Rates:
 
     def _opens_ms(self, waiting: Waiting, time_ms: int) -> int | None:
         """When budgets, allowances and the backend's own wish let a call go; None: now."""
-        tokens = waiting.input_tokens + waiting.output_tokens
-        times = [
-            self._closed_until_ms,
-            self._windows[0].opens_ms(1, time_ms),
-            self._windows[1].opens_ms(tokens, time_ms),
-            *(bucket.opens_ms(_need(field, waiting), time_ms) for field, bucket in self._buckets.items()),
-        ]
-        latest = max(times)
+        latest = self._closed_until_ms
+        if self._budgeted:
+            tokens = waiting.input_tokens + waiting.output_tokens
+            latest = max(latest, self._windows[0].opens_ms(1, time_ms), self._windows[1].opens_ms(tokens, time_ms))
+        for field, bucket in self._buckets.items():
+            latest = max(latest, bucket.opens_ms(_need(field, waiting), time_ms))
         return latest if latest > time_ms else None
 
     # what happens
@@ -223,10 +222,13 @@ class _Entry:
 
     __slots__ = ("amount", "at_ms", "over")
 
-    def __init__(self, at_ms: int, amount: int) -> None:
+    def __init__(self, at_ms: int, amount: int, over: bool = False) -> None:
         self.at_ms = at_ms
         self.amount = amount
-        self.over = False  # it is in no window any more
+        self.over = over  # it is in no window any more
+
+
+_NOTHING = _Entry(0, 0, over=True)  # the entry of every call where there is no budget
 
 
 class _Window:
@@ -253,19 +255,21 @@ class _Window:
 
     def add(self, amount: int, time_ms: int) -> _Entry:
         """So much leaves."""
+        if not self._budget:
+            return _NOTHING
         entry = _Entry(time_ms, min(amount, self._budget))
-        if self._budget:
-            self._forget(time_ms)
-            self._entries.append(entry)
-            self._used += entry.amount
+        self._forget(time_ms)
+        self._entries.append(entry)
+        self._used += entry.amount
         return entry
 
     def correct(self, entry: _Entry, amount: int) -> None:
         """So much it was."""
+        if entry.over:
+            return
         amount = min(amount, self._budget)
-        if not entry.over:
-            self._used += amount - entry.amount
-            entry.amount = amount
+        self._used += amount - entry.amount
+        entry.amount = amount
 
     def _forget(self, time_ms: int) -> None:
         entries = self._entries

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ from mains.program.toolgrant import ToolGrant, read_grants
 from mains.settings import Settings
 
 SKILL_FILE = "SKILL.md"
+_PARSED_MAX = 32  # programs that are kept parsed, each at most `program_bytes_max` long
 NAME_CHARACTERS_MAX = 64  # Agent Skills specification, `name`
 DESCRIPTION_CHARACTERS_MAX = 1_024  # Agent Skills specification, `description`; sub-agent files know no limit
 TEMPERATURE_MAX = 2.0
@@ -105,9 +107,10 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(dict.fromkeys(name for grant in self.tools for name in grant.programs))
 
 
+@lru_cache(maxsize=_PARSED_MAX)
 def parse(source: str, path: str, settings: Settings) -> Program:
     """The program in `source`. Raises ProgramError with every mistake; `path` is how the error names the
-    file.
+    file. A program is immutable, so the last ones are kept: who starts one again and again parses it once.
     """
     text = normalised(source)
     _check_text(text, path, settings)

@@ -44,8 +44,8 @@ def load_tree(path: Path, settings: Settings) -> Tree:
     root = load(first, settings)
     found = _Found(settings, root, first)
     while found.unread:
-        found.read_names(found.unread.popleft())
-    return Tree(root.name, first.resolve(), found.programs)
+        found.read_names(*found.unread.popleft())
+    return Tree(root.name, found.root, found.programs)
 
 
 class _Found:
@@ -53,15 +53,15 @@ class _Found:
 
     def __init__(self, settings: Settings, root: Program, file: Path) -> None:
         self._settings = settings
+        self.root = file.resolve()
         self.programs = {root.name: root}
-        self._files = {root.name: file.resolve()}
-        self._owners = {root.name: file.resolve()}
-        self._read = {file.resolve(): root}
-        self.unread = deque([file])
+        self._files = {root.name: self.root}
+        self._owners = {root.name: self.root}
+        self._read = {self.root: root}
+        self.unread = deque([(file, root)])
 
-    def read_names(self, file: Path) -> None:
-        """Find every program that the one in `file` names."""
-        program = self._read[file.resolve()]
+    def read_names(self, file: Path, program: Program) -> None:
+        """Find every program that `program`, which stands in `file`, names."""
         mistakes: list[Mistake] = []
         for name in program.spawns:
             target = _lookup(file.parent, name)
@@ -90,7 +90,7 @@ class _Found:
             if owner != resolved:
                 return f"two programs call themselves `{program.name}`: {owner} and {target}"
             self._read[resolved] = program
-            self.unread.append(target)
+            self.unread.append((target, program))
         self.programs[name] = self._read[resolved]
         self._files[name] = resolved
         return ""
