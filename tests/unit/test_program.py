@@ -223,7 +223,17 @@ def test_windows_files() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "tokens"), [("20000", 20_000), ("20k", 20_000), ("1.5M", 1_500_000), ("20_000", 20_000), ("2 K", 2_000)]
+    ("text", "tokens"),
+    [
+        ("20000", 20_000),
+        ("20k", 20_000),
+        ("1.5M", 1_500_000),
+        ("20_000", 20_000),
+        ("2 K", 2_000),
+        ("20,000", 20_000),
+        ("1,234,567", 1_234_567),
+        ("1,500.5k", 1_500_500),
+    ],
 )
 def test_tokens(text: str, tokens: int) -> None:
     assert parse_tokens(text) == tokens
@@ -233,6 +243,14 @@ def test_tokens(text: str, tokens: int) -> None:
 def test_what_is_no_number_of_tokens(text: str) -> None:
     with pytest.raises(UsageError):
         parse_tokens(text)
+
+
+@pytest.mark.parametrize("text", ["1,5k", "1,5", "20,00", "1,0000", ",500", "1,,000", "1,000,5k", "1.5,000", "5,"])
+def test_a_comma_parts_thousands_and_nothing_else(text: str) -> None:
+    with pytest.raises(UsageError, match="a comma is followed by three digits"):
+        parse_tokens(text)
+    line, told = mistakes(keys(f"budget: '{text}'"))[0]
+    assert line == 4 and told.startswith(f"`budget`: `{text}` is not a number of tokens")
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ Names are unique in a home. A program has an account under each account that has
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Callable
 from typing import get_args
 
@@ -166,7 +167,8 @@ def _of_program(tx: Tx, settings: Settings, above: Place, program: str) -> int:
 def limit(tx: Tx, at: Place, budget: Budget, local_zone: str) -> None:
     """Set a limit, or take one away. Raises UsageError.
 
-    What was used in the current window counts, so that a limit that is set at noon holds for the whole day. An account
+    What was used in the current window counts, so that a limit that is set at noon holds for the whole day; and what
+    was used in each other one, should the clock go back. So a new limit looks at all holds that are kept. An account
     without a time zone gets `local_zone` with its first window.
     """
     most = budget.most
@@ -197,28 +199,32 @@ def _limit(tx: Tx, at: Place, budget: Budget, local_zone: str) -> None:
         zone = at.zone or local_zone
         tx.run("account_zone", zone, at.account)
         tx.run("account_budgets", at.account)
-        _count(tx, at, budget, window.span(budget.window, zone, tx.now_ms))
+        _count(tx, at, budget, zone)
 
 
-def _count(tx: Tx, at: Place, budget: Budget, span: window.Span) -> None:
-    """Fill a new limit's window with what was used in it."""
-    held = posted = 0
+def _count(tx: Tx, at: Place, budget: Budget, zone: str) -> None:
+    """Fill each window of a new limit with what was used in it: the clock may go back to one that is over."""
+    held: dict[int, int] = defaultdict(int)
+    posted: dict[int, int] = defaultdict(int)
     counts, tokens_wanted = _counts(tx, at), budget.unit == "tokens"
-    between = span.start_ms, span.until_ms or 1 << 62
-    for account, payer, program, state, tokens, nano, used, cost in tx.run("hold_between", *between):
-        if not counts(account, payer, program):
-            continue
-        if state in ("held", "dispatched"):
-            held += tokens if tokens_wanted else nano
-        else:
-            posted += used if tokens_wanted else cost
-    for account, payer, program, used, cost in tx.run("adjusted_between", *between):
+    for account, payer, program, state, at_ms, tokens, nano, used, cost in tx.run("hold_counts", _payer(tx, at)):
         if counts(account, payer, program):
-            posted += used if tokens_wanted else cost
-    for _, payer, program, used, cost in tx.run("tally_between", *between):
-        if counts(-1, payer, program):
-            posted += used if tokens_wanted else cost
-    tx.one("used_move", at.account, budget.unit, budget.window, span.start_ms, held, posted, 0)
+            start_ms = window.span(budget.window, zone, at_ms).start_ms
+            held[start_ms] += (tokens if tokens_wanted else nano) if state in ("held", "dispatched") else 0
+            posted[start_ms] += used if tokens_wanted else cost
+    for account, payer, program, at_ms, used, cost in (*tx.run("adjusted_counts"), *tx.run("tally_counts")):
+        if counts(account, payer, program):
+            posted[window.span(budget.window, zone, at_ms).start_ms] += used if tokens_wanted else cost
+    for start_ms in held.keys() | posted.keys():
+        key = (at.account, budget.unit, budget.window, start_ms)
+        tx.one("used_move", *key, held[start_ms], posted[start_ms], 0)
+
+
+def _payer(tx: Tx, at: Place) -> int:
+    """The named account that pays for what counts in `at` (or one below it does): most holds are none of its."""
+    if p := tx.process(at.account) if 0 < at.account < NAMED else None:
+        return p.tenant
+    return at.chain[1] if "/" in at.name else at.account
 
 
 def _counts(tx: Tx, at: Place) -> Callable[[int, int, str], bool]:

@@ -121,6 +121,7 @@ def bear(tx: Tx, world: World, birth: Birth, parent: Process | None) -> Process:
         account=account,
         tenant=tenant,
         band=birth.band or image.band,
+        band_given=bool(birth.band),
         group=birth.group,
         key=birth.key,
         engine=image.route.engine,

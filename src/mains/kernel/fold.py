@@ -188,7 +188,8 @@ def _execed(p: Process, event: Execed) -> Process:
     }  # fmt: skip
     return replace(
         p, next=None, name=i.name, path=i.path, program=i.program, tree=i.tree, inputs=i.inputs, tools=i.tools,
-        opening=len(i.opening), opening_tokens=i.opening_tokens, reads_mail=i.reads_mail, band=i.band,
+        opening=len(i.opening), opening_tokens=i.opening_tokens, reads_mail=i.reads_mail,
+        band=p.band if p.band_given else i.band,
         reserve_tokens=i.reserve_tokens, output_tokens_max=i.output_tokens_max, schedule=i.schedule,
         slot_ms=event.slot_ms, length=p.length + more, whole_length=p.whole_length + more,
         frame_tokens=p.frame_tokens + tokens, whole_tokens=p.whole_tokens + tokens, failures_here=0, given_up=(),

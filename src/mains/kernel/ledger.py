@@ -359,12 +359,8 @@ def _move_limited(tx: Tx, account: int, at_ms: int, tokens: _Amounts, nano: _Amo
 def _move_windows(tx: Tx, account: int, zone: str, at_ms: int, amounts: dict[Unit, _Amounts]) -> None:
     for unit, kind, most in tx.run("budget_of", account).fetchall():
         amount, start_ms = amounts[unit], window.span(kind, zone, at_ms).start_ms
-        if amount.held > 0:
-            tx.one("used_move", account, unit, kind, start_ms, amount.held, 0, 0)
-            continue
-        row = tx.one("used_settle", amount.held, amount.posted, amount.overrun, account, unit, kind, start_ms)
-        if row is None:
-            continue  # a window that was over when the limit was set
+        row = tx.one("used_move", account, unit, kind, start_ms, amount.held, amount.posted, amount.overrun)
+        assert row is not None
         added, used, warned = row
         if amount.grows and (percent := _crossed(used, most + added, warned)):
             tx.run("used_warned", percent, account, unit, kind, start_ms)

@@ -146,6 +146,7 @@ class Process(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     account: str = "home"  # the named account that pays
     tenant: int = 0  # its number
     band: str = "normal"
+    band_given: bool = False  # by whoever ran it: no other program changes it
     group: str = ""
     key: str = ""
     routes: tuple[Route, ...] = ()  # where several engines may serve it: all of them, in order

@@ -276,9 +276,6 @@ INSERT INTO used (account, unit, span, start_ms, held, posted, overrun) VALUES (
 ON CONFLICT (account, unit, span, start_ms) DO UPDATE
 SET held = held + excluded.held, posted = posted + excluded.posted, overrun = overrun + excluded.overrun
 RETURNING added, posted + overrun, warned
--- name: used_settle
-UPDATE used SET held = held + ?, posted = posted + ?, overrun = overrun + ?
-WHERE account = ? AND unit = ? AND span = ? AND start_ms = ? RETURNING added, posted + overrun, warned
 -- name: used_unwarned
 UPDATE used SET warned = 0 WHERE account = ? AND unit = ? AND span = ?
 -- name: used_add
@@ -313,13 +310,16 @@ SELECT id, account, payer, program, state, tokens, nano FROM hold
 WHERE state IN ('held', 'dispatched') AND (account = 0 OR account > 1099511627775)
 -- name: hold_by_key
 SELECT id, tokens, nano, tariff, ask FROM hold WHERE key = ? AND key <> ''
--- name: hold_between
-SELECT account, payer, program, state, tokens, nano, input_tokens + output_tokens, cost_nano FROM hold
-WHERE at_ms >= ? AND at_ms < ?
--- name: adjusted_between
-SELECT hold.account, hold.payer, hold.program, CASE WHEN entry.debit = -1 THEN -entry.tokens ELSE entry.tokens END,
+-- name: hold_counts
+WITH RECURSIVE below (id) AS (
+    SELECT ? UNION SELECT account.id FROM account JOIN below ON account.parent = below.id WHERE account.name <> '')
+SELECT account, payer, program, state, at_ms, tokens, nano, input_tokens + output_tokens, cost_nano FROM hold
+WHERE payer IN below
+-- name: adjusted_counts
+SELECT hold.account, hold.payer, hold.program, hold.at_ms,
+    CASE WHEN entry.debit = -1 THEN -entry.tokens ELSE entry.tokens END,
     CASE WHEN entry.debit = -1 THEN -entry.nano ELSE entry.nano END
-FROM entry JOIN hold ON hold.id = entry.hold WHERE entry.kind = 'adjusted' AND hold.at_ms >= ? AND hold.at_ms < ?
+FROM entry JOIN hold ON hold.id = entry.hold WHERE entry.kind = 'adjusted'
 -- name: hold_tally
 INSERT INTO tally (at_ms, payer, program, model, calls, input_tokens, cached_tokens, output_tokens, over_tokens, cost_nano,
     saved_nano, off_peak_nano)
@@ -356,8 +356,8 @@ DELETE FROM hold WHERE id = ?
 SELECT id, account, tokens, state, nano, at_ms, cost_nano, input_tokens + output_tokens FROM hold ORDER BY id
 -- name: tally_all
 SELECT at_ms, payer, program, input_tokens + output_tokens, cost_nano FROM tally
--- name: tally_between
-SELECT at_ms, payer, program, input_tokens + output_tokens, cost_nano FROM tally WHERE at_ms >= ? AND at_ms < ?
+-- name: tally_counts
+SELECT -1, payer, program, at_ms, input_tokens + output_tokens, cost_nano FROM tally
 -- name: entry_insert
 INSERT INTO entry (hold, kind, debit, credit, tokens, nano, tariff, at_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 -- name: entry_of

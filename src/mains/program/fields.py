@@ -22,7 +22,7 @@ BOOLEANS = {
     **dict.fromkeys(("false", "no", "off", "0"), False),
 }
 
-_TOKENS = re.compile(r"([0-9]{1,13}(?:\.[0-9]{1,9})?)\s?([kKmM]?)")
+_TOKENS = re.compile(r"((?:[0-9]{1,13}|[0-9]{1,3}(?:,[0-9]{3}){1,4})(?:\.[0-9]{1,9})?)\s?([kKmM]?)")
 _SHOWN_MAX = 60
 
 
@@ -41,11 +41,12 @@ def nearest(name: str, known: Collection[str]) -> str:
 
 
 def parse_tokens(text: str) -> int:
-    """A number of tokens as people write it: `20000`, `20_000`, `20k`, `1.5M`. Raises UsageError."""
-    found = _TOKENS.fullmatch(text.strip()[:64].replace("_", "").replace(",", ""))
+    """A number of tokens as people write it: `20000`, `20_000`, `20,000`, `20k`, `1.5M`. Raises UsageError."""
+    found = _TOKENS.fullmatch(text.strip()[:64].replace("_", ""))
     if not found:
-        raise UsageError(f"{shown(text)} is not a number of tokens: write 20000, 20k or 1.5M")
-    tokens = Decimal(found[1]) * {"": 1, "k": 1_000, "m": 1_000_000}[found[2].lower()]
+        comma = "; a comma is followed by three digits, as in 20,000" if "," in text else ""
+        raise UsageError(f"{shown(text)} is not a number of tokens: write 20000, 20k or 1.5M{comma}")
+    tokens = Decimal(found[1].replace(",", "")) * {"": 1, "k": 1_000, "m": 1_000_000}[found[2].lower()]
     if tokens != int(tokens) or not 0 < tokens <= TOKENS_MAX:
         raise UsageError(f"{shown(text)} is not a whole number of tokens from 1 to {TOKENS_MAX:,}")
     return int(tokens)

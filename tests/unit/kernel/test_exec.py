@@ -42,6 +42,19 @@ async def test_restart_takes_the_new_version_and_keeps_the_context(world: World)
         assert texts(new)[1:] == texts(old)[1:] == [("user", "first"), ("assistant", "answer 2"), ("user", "second")]
 
 
+async def test_the_band_that_a_person_gave_outlives_exec(world: World) -> None:
+    program = world.program("talker", "band: batch")
+    other = world.program("other", "band: interactive")
+    async with world.open(lambda r: says("hello")) as kernel:
+        given = await kernel.spawn(program, band="normal", conversation=True)
+        own = await kernel.spawn(program, conversation=True)
+        for pid, band in ((given, "normal"), (own, "interactive")):
+            await world.until_state(kernel, pid, "WAITING")
+            assert await kernel.exec(pid, other) is True
+            shown = await kernel.show(pid)
+            assert (shown["program"], shown["band"]) == ("other", band)
+
+
 async def test_restart_in_the_middle_of_a_turn_waits_for_its_end(world: World) -> None:
     world.program("worker", "tools: sleep", prose="Version one.")
     answer = by_turn(calls(call("sleep", seconds=60)), says("done"))

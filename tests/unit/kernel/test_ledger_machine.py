@@ -56,7 +56,6 @@ MOMENTS = (  # before a midnight somewhere, before summer time begins and ends, 
 )  # fmt: skip
 SPANS_MS = (1, 1_000, 31_000, 3_600_000, 86_400_000, 8 * 86_400_000)
 OPEN = ("held", "dispatched")
-BEFORE_LIMITS = False  # whether the clock goes back to windows before a limit was set (see test_limits_and_clocks.py)
 amounts = st.integers(1, 400) | st.sampled_from([1, 15, 16, 17, 10**6])
 
 
@@ -87,7 +86,6 @@ class Model:
     most: dict[tuple[str, Unit, Window], int] = field(default_factory=dict)
     added: dict[tuple[str, Unit, Window, int], int] = field(default_factory=dict)
     holds: dict[int, Held] = field(default_factory=dict)
-    limited_ms: int = 0  # when the latest limit was set
 
     def chain(self, account: str) -> Iterator[str]:
         while account:
@@ -228,7 +226,6 @@ class Accounts(RuleBasedStateMachine):
         if key not in self.model.most and (unit, window) != ("tokens", "total"):
             self.model.zones[account] = self.model.zone(account) or local_zone()
         self.model.most[key] = most
-        self.model.limited_ms = max(self.model.limited_ms, self.clock.now_ms())
 
     @rule(account=names, unit=st.sampled_from(["tokens", "money"]), amount=amounts)
     def top_up(self, account: str, unit: Unit, amount: int) -> None:
@@ -311,8 +308,6 @@ class Accounts(RuleBasedStateMachine):
     def set_clock(self, moment: str) -> None:
         """Forward or back, as a person or the network does; then a moment passes."""
         at_ms = int(datetime.fromisoformat(moment).replace(tzinfo=UTC).timestamp() * 1_000)
-        if at_ms < self.model.limited_ms and not BEFORE_LIMITS:
-            return
         self.clock.jump(at_ms - self.clock.now_ms())
         self.clock.advance(NAP_MS)
         self.look(due=True)
