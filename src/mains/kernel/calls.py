@@ -203,6 +203,9 @@ def share_room(tx: Tx, accounts: tuple[int, ...]) -> None:
         while row := tx.one("process_quota_next", account):
             waiter = tx.process(row[0])
             assert waiter is not None
+            if waiter.paused:
+                tx.happen(waiter, Woken())
+                continue
             found = limits.of(tx, waiter.accounts, tx.now_ms)
             refused = limits.refusal(found, waiter.wanted, waiter.wanted_nano)
             if refused and not refused.hopeless and refused.limit.account == account:

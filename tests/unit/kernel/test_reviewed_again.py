@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from tests.unit.kernel.test_reviewed_ledger import Gate, tokens
+from pathlib import Path
+
+from tests.unit.kernel.test_reviewed_ledger import ASK, Gate, soon, tokens
 from tests.unit.kernel.world import World, by_turn, call, calls, says
 
 from mains.kernel import reckon
 from mains.kernel.ports import Reply, Request, Signal
+from mains.testing import ScriptedEngine
 
 
 async def test_verify_knows_that_a_removed_child_counted_in_the_program_s_account_of_its_parent(world: World) -> None:
@@ -37,3 +40,32 @@ async def test_verify_knows_that_a_removed_process_paid_as_the_program_that_it_b
         await kernel.wait(pid, 10)
         await kernel.remove([pid])
         assert reckon.verify(kernel.journal) == []
+
+
+async def test_a_paused_waiter_whose_call_does_not_fit_holds_nobody_up(world: World) -> None:
+    async with world.open(by_turn(says("ok", 1)), output_tokens_max=50) as kernel:
+        await kernel.account_add("ann")
+        await kernel.budget_set("ann", [tokens(2_000)])
+        await kernel.hold("ann", 1_000, 500, key="first", **ASK)
+        big = await kernel.spawn(world.program("big", prose="word " * 700), account="ann")
+        await world.until_state(kernel, big, "WAITING", "quota")
+        small = await kernel.spawn(world.program("p"), account="ann")
+        await world.until_state(kernel, small, "WAITING", "quota")
+        await kernel.signal(big, Signal.STOP)
+        await soon(world, kernel, small, "EXITED")
+
+
+async def test_room_goes_on_from_one_whose_engine_is_gone(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    other = ScriptedEngine.of(by_turn(says("ok")), name="other")
+    async with world.open(by_turn(says("ok")), others=[other], output_tokens_max=50) as kernel:
+        await kernel.account_add("ann")
+        await kernel.budget_set("ann", [tokens(10)])
+        first = await kernel.spawn(world.program("p"), account="ann", engine="other")
+        second = await kernel.spawn(world.program("p"), account="ann")
+        for pid in (first, second):
+            await world.until_state(kernel, pid, "STOPPED", "breaker")
+    async with world.open(by_turn(says("ok")), output_tokens_max=50) as kernel:
+        await kernel.topup("ann", tokens=60)
+        await soon(world, kernel, first, "STOPPED", "error")
+        await soon(world, kernel, second, "EXITED")
