@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+from tests.unit.kernel.test_money import NANO, PRICE, home, money
 from tests.unit.kernel.test_reviewed_ledger import ASK, Gate, soon, tokens
 from tests.unit.kernel.world import World, by_turn, call, calls, says
 
+from mains.errors import LimitError
 from mains.kernel import reckon
-from mains.kernel.ports import Reply, Request, Signal
+from mains.kernel.ports import Reply, Request, Signal, Usage
 from mains.testing import ScriptedEngine
 
 
@@ -69,3 +72,32 @@ async def test_room_goes_on_from_one_whose_engine_is_gone(tmp_path: Path) -> Non
         await kernel.topup("ann", tokens=60)
         await soon(world, kernel, first, "STOPPED", "error")
         await soon(world, kernel, second, "EXITED")
+
+
+async def test_a_stream_of_foreign_calls_does_not_overtake_who_waits_for_room(world: World) -> None:
+    async with world.open(by_turn(says("ok")), output_tokens_max=50) as kernel:
+        await kernel.account_add("ann")
+        await kernel.budget_set("ann", [tokens(2_000)])
+        first = await kernel.hold("ann", 1_000, 500, key="first", **ASK)
+        pid = await kernel.spawn(world.program("p", prose="word " * 700), account="ann")
+        await world.until_state(kernel, pid, "WAITING", "quota")
+        with pytest.raises(LimitError, match="processes wait for room already"):
+            await kernel.hold("ann", 10, 20, key="second", **ASK)
+        await kernel.settle(first.id, Usage(10, 0, 5))
+        await soon(world, kernel, pid, "EXITED")
+        await kernel.hold("ann", 10, 20, key="third", **ASK)
+
+
+async def test_a_free_call_does_not_wait_behind_those_who_wait_for_money(world: World) -> None:
+    home(world, PRICE)
+    gate, free = Gate(spends=1), ScriptedEngine.of(by_turn(says("free")), name="free")
+    async with world.open(gate, others=[free], output_tokens_max=100) as kernel:
+        await kernel.account_add("ann")
+        await kernel.budget_set("ann", [money(NANO // 2)])
+        holder = await kernel.spawn(world.program("p"), account="ann")
+        await world.until_state(kernel, holder, "RUNNING")
+        waiter = await kernel.spawn(world.program("p"), account="ann")
+        await world.until_state(kernel, waiter, "WAITING", "quota")
+        pid = await kernel.spawn(world.program("p"), account="ann", engine="free")
+        await soon(world, kernel, pid, "EXITED")
+        gate.opened.set()
