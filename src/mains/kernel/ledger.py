@@ -355,7 +355,7 @@ def _move_limited(tx: Tx, account: int, at_ms: int, tokens: _Amounts, nano: _Amo
 def _move_windows(tx: Tx, account: int, zone: str, at_ms: int, amounts: dict[Unit, _Amounts]) -> None:
     for unit, kind, most in tx.run("budget_of", account).fetchall():
         amount, start_ms = amounts[unit], window.span(kind, zone, at_ms).start_ms
-        if amount.held > 0:
+        if amounts["tokens"].held > 0:  # a hold, be it of no money: its window has a row from now on
             tx.one("used_move", account, unit, kind, start_ms, amount.held, 0, 0)
             continue
         row = tx.one("used_settle", amount.held, amount.posted, amount.overrun, account, unit, kind, start_ms)

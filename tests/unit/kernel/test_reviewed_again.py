@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.unit.kernel.test_money import NANO, PRICE, home, money
-from tests.unit.kernel.test_reviewed_ledger import ASK, Gate, soon, tokens
+from tests.unit.kernel.test_reviewed_ledger import ASK, DAY_MS, Gate, soon, tokens
 from tests.unit.kernel.world import World, by_turn, call, calls, says
 
 from mains.errors import LimitError
@@ -86,6 +87,22 @@ async def test_a_stream_of_foreign_calls_does_not_overtake_who_waits_for_room(wo
         await kernel.settle(first.id, Usage(10, 0, 5))
         await soon(world, kernel, pid, "EXITED")
         await kernel.hold("ann", 10, 20, key="third", **ASK)
+
+
+async def test_a_bill_for_a_call_that_was_to_cost_nothing_counts_in_its_window(world: World) -> None:
+    """Only input has a price, none was told, so the hold was of no money; the bill is an overrun of the day."""
+    home(world, "input = 1000\noutput = 0")
+    async with world.open(by_turn(says("ok"))) as kernel:
+        await kernel.account_add("ann", zone="UTC")
+        await kernel.budget_set("ann", [money(NANO, "day")])
+        world.clock.advance(DAY_MS)
+        ask: dict[str, Any] = {"engine": "scripted", "model": "scripted", "timeout_s": 60}
+        hold = await kernel.hold("ann", 0, 100, key="one", **ask)
+        assert (await kernel.settle(hold.id, Usage(5_000, 0, 10))).nano == 5 * NANO
+        [limit] = (await kernel.account("ann")).limits
+        assert (limit.used, limit.left) == (5 * NANO, 0)
+        with pytest.raises(LimitError):
+            await kernel.hold("ann", 1, 100, key="two", **ask)
 
 
 async def test_a_free_call_does_not_wait_behind_those_who_wait_for_money(world: World) -> None:
