@@ -105,6 +105,15 @@ async def test_a_bill_for_a_call_that_was_to_cost_nothing_counts_in_its_window(w
             await kernel.hold("ann", 1, 100, key="two", **ask)
 
 
+async def test_the_currency_of_a_home_may_change_until_something_is_charged_in_it(tmp_path: Path) -> None:
+    world = home(World(tmp_path), "")
+    async with world.open(by_turn(says("ok"))) as kernel:
+        await kernel.wait(await kernel.spawn(world.program("p")), 10)
+    home(world, "", 'currency = "eur"')
+    async with world.open(by_turn(says("ok"))) as kernel:
+        assert (await kernel.account("home")).currency == "eur"
+
+
 async def test_a_free_call_does_not_wait_behind_those_who_wait_for_money(world: World) -> None:
     home(world, PRICE)
     gate, free = Gate(spends=1), ScriptedEngine.of(by_turn(says("free")), name="free")
