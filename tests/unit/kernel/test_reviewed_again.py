@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.kernel.test_money import NANO, PRICE, home, money
-from tests.unit.kernel.test_reviewed_ledger import ASK, DAY_MS, Gate, soon, tokens
+from tests.unit.kernel.test_money import NANO, NIGHT, PRICE, home, money
+from tests.unit.kernel.test_reviewed_ledger import ASK, DAY_MS, HOUR_MS, Gate, soon, tokens
 from tests.unit.kernel.world import World, by_turn, call, calls, says
 
 from mains.errors import LimitError
 from mains.kernel import reckon
 from mains.kernel.ports import Reply, Request, Signal, Usage
 from mains.testing import ScriptedEngine
+
+# ------------------------------------------------------------------------------------------- verify
 
 
 async def test_verify_knows_that_a_removed_child_counted_in_the_program_s_account_of_its_parent(world: World) -> None:
@@ -44,6 +46,9 @@ async def test_verify_knows_that_a_removed_process_paid_as_the_program_that_it_b
         await kernel.wait(pid, 10)
         await kernel.remove([pid])
         assert reckon.verify(kernel.journal) == []
+
+
+# ------------------------------------------------------------------------------------------- lost wake-ups
 
 
 async def test_a_paused_waiter_whose_call_does_not_fit_holds_nobody_up(world: World) -> None:
@@ -89,6 +94,9 @@ async def test_a_stream_of_foreign_calls_does_not_overtake_who_waits_for_room(wo
         await kernel.hold("ann", 10, 20, key="third", **ASK)
 
 
+# ------------------------------------------------------------------------------------------- money
+
+
 async def test_a_bill_for_a_call_that_was_to_cost_nothing_counts_in_its_window(world: World) -> None:
     """Only input has a price, none was told, so the hold was of no money; the bill is an overrun of the day."""
     home(world, "input = 1000\noutput = 0")
@@ -112,6 +120,21 @@ async def test_the_currency_of_a_home_may_change_until_something_is_charged_in_i
     home(world, "", 'currency = "eur"')
     async with world.open(by_turn(says("ok"))) as kernel:
         assert (await kernel.account("home")).currency == "eur"
+
+
+async def test_a_turn_that_was_interrupted_does_not_spend_the_wait_of_the_next(world: World) -> None:
+    """Batch work waits for a cheaper hour once for each call: the call that was broken off was another one."""
+    home(world, NIGHT)
+    async with world.open(by_turn(says("ok"))) as kernel:
+        midnight = -(-world.clock.now_ms() // DAY_MS) * DAY_MS
+        world.clock.jump(midnight + 12 * HOUR_MS - world.clock.now_ms())
+        pid = await kernel.spawn(world.program("p"), band="batch", conversation=True)
+        await kernel.send(pid, "one")
+        await world.until_state(kernel, pid, "WAITING", "timer")
+        await kernel.signal(pid, Signal.INT)
+        await world.until_state(kernel, pid, "WAITING", "message")
+        await kernel.send(pid, "two")
+        await soon(world, kernel, pid, "WAITING", "timer")
 
 
 async def test_a_free_call_does_not_wait_behind_those_who_wait_for_money(world: World) -> None:
