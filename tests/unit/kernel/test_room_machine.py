@@ -44,7 +44,6 @@ TREE = (("acme", "home"), ("a", "acme"), ("b", "acme"))
 NAMES = st.sampled_from(["home", "acme", "a", "b"])
 WINDOWS = st.sampled_from(["total", "day", "week"])
 AMOUNTS = st.sampled_from([20, 83, 84, 100, 170, 255, 700])  # around the size of a call (84 tokens) and its multiples
-RESETS_AGAIN = False  # whether windows end more than once (see test_limits_and_clocks.py: the second wakes not all)
 _PATIENCE_S = 5.0
 
 
@@ -55,7 +54,6 @@ class Room(RuleBasedStateMachine):
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.clock = FakeClock(1_777_636_800_000)
-        self.has_reset = False
         self.lives: list[tempfile.TemporaryDirectory[str]] = []
         self.opened: AbstractAsyncContextManager[Desk] | None = None
         self.boot(None)
@@ -128,9 +126,6 @@ class Room(RuleBasedStateMachine):
 
     @rule(span_ms=st.sampled_from([60_000, 600_000, DAY_MS, 7 * DAY_MS]))
     def pass_time(self, span_ms: int) -> None:
-        if span_ms >= DAY_MS and self.has_reset and not RESETS_AGAIN:
-            return
-        self.has_reset = self.has_reset or span_ms >= DAY_MS
         self.clock.advance(span_ms)
 
     @rule(at=st.integers(0, 10))
