@@ -5,6 +5,7 @@ return_call(tx, p, call, text)    a result; the last one of a turn closes it int
 deliver(tx, p)                    a message for a process that waits in `receive`
 over(tx, p, code, text)           the turn has come to its end: a conversation rests, any other process ends
 end(tx, p, code, text)            exit: holds settled, timers gone, a waiting parent told, freed room given on
+first_in_line(tx, accounts, ...)  who waits for room already goes before
 share_room(tx, accounts)          wake who waits for room that came free
 """
 
@@ -191,6 +192,23 @@ def refuse(tx: Tx, p: Process, refused: limits.Refusal, tokens: int, nano: int) 
     return tx.happen(p, Refused(quota=quota, wanted=tokens, detail=limits.explain(tx, refused), wanted_nano=nano))
 
 
+def first_in_line(tx: Tx, accounts: tuple[int, ...], pid: int, tokens: int, nano: int) -> limits.Refusal | None:
+    """Who waits for room and came before `pid` goes before: else a stream of small calls would starve a large one.
+
+    A limit of which a call takes nothing has no line for it: what is free does not wait for money.
+    """
+    if not tx.quota_waiters:
+        return None
+    for limit in limits.of(tx, accounts, tx.now_ms):
+        if not (wanted := tokens if limit.unit == "tokens" else nano):
+            continue
+        row = tx.one("process_quota_first", limit.account, pid)
+        waiter = tx.process(row[0]) if row else None
+        if waiter is not None and not waiter.paused:
+            return limits.Refusal(limit, wanted, hopeless=False)
+    return None
+
+
 def share_room(tx: Tx, accounts: tuple[int, ...]) -> None:
     """Wake the first process that waits for room of each of these accounts, when there is room for it now.
 
@@ -203,6 +221,9 @@ def share_room(tx: Tx, accounts: tuple[int, ...]) -> None:
         while row := tx.one("process_quota_next", account):
             waiter = tx.process(row[0])
             assert waiter is not None
+            if waiter.paused:
+                tx.happen(waiter, Woken())
+                continue
             found = limits.of(tx, waiter.accounts, tx.now_ms)
             refused = limits.refusal(found, waiter.wanted, waiter.wanted_nano)
             if refused and not refused.hopeless and refused.limit.account == account:

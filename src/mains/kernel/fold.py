@@ -201,7 +201,7 @@ def _rested(p: Process, event: Rested) -> Process:
     _require(p, p.conversation and p.asking is None and not p.calls, event)
     return replace(
         p, idle=p.interrupted or event.unread or not p.mail, idle_turn=p.turn, interrupted=False, detail=event.detail,
-        failures=0, failures_here=0, given_up=(), retry_ms=0, quota=-1, mends=0,
+        failures=0, failures_here=0, given_up=(), retry_ms=0, deferred=False, quota=-1, mends=0,
     )  # fmt: skip
 
 

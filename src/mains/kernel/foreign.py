@@ -18,7 +18,7 @@ import msgspec
 from mains.errors import LimitError, NotFoundError, UsageError
 from mains.kernel import accounts, ledger, limits, timers
 from mains.kernel.birth import World
-from mains.kernel.calls import share_room
+from mains.kernel.calls import first_in_line, share_room
 from mains.kernel.ledger import Charge, Hold, Label, Price, Unpriced
 from mains.kernel.limits import NAMED, Refusal
 from mains.kernel.ports import Usage
@@ -26,6 +26,7 @@ from mains.kernel.tx import Row, Tx
 
 KEY_MAX = 200
 TOKENS_MAX = 10**9
+_LATER = "try again when other calls have ended"
 
 
 class Ask(msgspec.Struct, frozen=True):
@@ -56,11 +57,15 @@ def take(tx: Tx, world: World, ask: Ask) -> Hold:
     label = Label(ask.engine, ask.model, program, payer, ask.key, ask.text)
     price = Price(world.tariffs.find(ask.engine, ask.model, tx.now_ms), tx.now_ms + ask.timeout_ms)
     least = world.settings.output_tokens_min
+    tokens = ask.input_tokens + min(least, ask.output_tokens_max)
+    nano = ledger.cost_at_most(price, ask.input_tokens, tokens - ask.input_tokens, tx.now_ms)
+    if waits := first_in_line(tx, at.chain, NAMED, tokens, nano):
+        raise LimitError(f"processes wait for room already: {waits.text()}", hint=_LATER)
     hold = ledger.take(tx, at.chain, ask.input_tokens, ask.output_tokens_max, least, label, price, "held")
     if isinstance(hold, Unpriced):
         raise LimitError(hold.text(label), hint="give the engine a price (docs/tariffs.md)")
     if isinstance(hold, Refusal):
-        hint = "wait for a new window, or top it up" if hold.hopeless else "try again when other calls have ended"
+        hint = "wait for a new window, or top it up" if hold.hopeless else _LATER
         raise LimitError(limits.explain(tx, hold), hint=hint)
     timers.arm(tx, tx.now_ms + ask.timeout_ms, -hold.id, timers.HOLD)
     return hold

@@ -12,10 +12,10 @@ from __future__ import annotations
 from mains.errors import ConfigError
 from mains.kernel import ledger, limits, timers
 from mains.kernel.birth import World
-from mains.kernel.calls import refuse, share_room
+from mains.kernel.calls import first_in_line, refuse, share_room
 from mains.kernel.event import Deferred, Refused
 from mains.kernel.ledger import Hold, Label, Price
-from mains.kernel.limits import HOME, Refusal
+from mains.kernel.limits import HOME
 from mains.kernel.process import Process
 from mains.kernel.tx import Tx
 from mains.kernel.window import told
@@ -31,29 +31,17 @@ def hold_for(tx: Tx, world: World, p: Process, input_tokens: int) -> Hold | None
         _defer(tx, p, until_ms)
         return None
     least, label = world.settings.output_tokens_min, Label(p.engine, p.model, p.name, p.tenant)
-    hold = _first_in_line(tx, p, input_tokens) or ledger.take(
+    tokens = input_tokens + min(least, p.output_tokens_max)
+    nano = ledger.cost_at_most(price, input_tokens, tokens - input_tokens, tx.now_ms)
+    hold = first_in_line(tx, p.accounts, p.pid, tokens, nano) or ledger.take(
         tx, p.accounts, input_tokens, p.output_tokens_max, least, label, price
     )
     if isinstance(hold, ledger.Unpriced):
         raise ConfigError(hold.text(label), hint=_PRICE_HINT)
     if isinstance(hold, Hold):
         return hold
-    least = min(least, p.output_tokens_max)
-    nano = ledger.cost_at_most(price, input_tokens, least, tx.now_ms)
-    refuse(tx, p, hold, input_tokens + least, nano)
+    refuse(tx, p, hold, tokens, nano)
     share_room(tx, p.accounts)  # it waits no more, or elsewhere: the next in line may fit
-    return None
-
-
-def _first_in_line(tx: Tx, p: Process, input_tokens: int) -> Refusal | None:
-    """Who waits for room and came before goes before: else a stream of small calls would starve a large one."""
-    if not tx.quota_waiters:
-        return None
-    for limit in limits.of(tx, p.accounts, tx.now_ms):
-        row = tx.one("process_quota_first", limit.account, p.pid)
-        waiter = tx.process(row[0]) if row else None
-        if waiter is not None and not waiter.paused:
-            return Refusal(limit, input_tokens if limit.unit == "tokens" else 0, hopeless=False)
     return None
 
 

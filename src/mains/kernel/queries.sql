@@ -355,7 +355,7 @@ DELETE FROM hold WHERE id = ?
 -- name: hold_all
 SELECT id, account, tokens, state, nano, at_ms, cost_nano, input_tokens + output_tokens FROM hold ORDER BY id
 -- name: tally_all
-SELECT at_ms, payer, program, input_tokens + output_tokens, cost_nano FROM tally
+SELECT at_ms, payer, input_tokens + output_tokens, cost_nano FROM tally
 -- name: tally_counts
 SELECT -1, payer, program, at_ms, input_tokens + output_tokens, cost_nano FROM tally
 -- name: entry_insert

@@ -10,7 +10,7 @@ of the entries by the limits of that moment; an open hold belongs to a call in f
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -80,6 +80,7 @@ class _Reckoning:
         self._chains: dict[int, tuple[int, ...]] = {}
         self._sums: dict[tuple[int, Unit], Sums] = defaultdict(Sums)
         self._windows: dict[tuple[int, Unit, Window, int], Sums] = defaultdict(Sums)
+        self._vague: set[tuple[int, Unit, Window, int]] = set()  # windows of which not all is known any more
         self._limits = list(self._limit_events())
         self._budgets: dict[int, list[tuple[Unit, Window]]] = defaultdict(list)
         for account, unit, kind, _ in journal.rows("budget_all"):
@@ -246,7 +247,7 @@ class _Reckoning:
             found, want = (held, sum(spent)), (sums.held, sums.posted + sums.overrun)
             if (account, unit, span) not in current:
                 self._faults.append(f"account {account}: {unit} by the {span} were counted without a limit")
-            elif found != want and not self._is_vague(account):
+            elif found != want and not self._is_vague((account, unit, span, start_ms)):
                 self._faults.append(
                     f"account {account}: {unit} of its {span} from {start_ms} on (held, spent) are {found}, "
                     f"its entries say {want}"
@@ -258,24 +259,33 @@ class _Reckoning:
             now[account].append((unit, span))
         return now
 
-    def _is_vague(self, account: int) -> bool:
-        """Whether it is not known what was used in which window: of a process below which others were removed.
+    def _is_vague(self, key: tuple[int, Unit, Window, int]) -> bool:
+        """Whether it is not known what was used in a window: of a process below which others were removed.
 
-        Nor is it while somebody is being erased; of named accounts, the tally knows it afterwards.
+        Nor is it while somebody is being erased; of named accounts, the tally knows it afterwards. The tally does not
+        say in which accounts of programs a hold counted: a child counts in its parent's, too, and who was given another
+        program counts in that of the first.
         """
-        row = self._rows[account]
-        return bool(self._removed) or (0 < account < NAMED and any(row[at] for at in _GONE))
+        account = key[0]
+        gone = 0 < account < NAMED and any(self._rows[account][at] for at in _GONE)
+        return bool(self._removed) or gone or key in self._vague
 
     def _add_tally(self) -> None:
-        """What erased holds had counts in the windows of named accounts."""
-        by_name = {name: account for account, _, name, *_ in self._journal.rows("account_all_named")}
-        names = {account: name for name, account in by_name.items()}
-        for at_ms, payer, program, used, cost in self._journal.rows("tally_all"):
-            own = by_name.get(f"{names.get(payer, '')}/{program}")
-            for account in [*self._chain(payer), *([own] if own is not None else [])]:
-                for unit, span in self._budgets.get(account, ()):
-                    start_ms = window.span(span, self._rows[account][14], at_ms).start_ms
-                    self._windows[account, unit, span, start_ms].posted += used if unit == "tokens" else cost
+        """What erased holds had counts in the windows of named accounts; of those of programs, it may."""
+        programs: dict[int, list[int]] = defaultdict(list)  # by the account above, those with limits
+        for account, above, name, *_ in self._journal.rows("account_all_named"):
+            if "/" in name and account in self._budgets:
+                programs[above].append(account)
+        for at_ms, payer, used, cost in self._journal.rows("tally_all"):
+            for key in self._windows_at(self._chain(payer), at_ms):
+                self._windows[key].posted += used if key[1] == "tokens" else cost
+            self._vague.update(self._windows_at(programs[payer], at_ms))
+
+    def _windows_at(self, accounts: Sequence[int], at_ms: int) -> Iterator[tuple[int, Unit, Window, int]]:
+        """The windows of these accounts' limits in which a moment lies."""
+        for account in accounts:
+            for unit, span in self._budgets.get(account, ()):
+                yield account, unit, span, window.span(span, self._rows[account][14], at_ms).start_ms
 
     def _check_holds(self, holds: dict[int, _HoldRow]) -> Iterator[str]:
         in_flight = {p.asking.hold: p.pid for p in self._processes.values() if p.asking}

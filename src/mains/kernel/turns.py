@@ -77,7 +77,6 @@ def begin(tx: Tx, world: World, pid: int, engine: str = "") -> Process | None:
         hold = intents.hold_for(tx, world, p, wanted)
     except ConfigError as error:
         unserved(tx, world, pid, p.engine, error)
-        share_room(tx, p.accounts)  # room that it was woken for is the next one's
         return None
     if hold is None:
         return None
@@ -288,7 +287,9 @@ def unserved(tx: Tx, world: World, pid: int, engine: str, error: ConfigError) ->
         return execs.take(tx, p)  # which may not need that engine
     index = fallback.after_absence(p)
     if index is None:
-        return finish(tx, _faulted(tx, p, fallback.told(p, why), unread=True), world.settings)
+        p = finish(tx, _faulted(tx, p, fallback.told(p, why), unread=True), world.settings)
+        share_room(tx, p.accounts)  # room that it was woken for is the next one's
+        return p
     return tx.happen(p, fallback.rerouted(p, index, tx.now_ms, world.settings, why))
 
 
@@ -347,11 +348,12 @@ def faulted(tx: Tx, world: World, pid: int, detail: str) -> Process | None:
     if p.asking:
         charged = ledger.post(tx, p.accounts, p.asking.hold, None)
         p = tx.happen(p, _ask_failed(p.asking.hold, charged, detail, 0))
-        share_room(tx, p.accounts)
     flying = tuple(c.id for c in p.calls if c.state is CallState.IN_FLIGHT)
     if flying:
         p = tx.happen(p, Doubted(calls=flying))
-    return finish(tx, tx.happen(p, Faulted(detail=detail)), world.settings)
+    p = tx.happen(p, Faulted(detail=detail))
+    share_room(tx, p.accounts)  # of its hold, or for which it was woken
+    return finish(tx, p, world.settings)
 
 
 def fire(tx: Tx, world: World) -> int:

@@ -1,0 +1,152 @@
+"""What a second hostile reading of ledger, quota and scheduler found: each test failed once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.unit.kernel.test_money import NANO, NIGHT, PRICE, home, money
+from tests.unit.kernel.test_reviewed_ledger import ASK, DAY_MS, HOUR_MS, Gate, soon, tokens
+from tests.unit.kernel.world import World, by_turn, call, calls, says
+
+from mains.errors import LimitError
+from mains.kernel import reckon
+from mains.kernel.ports import Reply, Request, Signal, Usage
+from mains.testing import ScriptedEngine
+
+# ------------------------------------------------------------------------------------------- verify
+
+
+async def test_verify_knows_that_a_removed_child_counted_in_the_program_s_account_of_its_parent(world: World) -> None:
+    world.program("child", prose="Child.")
+
+    def answer(request: Request) -> Reply:
+        if request.messages[0].text == "Child.":
+            return says("it")
+        return by_turn(calls(call("spawn", program="child"), call("wait")), says("end"))(request)  # type: ignore[return-value]
+
+    async with world.open(answer) as kernel:
+        await kernel.budget_set("home/parent", [tokens(100_000, "day")])
+        pid = await kernel.spawn(world.program("parent", "tools: [spawn(child), wait]", "Parent."))
+        assert (await kernel.wait(pid, 10)).state == "EXITED"
+        await kernel.remove([pid])
+        assert reckon.verify(kernel.journal) == []
+
+
+async def test_verify_knows_that_a_removed_process_paid_as_the_program_that_it_began_as(world: World) -> None:
+    gate = Gate()
+    async with world.open(gate) as kernel:
+        for name in ("before", "after"):
+            await kernel.budget_set(f"home/{name}", [tokens(100_000, "day")])
+        pid = await kernel.spawn(world.program("before"), paused=True)
+        await kernel.exec(pid, world.program("after"))
+        gate.opened.set()
+        await kernel.signal(pid, Signal.CONT)
+        await kernel.wait(pid, 10)
+        await kernel.remove([pid])
+        assert reckon.verify(kernel.journal) == []
+
+
+# ------------------------------------------------------------------------------------------- lost wake-ups
+
+
+async def test_a_paused_waiter_whose_call_does_not_fit_holds_nobody_up(world: World) -> None:
+    async with world.open(by_turn(says("ok", 1)), output_tokens_max=50) as kernel:
+        await kernel.account_add("ann")
+        await kernel.budget_set("ann", [tokens(2_000)])
+        await kernel.hold("ann", 1_000, 500, key="first", **ASK)
+        big = await kernel.spawn(world.program("big", prose="word " * 700), account="ann")
+        await world.until_state(kernel, big, "WAITING", "quota")
+        small = await kernel.spawn(world.program("p"), account="ann")
+        await world.until_state(kernel, small, "WAITING", "quota")
+        await kernel.signal(big, Signal.STOP)
+        await soon(world, kernel, small, "EXITED")
+
+
+async def test_room_goes_on_from_one_whose_engine_is_gone(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    other = ScriptedEngine.of(by_turn(says("ok")), name="other")
+    async with world.open(by_turn(says("ok")), others=[other], output_tokens_max=50) as kernel:
+        await kernel.account_add("ann")
+        await kernel.budget_set("ann", [tokens(10)])
+        first = await kernel.spawn(world.program("p"), account="ann", engine="other")
+        second = await kernel.spawn(world.program("p"), account="ann")
+        for pid in (first, second):
+            await world.until_state(kernel, pid, "STOPPED", "breaker")
+    async with world.open(by_turn(says("ok")), output_tokens_max=50) as kernel:
+        await kernel.topup("ann", tokens=60)
+        await soon(world, kernel, first, "STOPPED", "error")
+        await soon(world, kernel, second, "EXITED")
+
+
+async def test_a_stream_of_foreign_calls_does_not_overtake_who_waits_for_room(world: World) -> None:
+    async with world.open(by_turn(says("ok")), output_tokens_max=50) as kernel:
+        await kernel.account_add("ann")
+        await kernel.budget_set("ann", [tokens(2_000)])
+        first = await kernel.hold("ann", 1_000, 500, key="first", **ASK)
+        pid = await kernel.spawn(world.program("p", prose="word " * 700), account="ann")
+        await world.until_state(kernel, pid, "WAITING", "quota")
+        with pytest.raises(LimitError, match="processes wait for room already"):
+            await kernel.hold("ann", 10, 20, key="second", **ASK)
+        await kernel.settle(first.id, Usage(10, 0, 5))
+        await soon(world, kernel, pid, "EXITED")
+        await kernel.hold("ann", 10, 20, key="third", **ASK)
+
+
+# ------------------------------------------------------------------------------------------- money
+
+
+async def test_a_bill_for_a_call_that_was_to_cost_nothing_counts_in_its_window(world: World) -> None:
+    """Only input has a price, none was told, so the hold was of no money; the bill is an overrun of the day."""
+    home(world, "input = 1000\noutput = 0")
+    async with world.open(by_turn(says("ok"))) as kernel:
+        await kernel.account_add("ann", zone="UTC")
+        await kernel.budget_set("ann", [money(NANO, "day")])
+        world.clock.advance(DAY_MS)
+        ask: dict[str, Any] = {"engine": "scripted", "model": "scripted", "timeout_s": 60}
+        hold = await kernel.hold("ann", 0, 100, key="one", **ask)
+        assert (await kernel.settle(hold.id, Usage(5_000, 0, 10))).nano == 5 * NANO
+        [limit] = (await kernel.account("ann")).limits
+        assert (limit.used, limit.left) == (5 * NANO, 0)
+        with pytest.raises(LimitError):
+            await kernel.hold("ann", 1, 100, key="two", **ask)
+
+
+async def test_the_currency_of_a_home_may_change_until_something_is_charged_in_it(tmp_path: Path) -> None:
+    world = home(World(tmp_path), "")
+    async with world.open(by_turn(says("ok"))) as kernel:
+        await kernel.wait(await kernel.spawn(world.program("p")), 10)
+    home(world, "", 'currency = "eur"')
+    async with world.open(by_turn(says("ok"))) as kernel:
+        assert (await kernel.account("home")).currency == "eur"
+
+
+async def test_a_turn_that_was_interrupted_does_not_spend_the_wait_of_the_next(world: World) -> None:
+    """Batch work waits for a cheaper hour once for each call: the call that was broken off was another one."""
+    home(world, NIGHT)
+    async with world.open(by_turn(says("ok"))) as kernel:
+        midnight = -(-world.clock.now_ms() // DAY_MS) * DAY_MS
+        world.clock.jump(midnight + 12 * HOUR_MS - world.clock.now_ms())
+        pid = await kernel.spawn(world.program("p"), band="batch", conversation=True)
+        await kernel.send(pid, "one")
+        await world.until_state(kernel, pid, "WAITING", "timer")
+        await kernel.signal(pid, Signal.INT)
+        await world.until_state(kernel, pid, "WAITING", "message")
+        await kernel.send(pid, "two")
+        await soon(world, kernel, pid, "WAITING", "timer")
+
+
+async def test_a_free_call_does_not_wait_behind_those_who_wait_for_money(world: World) -> None:
+    home(world, PRICE)
+    gate, free = Gate(spends=1), ScriptedEngine.of(by_turn(says("free")), name="free")
+    async with world.open(gate, others=[free], output_tokens_max=100) as kernel:
+        await kernel.account_add("ann")
+        await kernel.budget_set("ann", [money(NANO // 2)])
+        holder = await kernel.spawn(world.program("p"), account="ann")
+        await world.until_state(kernel, holder, "RUNNING")
+        waiter = await kernel.spawn(world.program("p"), account="ann")
+        await world.until_state(kernel, waiter, "WAITING", "quota")
+        pid = await kernel.spawn(world.program("p"), account="ann", engine="free")
+        await soon(world, kernel, pid, "EXITED")
+        gate.opened.set()
