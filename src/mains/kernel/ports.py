@@ -133,12 +133,14 @@ class EngineState(msgspec.Struct, frozen=True):
 class Engine(Protocol):
     """A model behind a door. One `complete` is one attempt; a failure is an EngineError, a timeout too.
 
-    `rpm`, `tpm`: requests and tokens a minute that it may be sent; 0: no limit is known.
+    `rpm`, `tpm`: requests and tokens a minute that it may be sent; 0: no limit is known. `cache_tokens`: what it keeps
+    of earlier prompts, all together; 0: not known.
     """
 
     name: str
     slots: int
     context_tokens: int
+    cache_tokens: int
     rpm: int
     tpm: int
 

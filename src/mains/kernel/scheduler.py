@@ -6,7 +6,7 @@ A lane is one engine: its slots, who has one, and who waits. Who waits is compar
                   does not holds the lane: nobody overtakes, or a large call would starve behind small ones
     2. band       the best that has work, above a floor in tokens for the others (`bands.py`)
     3. tenant     fair by tokens, with a stated bound (`tenants.py`)
-    4. within it  age, deadline, warm prompt, kept prefix, attained service, arrival (`backlog.py`)
+    4. within it  age, deadline, attained service, warm prompt, kept prefix, arrival (`backlog.py`)
 
 When all waiting calls are one tenant's and there is a slot for each, there is nothing to choose: they go by arrival,
 and no index is made of them.
