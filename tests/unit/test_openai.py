@@ -30,6 +30,7 @@ from tests.unit.endpoint_box import (
 )
 
 from mains.engines import stream
+from mains.engines.catalogue import EngineSpec
 from mains.engines.endpoint import EndpointEngine
 from mains.engines.openai import OpenAIDialect
 from mains.engines.stream import Assembly, BadAnswerError, EventLines
@@ -115,6 +116,20 @@ async def test_a_streamed_reply_with_usage_at_the_end(serve: Serve) -> None:
     state = engine.state()
     assert (state.health, state.busy, state.kind, state.model, state.slots) == ("ok", 0, "openai", "m1", 4)
     assert state.tokens_per_s > 0
+
+
+async def test_the_speed_of_an_answer_that_came_in_one_piece_is_that_of_the_whole_call() -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return await events(request, delta(content="all at once"), STOP, {"choices": [], **usage(9, 40)})
+
+    times = iter([0.0, 2.0, 2.001])  # asked, first event, end
+    async with contextlib.AsyncExitStack() as stack:
+        url = await started(stack, handler, "/chat/completions")
+        spec = EngineSpec(name="e1", kind="openai", url=url, model="m1")
+        engine = EndpointEngine(spec, OpenAIDialect(), monotonic=lambda: next(times))
+        stack.push_async_callback(engine.close)
+        await engine.complete(HELLO, ignore)
+        assert engine.state().tokens_per_s == 20.0
 
 
 async def test_one_connection_serves_many_calls(serve: Serve) -> None:

@@ -112,16 +112,23 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def table(
-    heads: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = (), give: str = "", width: int = 80
+    heads: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    right: Sequence[str] = (),
+    give: str | Sequence[str] = (),
+    width: int = 80,
 ) -> Table:
-    """A plain table; the columns in `right` hold numbers; the column `give` is cut when `width` is too small."""
+    """A plain table; the columns in `right` hold numbers; those of `give` are cut when `width` is too small, the first
+    of them before the next."""
     from rich.table import Table
     from rich.text import Text
 
     shown = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
     cells = [[clean(cell) for cell in row] for row in rows]
-    if give in heads:
-        _give_way(heads, cells, heads.index(give), width)
+    for each in (give,) if isinstance(give, str) else give:
+        if each in heads:
+            _give_way(heads, cells, heads.index(each), width)
     for head in heads:
         shown.add_column(head, justify="right" if head in right else "left", no_wrap=True, overflow="ellipsis")
     for row in cells:

@@ -26,7 +26,7 @@ from mains.kernel.event import Limited, Opened
 from mains.kernel.limits import HOME, NAMED, SUPPLY
 from mains.kernel.process import Process, State
 from mains.kernel.tx import Tx
-from mains.program import zone_of
+from mains.program import is_name, zone_of
 from mains.settings import Settings
 
 MOST = 10**15  # sums of many such limits still fit into the database's 64 bits
@@ -117,7 +117,7 @@ def place(tx: Tx, account: int) -> Place:
 
 def find(tx: Tx, text: str) -> Place:
     """The account that a person means. Raises NotFoundError."""
-    if text.isdecimal():
+    if text.isascii() and text.isdecimal():
         pid = int(text) if len(text) < _PID_DIGITS else -1
         if tx.process(pid) is None:
             raise NotFoundError(
@@ -132,7 +132,7 @@ def find_or_open(tx: Tx, settings: Settings, text: str) -> Place:
     name, slash, program = text.partition("/")
     if not slash or tx.one("account_named", text) is not None:
         return find(tx, text)
-    if not re.fullmatch(r"[^\s/]{1,100}", program):
+    if not is_name(program):
         raise UsageError(f"`{program}` is no program's name", hint="write ACCOUNT/PROGRAM, such as home/digest")
     return place(tx, _of_program(tx, settings, named(tx, name), program))
 

@@ -22,7 +22,7 @@ BOOLEANS = {
     **dict.fromkeys(("false", "no", "off", "0"), False),
 }
 
-_TOKENS = re.compile(r"([0-9]{1,13}(?:\.[0-9]{1,9})?)\s?([kKmM]?)")
+_TOKENS = re.compile(r"([0-9]{1,60}(?:\.[0-9]{1,9})?)\s?([kKmM]?)")
 _SHOWN_MAX = 60
 
 
