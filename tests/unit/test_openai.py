@@ -208,6 +208,12 @@ async def test_no_usage_is_said_as_none(serve: Serve) -> None:
     assert (await engine.complete(HELLO, ignore)).usage is None
 
 
+@pytest.mark.parametrize(("read", "written"), [(-10, -5), (-1, 30), (50, -1)])
+async def test_usage_below_zero_is_not_known_and_not_free(serve: Serve, read: int, written: int) -> None:
+    engine = await serve(lambda request: events(request, delta(content="x"), {**STOP, **usage(read, written)}))
+    assert (await engine.complete(HELLO, ignore)).usage is None
+
+
 async def test_reasoning_is_no_text_and_parts_are(serve: Serve) -> None:
     parts = [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "yes"}]
     engine = await serve(lambda request: events(request, delta(reasoning_content="hm"), delta(content=parts), STOP))
