@@ -12,7 +12,7 @@ import typer
 
 from mains.cli.app import app
 from mains.cli.options import HomeOption, JsonOption, daemon_of, find_home
-from mains.cli.render import console, note, say, say_json, table
+from mains.cli.render import console, note, say, say_json, shorten, table
 from mains.errors import ConfigError, DaemonError, UsageError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def engine_ls(home: HomeOption = None, as_json: JsonOption = False) -> None:
         (
             f"{row['name']}{' *' if row['default'] else ''}",
             row["kind"],
-            row["model"],
+            shorten(row["model"], 24),
             f"{row['busy']}/{row['slots']}" if row["health"] else str(row["slots"] or ""),
             row["health"] or "-",
             _speed_text(row["tokens_per_s"]),
@@ -49,7 +49,7 @@ def engine_ls(home: HomeOption = None, as_json: JsonOption = False) -> None:
     if not any(row["key_env"] for row in rows):
         heads, shown = heads[:-1], [row[:-1] for row in shown]
     out = console()
-    out.print(table(heads, shown, right=("TOKENS/S",), give=("HEALTH", "MODEL", "KEY", "NAME"), width=out.width))
+    out.print(table(heads, shown, right=("TOKENS/S",), give=("MODEL", "HEALTH"), width=out.width))
 
 
 def _speed_text(tokens_per_s: float) -> str:

@@ -91,7 +91,7 @@ class Rates:
         if not self.circuit.closed:
             return f"down: {self.circuit.why}"
         closed_ms = self.closed_until_ms(now_ms) - now_ms
-        return f"has too much to do: no call for {ceil(closed_ms / 1_000)} s" if closed_ms > 0 else ""
+        return f"no call for {ceil(closed_ms / 1_000)} s: too much to do" if closed_ms > 0 else ""
 
     def _opens_ms(self, waiting: Waiting, time_ms: int) -> int | None:
         """When budgets, allowances and the backend's own wish let a call go; None: now."""
