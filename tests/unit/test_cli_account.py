@@ -311,7 +311,7 @@ def test_the_ledger_is_verified_by_its_rows(box: Box) -> None:
     connection.close()
     done = box.run("ledger", "verify")
     assert done.returncode == 1
-    assert re.search(r"error: account \d+: its counters of tokens", done.stderr)
+    assert re.search(r"error: account \d+ \(ann\): its counters of tokens", done.stderr)
     assert json.loads(box.run("ledger", "verify", "--json").stdout)["ok"] is False
 
 
