@@ -384,3 +384,15 @@ def test_money_is_counted_to_the_last_digit(tmp_path: Path) -> None:
         assert box.json("wait", "3")["result"] == "more"
     finally:
         box.close()
+
+
+def test_a_run_that_uses_most_of_a_limit_says_so_once(box: Box) -> None:
+    for words in ("account add acme", "account add ann --under acme", "budget set acme --tokens 60/day"):
+        assert box.run(*words.split()).returncode == 0
+    box.json("budget", "set", "home", "--money", "5usd")
+    told = [box.run("run", "say.md", "prompt=Good morning", "--account", "ann") for _ in range(3)]
+    assert [done.returncode for done in told] == [0, 0, 3]
+    lines = [[line for line in done.stderr.splitlines() if line.startswith("warning")] for done in told]
+    assert lines == [[], ["warning: 50 % of the limit of account acme is used: 32 of 60 tokens a day"], []]
+    assert "warning" not in box.run("run", "say.md", "prompt=x").stderr
+    assert "warning" not in box.run("run", "say.md", "prompt=Good morning", "--account", "ann", "--json").stderr
