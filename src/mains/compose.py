@@ -55,15 +55,17 @@ class Engines:
         return cls(home)
 
     def _read(self) -> None:
+        """Take over what mains.toml says: all of it, or nothing when anything in it is wrong. Raises ConfigError."""
         document, where = self._home.document(), str(self._home.config)
-        self.specs = catalogue.load_engines(document.get("engines", {}), where)
+        specs = catalogue.load_engines(document.get("engines", {}), where)
         for engine in self._at_work.values():
-            if engine.name not in self.specs:
-                self.specs[engine.name] = EngineSpec(
+            if engine.name not in specs:
+                specs[engine.name] = EngineSpec(
                     name=engine.name, kind="scripted", path="(given)", context_tokens=engine.context_tokens
                 )
-        self.aliases = load_aliases(document, self.specs, where)
-        self.default = self._first or catalogue.default_engine(document, self.specs, where)
+        aliases = load_aliases(document, specs, where)
+        default = self._first or catalogue.default_engine(document, specs, where)
+        self.specs, self.aliases, self.default = specs, aliases, default
 
     def chain(self, models: tuple[str, ...]) -> tuple[list[Route], list[str]]:
         """The engines and their models that a program gets, in order, and what is not as the program asked for."""

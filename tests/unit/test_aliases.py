@@ -66,3 +66,14 @@ def test_what_is_wrong_is_named(tmp_path: Path, models: str, told: str) -> None:
     with pytest.raises(ConfigError) as caught:
         engines(tmp_path, models)
     assert told in str(caught.value)
+
+
+def test_of_a_table_that_was_broken_meanwhile_nothing_is_taken(tmp_path: Path) -> None:
+    home = engines(tmp_path, 'fast = "a"')
+    before = dict(home.specs), dict(home.aliases), home.default
+    (tmp_path / "mains.toml").write_text(
+        TWO.replace("engines.a", "engines.d") + '[models]\nfast = "quick"\nquick = "c"\n'
+    )
+    with pytest.raises(ConfigError, match="stands for the alias"):
+        home.force("new")
+    assert (dict(home.specs), dict(home.aliases), home.default) == before

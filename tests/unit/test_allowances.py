@@ -44,6 +44,17 @@ def test_openai() -> None:
     assert limits_of(OPENAI, NOW) == RateLimits(Allowance(5_000, 4_999, 12), Allowance(160_000, 159_976, 360_000))
 
 
+@pytest.mark.parametrize("reset", ["1763900030", "1763900030.0", "1763900030000", "2025-11-23T12:13:50Z", "30", "30s"])
+def test_a_reset_that_is_a_time_is_no_span_of_fifty_years(reset: str) -> None:
+    told = {**OPENAI, "x-ratelimit-reset-requests": reset, "x-ratelimit-remaining-requests": "0"}
+    limits = limits_of(told, NOW)
+    assert limits is not None
+    assert limits.requests == Allowance(5_000, 0, 30_000)
+    late = limits_of({**told, "Date": "Sun, 23 Nov 2025 12:13:40 GMT"}, NOW + 86_400)
+    assert late is not None
+    assert late.requests == Allowance(5_000, 0, 30_000 if reset.startswith("30") else 10_000)
+
+
 def test_anthropic_counts_from_the_answer_s_own_date() -> None:
     said = limits_of(ANTHROPIC, NOW)
     assert said == RateLimits(Allowance(4_000, 3_201, 12_000), None, Allowance(400_000, 312_000, 15_000), None)

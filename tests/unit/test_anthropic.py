@@ -220,6 +220,12 @@ def test_a_split_without_its_sum_counts_all_the_same() -> None:
     assert assembly.usage == Usage(43, 0, 1, cache_write_1h_tokens=40)
 
 
+def test_usage_below_zero_is_not_known() -> None:
+    assembly = MessageAssembly({})
+    assembly.add(json.dumps(start(input_tokens=-25)[0]).encode())
+    assert assembly.usage is None
+
+
 def test_usage_is_taken_from_every_event_that_has_it() -> None:
     assembly = MessageAssembly({})
     assert MessageAssembly({}).usage is None

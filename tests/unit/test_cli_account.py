@@ -196,7 +196,21 @@ def test_chat_pays_from_an_account(box: Box) -> None:
         ("statement ann --month 2026-13", "`2026-13` is no month"),
         ("statement ann --month 11", "`11` is no month"),
         ("statement ann", "missing option '--month'"),
-        ("statement ann --month 2026-11 --format xml", "invalid value for '--format'"),
+        (
+            "statement ann --month 2026-11 --format xml",
+            "invalid value for '--format': 'xml' is not one of",
+        ),
+        ("statement ann --month 2026-1", "`2026-1` is no month"),
+        ("statement ann --month ", "`` is no month"),
+        ("account show ", "there is no account ``"),
+        ("account show \u0663", "there is no account `\u0663`"),
+        ("account add bob --under ", "--under is empty"),
+        ("run say.md prompt=x --account ", "--account is empty"),
+        ("meter --account ", "--account is empty"),
+        ("budget set ann/caf\xe9 --tokens 5", "`caf\xe9` is no program's name"),
+        ("budget set ann --tokens 99999999999999999999", "--tokens: `9+` is not a whole number of tokens from 1 to"),
+        ("topup ann --tokens 1000000000000000", "--tokens: `10+` is not a whole number of tokens from 1 to"),
+        ("budget set ann --money 99999999999usd", "--money: `9+usd` is not from 1 nano-unit to 1,000,000,000 usd"),
     ],
 )
 def test_bad_input_is_one_clear_line_and_changes_nothing(shared: Box, words: str, told: str) -> None:
@@ -297,7 +311,7 @@ def test_the_ledger_is_verified_by_its_rows(box: Box) -> None:
     connection.close()
     done = box.run("ledger", "verify")
     assert done.returncode == 1
-    assert re.search(r"error: account \d+: its counters of tokens", done.stderr)
+    assert re.search(r"error: account \d+ \(ann\): its counters of tokens", done.stderr)
     assert json.loads(box.run("ledger", "verify", "--json").stdout)["ok"] is False
 
 
@@ -325,7 +339,7 @@ def test_the_doors_through_the_client(box: Box) -> None:
         client.budget_set("ann", [Budget(unit="tokens", window="day", most=2**63)])
     with pytest.raises(UsageError):
         client.budget_set("ann", [limit] * 9)
-    with pytest.raises(UsageError, match="`month` is missing"):
+    with pytest.raises(UsageError, match="`` is no month"):
         client.statement("ann", "")
     assert [view["name"] for view in client.accounts()] == ["home", "ann"]
 
@@ -370,3 +384,15 @@ def test_money_is_counted_to_the_last_digit(tmp_path: Path) -> None:
         assert box.json("wait", "3")["result"] == "more"
     finally:
         box.close()
+
+
+def test_a_run_that_uses_most_of_a_limit_says_so_once(box: Box) -> None:
+    for words in ("account add acme", "account add ann --under acme", "budget set acme --tokens 60/day"):
+        assert box.run(*words.split()).returncode == 0
+    box.json("budget", "set", "home", "--money", "5usd")
+    told = [box.run("run", "say.md", "prompt=Good morning", "--account", "ann") for _ in range(3)]
+    assert [done.returncode for done in told] == [0, 0, 3]
+    lines = [[line for line in done.stderr.splitlines() if line.startswith("warning")] for done in told]
+    assert lines == [[], ["warning: 50 % of the limit of account acme is used: 32 of 60 tokens a day"], []]
+    assert "warning" not in box.run("run", "say.md", "prompt=x").stderr
+    assert "warning" not in box.run("run", "say.md", "prompt=Good morning", "--account", "ann", "--json").stderr

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.unit.daemon_box import Box
 
-DOWN = "replies:\n  - error: {text: the key is wrong, retryable: false, spent: nothing}\n"
+DOWN = f"replies:\n  - error: {{text: 'the key is wrong{80 * '!'}', retryable: false, spent: nothing}}\n"
 PROGRAM = "---\nname: NAME\ndescription: Says it.\nmodel: [MODELS]\n---\nSay it.\n"
 
 
@@ -43,7 +43,15 @@ def test_every_verb_says_what_is_used(box: Box) -> None:
     assert all(len(line) <= 80 for line in lines)
     [row] = [row for row in box.json("engine", "ls") if row["name"] == "test"]
     assert row["busy"] == 1
-    assert f"1/{row['slots']}" in box.run("engine", "ls").stdout
+    table = box.run("engine", "ls").stdout.splitlines()
+    assert any(f"1/{row['slots']}" in line for line in table)
+    assert [line.split()[:2] for line in table] == [
+        ["NAME", "KIND"],
+        ["llama", "llama"],
+        ["test", "*"],
+        ["down", "scripted"],
+    ]
+    assert all(len(line) <= 80 for line in table)
     box.run("kill", str(lost))
     assert "ENGINE" not in box.run("ps").stdout
 

@@ -51,8 +51,9 @@ def test_a_home_held_by_another_kernel_is_said(box: Box) -> None:
 def test_a_broken_mains_toml_is_told_by_the_daemon(box: Box) -> None:
     box.home.config.write_text('default_engine = "gone"\n')
     done = box.run("ps")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "there is no engine `gone`" in done.stderr
+    assert "daemon.log" not in done.stderr  # mains.toml is what must be looked at
     assert box.run("up").returncode == 2
     assert box.run("engine", "ls").returncode == 2
     assert "WRONG" in box.run("doctor").stdout

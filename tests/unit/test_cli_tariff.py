@@ -100,6 +100,11 @@ def test_what_cannot_be_shown_is_one_line(box: Box) -> None:
     unknown = box.run("tariff", "show", "nope")
     assert unknown.returncode == 2
     assert unknown.stderr.startswith("error: there is no engine `nope`")
+    empty = box.run("tariff", "show", "")
+    assert (empty.returncode, empty.stderr.splitlines()[0]) == (
+        2,
+        "error: there is no engine `` (known: cn, house, intl, llama, test)",
+    )
     box.home.config.write_text(box.home.config.read_text().replace("input = 1.5", "input = -1.5"))
     for verb in (("tariff", "ls"), ("engine", "ls"), ("up",)):
         wrong = box.run(*verb)

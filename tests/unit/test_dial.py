@@ -138,6 +138,12 @@ def test_the_screen_says_it_all() -> None:
     assert {"ansired", "ansigreen"} <= styles
 
 
+def test_marks_on_a_narrow_screen_do_not_run_into_each_other() -> None:
+    dial = Dial()
+    dial.take(reading(0, limits=[("ann", limit(10))]))
+    assert next(line for line in drawn(dial, 50) if line.startswith(" LIMITS")).split() == ["LIMITS", "50", "80"]
+
+
 def test_the_marks_stand_under_their_figures() -> None:
     dial = Dial()
     dial.take(reading(0, limits=[("ann", limit(0))]))

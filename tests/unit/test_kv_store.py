@@ -224,6 +224,24 @@ def test_a_removed_process_leaves_nothing(make: Callable[..., Store]) -> None:
     assert make().find(1, 1, chain(1))[1] == 100, "the program's part is in the other's file"
 
 
+def test_nothing_is_known_before_all_is_found(make: Callable[..., Store], monkeypatch: pytest.MonkeyPatch) -> None:
+    store = make()
+    put(store, 1), put(store, 2)
+    again = Store(store.folder, 10_000, lambda: 1_000.0)
+    model = store.folder.parents[1] / "model.gguf"
+    read, seen = Store._read, []
+
+    def look(self: Store, path: Path) -> Entry | None:
+        seen.append((self.bytes, self.find(1, 1, chain())))
+        self.forget([3])  # the event loop goes on while the files are looked at
+        return read(self, path)
+
+    monkeypatch.setattr(Store, "_read", look)
+    again.open(model, SETTINGS)
+    assert seen == [(0, (None, 0))] * 2
+    assert again.bytes == 2_000
+
+
 def test_the_model_is_read_once(make: Callable[..., Store], model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     key = make().key
     monkeypatch.setattr(kv_store, "sha256_of", lambda *_: pytest.fail("read again"))

@@ -30,6 +30,7 @@ from tests.unit.endpoint_box import (
 )
 
 from mains.engines import stream
+from mains.engines.catalogue import EngineSpec
 from mains.engines.endpoint import EndpointEngine
 from mains.engines.openai import OpenAIDialect
 from mains.engines.stream import Assembly, BadAnswerError, EventLines
@@ -117,6 +118,20 @@ async def test_a_streamed_reply_with_usage_at_the_end(serve: Serve) -> None:
     assert state.tokens_per_s > 0
 
 
+async def test_the_speed_of_an_answer_that_came_in_one_piece_is_that_of_the_whole_call() -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return await events(request, delta(content="all at once"), STOP, {"choices": [], **usage(9, 40)})
+
+    times = iter([0.0, 2.0, 2.001])  # asked, first event, end
+    async with contextlib.AsyncExitStack() as stack:
+        url = await started(stack, handler, "/chat/completions")
+        spec = EngineSpec(name="e1", kind="openai", url=url, model="m1")
+        engine = EndpointEngine(spec, OpenAIDialect(), monotonic=lambda: next(times))
+        stack.push_async_callback(engine.close)
+        await engine.complete(HELLO, ignore)
+        assert engine.state().tokens_per_s == 20.0
+
+
 async def test_one_connection_serves_many_calls(serve: Serve) -> None:
     ports: set[object] = set()
 
@@ -190,6 +205,12 @@ async def test_the_parts_of_usage(serve: Serve, more: dict[str, object], expecte
 
 async def test_no_usage_is_said_as_none(serve: Serve) -> None:
     engine = await serve(lambda request: events(request, delta(content="x"), STOP))
+    assert (await engine.complete(HELLO, ignore)).usage is None
+
+
+@pytest.mark.parametrize(("read", "written"), [(-10, -5), (-1, 30), (50, -1)])
+async def test_usage_below_zero_is_not_known_and_not_free(serve: Serve, read: int, written: int) -> None:
+    engine = await serve(lambda request: events(request, delta(content="x"), {**STOP, **usage(read, written)}))
     assert (await engine.complete(HELLO, ignore)).usage is None
 
 

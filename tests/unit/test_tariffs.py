@@ -72,6 +72,14 @@ def test_a_local_engine_with_a_price_has_it() -> None:
     assert tariff.name == "ollama/llama3"
 
 
+def test_the_price_of_the_embedded_engine_holds_for_model_files_that_programs_name() -> None:
+    found = catalogue(llama={"kind": "llama", "price": {"input": 1, "output": 2}})
+    for engine, model in (("llama", "smollm2-135m-instruct"), ("gguf-x-1", "/m/x.gguf")):
+        tariff = found.find(engine, model, NOW)
+        assert tariff is not None
+        assert tariff.cost_nano(Usage(1_000_000), NOW) == 1_000_000_000
+
+
 def test_what_nobody_knows_is_unpriced_and_says_why() -> None:
     found = catalogue(x=endpoint("https://llm.example.org/v1", "m"), oa=endpoint("https://api.openai.com/v1", "m-9"))
     assert found.find("x", "m", NOW) is None

@@ -9,7 +9,15 @@ import typer
 
 from mains.cli.amounts import Purse, amount, brief, count, exact, limits_of, nano_of, tokens_of
 from mains.cli.app import app
-from mains.cli.options import AccountArgument, HomeOption, JsonOption, complete_accounts, daemon_of, purse_of
+from mains.cli.options import (
+    AccountArgument,
+    HomeOption,
+    JsonOption,
+    complete_accounts,
+    daemon_of,
+    given_name,
+    purse_of,
+)
 from mains.cli.render import clean, console, say, say_json, shorten, table
 from mains.errors import UsageError
 
@@ -32,7 +40,11 @@ def account_add(
     under: Annotated[
         str,
         typer.Option(
-            "--under", metavar="PARENT", help="The account above (else home).", autocompletion=complete_accounts
+            "--under",
+            metavar="PARENT",
+            help="The account above (else home).",
+            autocompletion=complete_accounts,
+            callback=given_name,
         ),
     ] = "",
     zone: Annotated[

@@ -28,8 +28,8 @@ UNITS_MAX = 10**9
 """Of money, in one limit or top-up: sums of many such still fit into 64 bits of nano-units."""
 
 WINDOWS: tuple[Window, ...] = get_args(Window)
-_MONEY = re.compile(r"([0-9]{1,10}(?:\.[0-9]{1,9})?) ?([A-Za-z]{3})")
-_NUMBER = re.compile(r"[0-9]{1,10}(?:\.[0-9]{1,9})?")
+_MONEY = re.compile(r"([0-9]{1,60}(?:\.[0-9]{1,9})?) ?([A-Za-z]{3})")
+_NUMBER = re.compile(r"[0-9]{1,60}(?:\.[0-9]{1,9})?")
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _NONE = "none"
 _DAY_MS = 86_400_000

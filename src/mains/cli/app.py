@@ -93,7 +93,8 @@ def mistakes_of(error: ProgramError) -> list[str]:
 
 def _sentence(message: str) -> str:
     """A message of the parser, as ours begin and end."""
-    return message.strip()[:1].lower() + message.strip()[1:].removesuffix(".")
+    plain = message.strip().replace("Value error, ", "", 1)  # the words of a library of the parser's
+    return plain[:1].lower() + plain[1:].removesuffix(".")
 
 
 def _help_hint(error: typer.TyperException) -> str:

@@ -310,10 +310,11 @@ def _marks(width: int) -> dict[int, int]:
 
 
 def _ruler(width: int) -> str:
-    """The marks in figures, each above its own."""
+    """The marks in figures, each above its own; one that would run into the figure before it is left out."""
     cells = [" "] * (width + 2)
     for at, mark in _marks(width).items():
-        cells[at : at + 2] = str(mark)
+        if cells[max(0, at - 1)] == " ":
+            cells[at : at + 2] = str(mark)
     return "".join(cells)
 
 

@@ -12,7 +12,7 @@ import typer
 
 from mains.cli.app import app
 from mains.cli.options import HomeOption, JsonOption, daemon_of, find_home
-from mains.cli.render import console, note, say, say_json, table
+from mains.cli.render import console, note, say, say_json, shorten, table
 from mains.errors import ConfigError, DaemonError, UsageError
 
 if TYPE_CHECKING:
@@ -33,21 +33,28 @@ def engine_ls(home: HomeOption = None, as_json: JsonOption = False) -> None:
     if as_json:
         say_json(rows)
         return
-    shown = [
+    shown: list[tuple[str, ...]] = [
         (
             f"{row['name']}{' *' if row['default'] else ''}",
             row["kind"],
-            row["model"],
+            shorten(row["model"], 24),
             f"{row['busy']}/{row['slots']}" if row["health"] else str(row["slots"] or ""),
             row["health"] or "-",
-            f"{row['tokens_per_s']:.1f}" if row["tokens_per_s"] else "-",
+            _speed_text(row["tokens_per_s"]),
             _key_text(row),
         )
         for row in rows
     ]
-    heads = ("NAME", "KIND", "MODEL", "SLOTS", "HEALTH", "TOKENS/S", "KEY")
+    heads: tuple[str, ...] = ("NAME", "KIND", "MODEL", "SLOTS", "HEALTH", "TOKENS/S", "KEY")
+    if not any(row["key_env"] for row in rows):
+        heads, shown = heads[:-1], [row[:-1] for row in shown]
     out = console()
-    out.print(table(heads, shown, right=("TOKENS/S",), give="MODEL", width=out.width))
+    out.print(table(heads, shown, right=("TOKENS/S",), give=("MODEL", "HEALTH"), width=out.width))
+
+
+def _speed_text(tokens_per_s: float) -> str:
+    """An output speed: a digit after the point where it says something."""
+    return "-" if not tokens_per_s else f"{tokens_per_s:,.{0 if tokens_per_s >= 100 else 1}f}"
 
 
 def _key_text(row: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ import typer
 
 from mains.cli.amounts import brief, exact, since_ms
 from mains.cli.app import app
-from mains.cli.options import AccountArgument, HomeOption, JsonOption, complete_accounts, daemon_of
+from mains.cli.options import AccountArgument, BelowOption, HomeOption, JsonOption, daemon_of
 from mains.cli.reading import zone_named
 from mains.cli.render import clean, console, note, say, say_json, shorten, table
 from mains.errors import UsageError
@@ -47,12 +47,7 @@ class Format(enum.StrEnum):
 def meter(
     context: typer.Context,
     by: Annotated[By | None, typer.Option("--by", help="Sum by program, user (account), model or day.")] = None,
-    account: Annotated[
-        str,
-        typer.Option(
-            "--account", metavar="ACCOUNT", help="This account and all below it.", autocompletion=complete_accounts
-        ),
-    ] = "",
+    account: BelowOption = "",
     since: Annotated[
         str,
         typer.Option(
@@ -87,12 +82,7 @@ def meter(
 
 @meter_app.command("watch", epilog="Example: mains meter watch --account acme")
 def meter_watch(
-    account: Annotated[
-        str,
-        typer.Option(
-            "--account", metavar="ACCOUNT", help="This account and all below it.", autocompletion=complete_accounts
-        ),
-    ] = "",
+    account: BelowOption = "",
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -177,7 +167,7 @@ def _print(rows: Sequence[Row], by: By | None) -> None:
         cells.append(["total", *[""] * (len(names) - 1), *(show(total) for _, show in _NUMBERS)])
     heads = [*(name.upper() for name in names), *(head for head, _ in _NUMBERS)]
     right = [head for head, _ in _NUMBERS]
-    out.print(table(heads, cells, right=right, give=heads[len(names) - 1], width=out.width))
+    out.print(table(heads, cells, right=right, give=heads[len(names) - 1 :: -1], width=out.width))
     say(clean(told(total, rows[0]["currency"])))
 
 

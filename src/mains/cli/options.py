@@ -46,6 +46,15 @@ def complete_accounts(incomplete: str) -> list[str]:
     return [name for name in names if name.startswith(incomplete)]
 
 
+def given_name(context: typer.Context, parameter: typer.CallbackParam, name: str) -> str:
+    """A name that was typed, or the default one. Raises UsageError for an empty one: a variable of a script that is not
+    set must not let the home pay for it."""
+    source = context.get_parameter_source(parameter.name or "")
+    if not name and source is not None and source.name == "COMMANDLINE":
+        raise UsageError(f"{parameter.opts[0]} is empty", hint="name an account, or leave the option out")
+    return name
+
+
 HomeOption = Annotated[
     Path | None,
     typer.Option("--home", metavar="DIR", help="The home (else MAINS_HOME, else the platform's data folder)."),
@@ -124,7 +133,21 @@ WorkspaceOption = Annotated[
 AccountOption = Annotated[
     str,
     typer.Option(
-        "--account", metavar="NAME", help="The account that pays (else home).", autocompletion=complete_accounts
+        "--account",
+        metavar="NAME",
+        help="The account that pays (else home).",
+        autocompletion=complete_accounts,
+        callback=given_name,
+    ),
+]
+BelowOption = Annotated[
+    str,
+    typer.Option(
+        "--account",
+        metavar="ACCOUNT",
+        help="This account and all below it.",
+        autocompletion=complete_accounts,
+        callback=given_name,
     ),
 ]
 

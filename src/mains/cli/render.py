@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _GAP = 2
+_KEPT = 12  # characters of a column, before the next one is cut
 
 View = Mapping[str, Any]
 
@@ -112,16 +113,24 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def table(
-    heads: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = (), give: str = "", width: int = 80
+    heads: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    right: Sequence[str] = (),
+    give: str | Sequence[str] = (),
+    width: int = 80,
 ) -> Table:
-    """A plain table; the columns in `right` hold numbers; the column `give` is cut when `width` is too small."""
+    """A plain table; the columns in `right` hold numbers; those of `give` are cut when `width` is too small, the first
+    of them before the next (which leaves it `_KEPT` characters)."""
     from rich.table import Table
     from rich.text import Text
 
     shown = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
     cells = [[clean(cell) for cell in row] for row in rows]
-    if give in heads:
-        _give_way(heads, cells, heads.index(give), width)
+    giving = (give,) if isinstance(give, str) else give
+    for each in giving:
+        if each in heads:
+            _give_way(heads, cells, heads.index(each), width, _KEPT if each != giving[-1] else 0)
     for head in heads:
         shown.add_column(head, justify="right" if head in right else "left", no_wrap=True, overflow="ellipsis")
     for row in cells:
@@ -129,12 +138,12 @@ def table(
     return shown
 
 
-def _give_way(heads: Sequence[str], cells: list[list[str]], at: int, width: int) -> None:
+def _give_way(heads: Sequence[str], cells: list[list[str]], at: int, width: int, least: int) -> None:
     """Shorten one column so that the others have what they need."""
     widest = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
     room = width - sum(widest) + widest[at] - _GAP * (len(heads) - 1)
     for row in cells:
-        row[at] = shorten(row[at], max(room, len(heads[at])))
+        row[at] = shorten(row[at], max(room, len(heads[at]), least))
 
 
 PS_HEADS = ("PID", "PROGRAM", "ACCOUNT", "STATE", "REASON", "TURNS", "TOKENS", "AGE", "ENGINE")

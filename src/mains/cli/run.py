@@ -52,6 +52,7 @@ def run(
 
     Exits with the code of the process; 3 when it stands and needs a decision; 2 when it was not started.
     """
+    from mains.cli.alarms import tell_alarms, warned
     from mains.cli.ending import tell_end
     from mains.cli.follow import display_of, follow
 
@@ -65,6 +66,7 @@ def run(
         notices = client.watch() if watch else None
         if notices is not None:
             next(notices)  # the watch has begun: nothing that follows is missed
+        before = warned(client, account) if not (detach or as_json) else {}
         pid = client.spawn(
             str(file), given, key=key, budget=tokens, engine=engine,
             workspace=str(workspace or ""), cwd=str(Path.cwd()), now=now, group=group,
@@ -82,6 +84,8 @@ def run(
         if watch and not as_json:
             note(f"process {pid}")
         settled, outcome = follow(client, pid, display_of(as_json, notices))
+        if not as_json:
+            tell_alarms(client, account, before)
         tell_end(client, settled, outcome, as_json=as_json, output=output)
 
 

@@ -64,7 +64,7 @@ def tariff_show(
         _say_tariff(view)
 
 
-def _views(home: Home, name: str = "") -> Iterator[View]:
+def _views(home: Home, name: str | None = None) -> Iterator[View]:
     """The tariffs that are meant: one, or that of each engine's own model and of those that have a price."""
     from mains.compose import Engines, tariffs_of
     from mains.kernel.clock import SystemClock
@@ -72,7 +72,7 @@ def _views(home: Home, name: str = "") -> Iterator[View]:
     engines = Engines.of(home)
     tariffs = tariffs_of(home, lambda: engines.specs)
     now_ms = SystemClock().now_ms()
-    if name:
+    if name is not None:
         engine, _, model = name.partition("/")
         if engine not in engines.specs:
             known = ", ".join(sorted(engines.specs))

@@ -1,7 +1,8 @@
 """`python -m mains.daemon --home HOME --idle SECONDS`: a daemon that a client started.
 
 It ends by itself when there is nothing to do. When another daemon serves the home already, it ends with exit code 0
-and says nothing. Anything that keeps it from starting stands in the log's last lines: `error: ...`, `hint: ...`.
+and says nothing. Anything that keeps it from starting stands in the log's last lines: `error: ...`, `hint: ...`; the
+exit code is 2 when mains.toml or the home must be mended, else 1.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ import sys
 import time
 from pathlib import Path
 
-from mains.daemon.launch import answers
+from mains.daemon.launch import BAD_CONFIG, answers
 from mains.daemon.logfile import BoundedStderr
 from mains.daemon.reports import Place
 from mains.daemon.server import log_to_stderr, run
-from mains.errors import HomeLockedError, MainsError
+from mains.errors import ConfigError, HomeLockedError, MainsError
 from mains.home import Home
 
 _LOOK_S = 0.05
@@ -39,7 +40,7 @@ def main() -> int:
         return _serve_or_yield(Place(home=home, idle_s=given.idle))
     except MainsError as error:
         sys.stderr.write(f"error: {error}\n" + (f"hint: {error.hint}\n" if error.hint else ""))
-        return 1
+        return BAD_CONFIG if isinstance(error, ConfigError) else 1
 
 
 def _serve_or_yield(place: Place) -> int:

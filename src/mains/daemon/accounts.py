@@ -111,8 +111,9 @@ class Accounts:
 
 
 def _named(request: Request, name: str) -> str:
-    """A text in the query. Raises UsageError when it is not given."""
-    if not (text := request.query_params.get(name, "")):
+    """A text in the query; an empty one is for who reads it to refuse. Raises UsageError when it is not given."""
+    text: str | None = request.query_params.get(name)
+    if text is None:
         raise UsageError(f"`{name}` is missing")
     return text
 

@@ -321,7 +321,7 @@ class Client:
         return DaemonError(text, hint="`mains doctor` says what is wrong")
 
     def _start(self) -> None:
-        """Start a daemon and wait until one says hello. Raises DaemonError with what kept it from starting."""
+        """Start a daemon and wait until one says hello. Raises what kept it from starting: ConfigError, DaemonError."""
         limit_s = self._settings.daemon_start_s
         due_s = time.monotonic() + limit_s
         started = Start(self.home, self._settings)

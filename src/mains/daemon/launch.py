@@ -2,7 +2,7 @@
 
 answers(home)       whether somebody listens on the home's socket
 start(home, ...)    a process that becomes the daemon, or yields to one
-complaint(log)      the error that a daemon wrote to its log before it ended
+complaint()         the error that a daemon wrote to its log before it ended
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from pathlib import Path
 from mains.errors import ConfigError, DaemonError
 from mains.home import Home
 from mains.settings import Settings
+
+BAD_CONFIG = 2
+"""The exit code of a daemon that cannot serve this home before somebody mends it, or its mains.toml."""
 
 _CONNECT_S = 5.0
 _LOOK_S = 0.02
@@ -81,8 +84,9 @@ class Start:
         """Let it be: nobody here waits for its end any more (Popen would warn that somebody should)."""
         self._process.returncode = 0
 
-    def complaint(self) -> DaemonError:
-        """The last error in what it wrote to its log, as an error."""
+    def complaint(self) -> ConfigError:
+        """The last error in what it wrote to its log, as the error that it was: a DaemonError, unless a person must
+        mend something first."""
         with self.log.open("rb") as log:
             log.seek(max(self._from, log.seek(0, os.SEEK_END) - _TAIL_BYTES))
             lines = log.read().decode(errors="replace").splitlines()
@@ -90,8 +94,10 @@ class Start:
         if not told:
             last = next((line for line in reversed(lines) if line.strip()), "it said nothing")
             return DaemonError(f"the daemon did not start: {last}", hint=f"its log: {self.log}")
-        hint = next((line[6:] for line in lines[told[-1] + 1 :] if line.startswith("hint: ")), f"its log: {self.log}")
-        return DaemonError(lines[told[-1]][7:], hint=hint)
+        hint = next((line[6:] for line in lines[told[-1] + 1 :] if line.startswith("hint: ")), "")
+        if self.ended() == BAD_CONFIG:
+            return ConfigError(lines[told[-1]][7:], hint=hint)
+        return DaemonError(lines[told[-1]][7:], hint=hint or f"its log: {self.log}")
 
 
 def turn_over(path: Path, bytes_max: int) -> bool:

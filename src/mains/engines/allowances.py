@@ -3,7 +3,7 @@
 | header | of | how it fills |
 |---|---|---|
 | `anthropic-ratelimit-{requests,tokens,input-tokens,output-tokens}-{limit,remaining,reset}` | Anthropic | steadily; `reset` is a time (RFC 3339) |
-| `x-ratelimit-{limit,remaining,reset}-{requests,tokens}` | OpenAI, and many after it | steadily; `reset` is a span (`6m0s`, `12ms`, seconds) |
+| `x-ratelimit-{limit,remaining,reset}-{requests,tokens}` | OpenAI, and many after it | steadily; `reset` is a span (`6m0s`, `12ms`, seconds); of some who speak alike, a time |
 | `RateLimit` with `RateLimit-Policy` | the IETF's draft, from its 8th version on | at the end of a window |
 | `RateLimit-{Limit,Remaining,Reset}` | the same draft before | at the end of a window; `Reset` in seconds |
 
@@ -25,6 +25,7 @@ from collections.abc import Mapping
 from mains.errors import Allowance, RateLimits
 
 _DAY_MS = 24 * 3_600_000
+_EPOCH_S_MIN = 1_000_000_000  # a number of seconds from here on is a time
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|ns|[smhd])")
 _UNIT_MS = {"ns": 1e-6, "us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1_000.0, "m": 60_000.0, "h": 3_600_000.0, "d": _DAY_MS}
 _ITEM = re.compile(
@@ -38,15 +39,14 @@ def limits_of(headers: Mapping[str, str], now: float) -> RateLimits | None:
     """What these headers say; None: nothing. `now` is the wall clock, in seconds, for an answer without a Date."""
     if not any("ratelimit" in name.lower() for name in headers):
         return None  # as most servers that run at home answer: parsing would cost more than the rest of the answer
-    limits = _anthropic(headers, now) or _openai(headers)
+    limits = _anthropic(headers, now) or _openai(headers, now)
     if limits is None and (requests := _policy(headers) or _old_fields(headers)):
         limits = RateLimits(requests=requests)
     return limits
 
 
 def _anthropic(headers: Mapping[str, str], now: float) -> RateLimits | None:
-    sent_s = _date_s(headers.get("Date", ""))
-    at_s = now if sent_s is None else sent_s
+    at_s = _sent_s(headers, now)
 
     def of(what: str) -> Allowance | None:
         name = f"anthropic-ratelimit-{what}"
@@ -60,9 +60,11 @@ def _anthropic(headers: Mapping[str, str], now: float) -> RateLimits | None:
     return parts if any(parts) else None
 
 
-def _openai(headers: Mapping[str, str]) -> RateLimits | None:
+def _openai(headers: Mapping[str, str], now: float) -> RateLimits | None:
+    at_s = _sent_s(headers, now)
+
     def of(what: str) -> Allowance | None:
-        reset_ms = _span_ms(headers.get(f"x-ratelimit-reset-{what}", ""))
+        reset_ms = _until_ms(headers.get(f"x-ratelimit-reset-{what}", ""), at_s)
         limit = headers.get(f"x-ratelimit-limit-{what}")
         return _allowance(limit, headers.get(f"x-ratelimit-remaining-{what}"), reset_ms)
 
@@ -126,6 +128,15 @@ def _span_ms(text: str) -> float | None:
     return seconds * 1_000 if 0 <= seconds < math.inf else None
 
 
+def _until_ms(text: str, at_s: float) -> float | None:
+    """A span, or a time from which it follows: RFC 3339, or seconds or milliseconds since 1970 (no span is so long)."""
+    span_ms = _span_ms(text)
+    if span_ms is not None and span_ms < _EPOCH_S_MIN * 1_000:
+        return span_ms
+    full_s = _time_s(text) if span_ms is None else span_ms / (1_000 if span_ms < _EPOCH_S_MIN * 1e6 else 1e6)
+    return None if full_s is None else max(0.0, (full_s - at_s) * 1_000)
+
+
 def _time_s(text: str) -> float | None:
     """A time as RFC 3339 writes it."""
     try:
@@ -135,8 +146,9 @@ def _time_s(text: str) -> float | None:
     return time.timestamp() if time.tzinfo is not None else None
 
 
-def _date_s(text: str) -> float | None:
+def _sent_s(headers: Mapping[str, str], now: float) -> float:
+    """When an answer was sent, by its own Date, so that a wrong clock does no harm; else now."""
     try:
-        return email.utils.parsedate_to_datetime(text).timestamp() if text else None
-    except (ValueError, OverflowError):
-        return None
+        return email.utils.parsedate_to_datetime(headers["Date"]).timestamp()
+    except (KeyError, ValueError, OverflowError):
+        return now

@@ -43,6 +43,7 @@ KEEPALIVE_S = 3.0
 DRAIN_S = 0.1  # after the last event: the wait for the end of the body, so that the connection is kept
 ERROR_BYTES_MAX = 64 * 1024
 MODELS_MAX = 256  # of one engine, of which is remembered what they refuse
+STREAM_S_MIN = 0.02  # a shorter stream is one piece of output, cut up by the network
 SPEED_WEIGHT = 0.2  # of the last call in the moving average of the output speed
 _SCHEMA_MARKS = (b"schema", b"output_config", b"response_format")
 
@@ -308,13 +309,12 @@ def _without_output(request: Request) -> Request:
 
 
 class _Watch:
-    """Passes deltas on and knows how long they took to come (the whole call when there was none)."""
+    """Passes deltas on and knows how long they took to come."""
 
     def __init__(self, on_delta: Callable[[str], None], monotonic: Callable[[], float]) -> None:
         self._on_delta = on_delta
         self._monotonic = monotonic
-        self._began = monotonic()
-        self._streams = False
+        self._asked, self._began = monotonic(), 0.0
 
     def __call__(self, text: str) -> None:
         if text:
@@ -322,12 +322,13 @@ class _Watch:
 
     def begin_stream(self) -> None:
         """The first event is here: what was before it was reading the prompt, not writing."""
-        if not self._streams:
-            self._streams = True
-            self._began = self._monotonic()
+        self._began = self._began or self._monotonic()
 
     def span_s(self) -> float:
-        return self._monotonic() - self._began
+        """How long the output took; when it came in one piece, which tells nothing of it, the whole call."""
+        now = self._monotonic()
+        streams = self._began and now - self._began >= STREAM_S_MIN
+        return now - (self._began if streams else self._asked)
 
 
 def key_header(key: str) -> dict[str, str]:

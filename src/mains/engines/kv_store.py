@@ -77,7 +77,12 @@ class Store:
         return sum(entry.bytes for entry in self._entries.values())
 
     def open(self, model: Path, settings: dict[str, object]) -> None:
-        """Find what is there and remove what cannot be used. Blocks; the store stays shut when the disk fails."""
+        """Find what is there and remove what cannot be used. Blocks; the store stays shut when the disk fails.
+
+        Nothing of it is known before all is found: the event loop may ask, or forget, meanwhile.
+        """
+        entries: dict[str, Entry] = {}
+        used: dict[str, float] = {}
         try:
             self.folder.parent.mkdir(mode=0o700, exist_ok=True)
             self.folder.mkdir(mode=0o700, exist_ok=True)
@@ -87,10 +92,13 @@ class Store:
                 if entry is None or entry.key != key:
                     self._unlink(name)
                     continue
-                self._entries[name], self._used_at[name] = entry, used_at
+                entries[name], used[name] = entry, used_at
         except OSError:
             return
-        self._make_room(0)
+        for name in self._too_many(entries, used, 0):
+            self._unlink(name)
+            del entries[name], used[name]
+        self._entries, self._used_at = entries, used
         self._key = "" if self._closed else key
 
     def close(self) -> None:
@@ -120,7 +128,8 @@ class Store:
     def _read(self, path: Path) -> Entry | None:
         """The entry of a .json; None when it is damaged or its .kv is not there whole."""
         try:
-            check, line = path.read_bytes()[:META_BYTES_MAX].split(b"\n", 1)
+            with path.open("rb") as file:
+                check, line = file.read(META_BYTES_MAX).split(b"\n", 1)
             entry = msgspec.json.decode(line, type=Entry)
             whole = path.with_suffix(".kv").stat().st_size == entry.bytes
         except (OSError, ValueError, msgspec.MsgspecError):
@@ -221,9 +230,12 @@ class Store:
             self.drop(name)
 
     def _make_room(self, need_bytes: int) -> None:
-        files = (Filed(e.name, e.bytes, e.tokens, self._used_at[e.name]) for e in self._entries.values())
-        for name in least_valuable(files, need_bytes, self._bytes_max, self._wall()):
+        for name in self._too_many(self._entries, self._used_at, need_bytes):
             self.drop(name)
+
+    def _too_many(self, entries: dict[str, Entry], used: dict[str, float], need_bytes: int) -> list[str]:
+        files = (Filed(each.name, each.bytes, each.tokens, used[each.name]) for each in entries.values())
+        return list(least_valuable(files, need_bytes, self._bytes_max, self._wall()))
 
     def _unlink(self, name: str) -> None:
         for suffix in (".json", ".kv", ".new"):  # the .json first: without it nothing stands

@@ -154,8 +154,8 @@ class MessageAssembly:
 
     @property
     def usage(self) -> Usage | None:
-        """What was counted so far; None when nothing was."""
-        if not self._counts:
+        """What was counted so far; None when nothing was, or a count is below zero: nonsense is not nothing."""
+        if not self._counts or min(self._counts.values()) < 0:
             return None
         count = self._counts.get
         cached = count("cache_read_input_tokens", 0)
@@ -237,7 +237,7 @@ class MessageAssembly:
             for field in part.__struct_fields__ if part is not None else ():
                 value = getattr(part, field)
                 if isinstance(value, int):
-                    self._counts[field] = max(0, value)
+                    self._counts[field] = value
 
     def reply(self) -> Reply:
         """The whole reply. Raises BadAnswerError when there was none."""

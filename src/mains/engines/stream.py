@@ -122,6 +122,8 @@ class _Usage(msgspec.Struct, frozen=True):
         """The figures, each part at most its whole. Written to the cache counts as for 5 minutes: none says more."""
         if self.prompt_tokens is None and self.completion_tokens is None:
             return None
+        if (self.prompt_tokens or 0) < 0 or (self.completion_tokens or 0) < 0:
+            return None  # nonsense is not known, and not nothing
         details = self.prompt_tokens_details or _InputDetails()
         read, written = max(0, self.prompt_tokens or 0), max(0, self.completion_tokens or 0)
         cached = min(max(0, details.cached_tokens or self.prompt_cache_hit_tokens or 0), read)

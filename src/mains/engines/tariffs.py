@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from mains.engines.catalogue import ENDPOINTS, EngineSpec
+from mains.engines.catalogue import DEFAULT_ENGINE, ENDPOINTS, EngineSpec
 from mains.engines.price import Money, read_price, tables_of
 from mains.errors import ConfigError
 from mains.kernel.tariff import FREE, Tariff, link
@@ -91,9 +91,13 @@ class Catalogue:
         return found
 
     def _search(self, spec: EngineSpec | None, engine: str, model: str) -> Found:
+        if spec is None and model.endswith(".gguf"):
+            # The embedded engine with a model file that a program names has no entry of its own: that engine's counts.
+            spec = self._specs().get(DEFAULT_ENGINE)
+            if spec is None or spec.kind != "llama":
+                return Found(FREE)
         if spec is None:
-            # The embedded engine with a model file that a program names has no entry of its own.
-            return Found(FREE) if model.endswith(".gguf") else Found(None, f"there is no engine `{engine}`")
+            return Found(None, f"there is no engine `{engine}`")
         own = self._own(spec, model)
         rest = Found(FREE) if is_local(spec) else self._known(spec, model)
         if not own:

@@ -27,7 +27,7 @@ from mains.kernel.event import Limited, Opened
 from mains.kernel.limits import HOME, NAMED, SUPPLY
 from mains.kernel.process import Process, State
 from mains.kernel.tx import Tx
-from mains.program import zone_of
+from mains.program import is_name, zone_of
 from mains.settings import Settings
 
 MOST = 10**15  # sums of many such limits still fit into the database's 64 bits
@@ -118,7 +118,7 @@ def place(tx: Tx, account: int) -> Place:
 
 def find(tx: Tx, text: str) -> Place:
     """The account that a person means. Raises NotFoundError."""
-    if text.isdecimal():
+    if text.isascii() and text.isdecimal():
         pid = int(text) if len(text) < _PID_DIGITS else -1
         if tx.process(pid) is None:
             raise NotFoundError(
@@ -133,7 +133,7 @@ def find_or_open(tx: Tx, settings: Settings, text: str) -> Place:
     name, slash, program = text.partition("/")
     if not slash or tx.one("account_named", text) is not None:
         return find(tx, text)
-    if not re.fullmatch(r"[^\s/]{1,100}", program):
+    if not is_name(program):
         raise UsageError(f"`{program}` is no program's name", hint="write ACCOUNT/PROGRAM, such as home/digest")
     return place(tx, _of_program(tx, settings, named(tx, name), program))
 
@@ -176,13 +176,21 @@ def limit(tx: Tx, at: Place, budget: Budget, local_zone: str) -> None:
         told = f"a limit is of {' or '.join(get_args(Unit))}, by {', '.join(get_args(Window))}"
         raise UsageError(f"{told}, not of {budget.unit} by {budget.window}")
     tx.unlimited.discard(at.account)
-    if most is not None and not 0 < most <= MOST * (1 if budget.unit == "tokens" else 1_000):
-        raise UsageError(f"a limit is a number above zero (and {MOST:,} at most), not {most:,}")
+    if most is not None:
+        _check_amount("a limit", most, budget.unit)
     if (budget.unit, budget.window) == ("tokens", "total"):
         tx.run("account_limit", most, 0, at.account)
     else:
         _limit(tx, at, budget, local_zone)
     _note(tx, at, budget.unit, budget.window, most)
+
+
+def _check_amount(what: str, amount: object, unit: Unit) -> None:
+    """Raises UsageError for what cannot be a limit, whatever its type: a caller in Python may give anything."""
+    most = MOST * (1 if unit == "tokens" else 1_000)
+    if type(amount) is not int or not 0 < amount <= most:
+        told = f"{amount:,}" if isinstance(amount, int | float) else repr(amount)[:40]
+        raise UsageError(f"{what} is a number above zero (a whole one, {most:,} at most), not {told}")
 
 
 def _limit(tx: Tx, at: Place, budget: Budget, local_zone: str) -> None:
@@ -248,8 +256,7 @@ def _counts(tx: Tx, at: Place) -> Callable[[int, int, str], bool]:
 
 def top_up(tx: Tx, at: Place, unit: Unit, amount: int) -> None:
     """Give more room to the current window of each limit of this unit. Raises UsageError: there is none."""
-    if not 0 < amount <= MOST * (1 if unit == "tokens" else 1_000):
-        raise UsageError(f"a top-up is a number above zero, not {amount:,}")
+    _check_amount("a top-up", amount, unit)
     row = tx.one("account_get", at.account)
     assert row is not None
     budgets = [each for each in tx.run("budget_of", at.account).fetchall() if each[0] == unit]

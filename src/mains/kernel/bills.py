@@ -47,6 +47,8 @@ def budget_set(tx: Tx, world: World, text: str, budgets: Sequence[Budget], local
     """Set limits of an account, or take them away; all of them or none. Who waits for room is looked at again."""
     if not 0 < len(budgets) <= _BUDGETS_MAX:
         raise UsageError(f"1 to {_BUDGETS_MAX} limits can be set at once, not {len(budgets)}")
+    if len({(each.unit, each.window) for each in budgets}) < len(budgets):
+        raise UsageError("a limit stands twice in one order", hint="give each unit and window once")
     at = accounts.find_or_open(tx, world.settings, text)
     for each in budgets:
         accounts.limit(tx, accounts.place(tx, at.account), each, local_zone)

@@ -57,11 +57,17 @@ class Desk:
         band: str = "",
     ) -> int:
         """Start a process; its pid (see `ports.Control`)."""
-        for what, text in (("key", key), ("engine", engine), ("group", group), *_texts(inputs or {})):
+        for what, text in (
+            ("key", key),
+            ("engine", engine),
+            ("group", group),
+            ("account", account),
+            *_texts(inputs or {}),
+        ):
             _check_text(what, text)
         if band not in ("", *BANDS):
             raise UsageError(f"a band is one of {', '.join(BANDS)}, not `{band}`")
-        if budget is not None and not 0 < budget <= _BUDGET_MAX:
+        if budget is not None and not (type(budget) is int and 0 < budget <= _BUDGET_MAX):
             raise UsageError(f"a budget is a number of tokens above zero, {_BUDGET_MAX:,} at most, not {budget:,}")
         start = Path(cwd) if cwd else Path.cwd()
         tree, bound = await asyncio.to_thread(self._prepare, start / program, inputs or {}, start)
@@ -246,6 +252,8 @@ class Desk:
         timeout_s: float,
     ) -> Hold:
         """Hold room for a call that somebody else makes. The same key with the same call gives the same hold."""
+        for what, text in (("engine", engine), ("model", model), ("key", key)):
+            _check_text(what, text)
         if not 0 < timeout_s <= self._kernel.settings.model_timeout_s:  # which is no number is refused, too
             most = self._kernel.settings.model_timeout_s
             raise UsageError(f"timeout_s is above 0 and {most:g} at most (model_timeout_s), not {timeout_s}")
@@ -266,6 +274,9 @@ class Desk:
 
     async def _bill(self, op: Callable[..., T], *arguments: Any) -> T:
         """Commit an order about accounts."""
+        for argument in arguments:
+            if isinstance(argument, str):
+                _check_text("name", argument)
         world = self._kernel.world
         return await self._kernel.order(lambda tx: op(tx, world, *arguments), op.__name__)
 

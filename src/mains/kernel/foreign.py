@@ -63,7 +63,7 @@ def take(tx: Tx, world: World, ask: Ask) -> Hold:
         raise LimitError(f"processes wait for room already: {waits.text()}", hint=_LATER)
     hold = ledger.take(tx, at.chain, ask.input_tokens, ask.output_tokens_max, least, label, price, "held")
     if isinstance(hold, Unpriced):
-        raise LimitError(hold.text(label), hint="give the engine a price (docs/tariffs.md)")
+        raise LimitError(hold.text(label), hint=hold.hint)
     if isinstance(hold, Refusal):
         hint = "wait for a new window, or top it up" if hold.hopeless else _LATER
         raise LimitError(limits.explain(tx, hold), hint=hint)
@@ -74,9 +74,10 @@ def take(tx: Tx, world: World, ask: Ask) -> Hold:
 def _check(world: World, ask: Ask) -> None:
     if not 0 < len(ask.key) <= KEY_MAX:
         raise UsageError(f"the key of a hold has 1 to {KEY_MAX} characters, not {len(ask.key)}")
-    if not 0 <= ask.input_tokens <= TOKENS_MAX or not 0 < ask.output_tokens_max <= TOKENS_MAX:
+    counts = ask.input_tokens, ask.output_tokens_max
+    if not _whole(counts) or not 0 <= counts[0] <= TOKENS_MAX or not 0 < counts[1] <= TOKENS_MAX:
         told = f"a hold needs input_tokens of 0 or more and output_tokens_max above 0, {TOKENS_MAX:,} at most"
-        raise UsageError(told)
+        raise UsageError(f"{told}, in whole tokens")
     if not 0 < ask.timeout_ms <= world.reach_ms:
         raise UsageError(
             f"timeout_ms is above 0 and {world.reach_ms:,} at most (model_timeout_s), not {ask.timeout_ms:,}"
@@ -104,8 +105,7 @@ def send(tx: Tx, hold: int) -> None:
 
 def settle(tx: Tx, hold: int, usage: Usage | None) -> Charge:
     """What a call used (None: not known, so all of its hold). After its end: the difference, as an adjustment."""
-    if usage is not None and not all(0 <= count <= TOKENS_MAX for count in msgspec.structs.astuple(usage)):
-        raise UsageError(f"usage is counted in tokens from 0 to {TOKENS_MAX:,}")
+    _check_usage(usage)
     chain, state = _row(tx, hold)
     if state in ("held", "dispatched"):
         charge = ledger.post(tx, chain, hold, usage)
@@ -116,6 +116,23 @@ def settle(tx: Tx, hold: int, usage: Usage | None) -> Charge:
         charge = ledger.adjust(tx, chain, hold, usage)
     share_room(tx, chain)
     return charge
+
+
+def _check_usage(usage: Usage | None) -> None:
+    """Raises UsageError for what no call can have used."""
+    if usage is None:
+        return
+    counts = msgspec.structs.astuple(usage)
+    if not _whole(counts) or not all(0 <= count <= TOKENS_MAX for count in counts):
+        raise UsageError(f"usage is counted in whole tokens from 0 to {TOKENS_MAX:,}")
+    if usage.cached_tokens > usage.input_tokens:
+        told = f"{usage.cached_tokens:,} cached tokens are more than {usage.input_tokens:,} tokens of input"
+        raise UsageError(f"{told}, of which they are a part")
+
+
+def _whole(counts: tuple[object, ...]) -> bool:
+    """Whether these are whole numbers: a caller in Python may give anything."""
+    return all(type(count) is int for count in counts)
 
 
 def void(tx: Tx, hold: int) -> None:

@@ -20,7 +20,6 @@ from mains.kernel.process import Process
 from mains.kernel.tx import Tx
 from mains.kernel.window import told
 
-_PRICE_HINT = "give the engine a price (docs/tariffs.md), or let the account take it: unknown_price allow"
 _ROOM = "there is room again"
 
 
@@ -37,7 +36,7 @@ def hold_for(tx: Tx, world: World, p: Process, input_tokens: int) -> Hold | None
         tx, p.accounts, input_tokens, p.output_tokens_max, least, label, price
     )
     if isinstance(hold, ledger.Unpriced):
-        raise ConfigError(hold.text(label), hint=_PRICE_HINT)
+        raise ConfigError(hold.text(label), hint=hold.hint)
     if isinstance(hold, Hold):
         return hold
     refuse(tx, p, hold, tokens, nano)

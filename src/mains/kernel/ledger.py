@@ -76,7 +76,13 @@ class Unpriced(msgspec.Struct, frozen=True):
     def text(self, label: Label) -> str:
         """One sentence for a person."""
         model = f"{label.engine}/{label.model}" if label.model else label.engine
-        return f"{model} has no known price, and {self.limit.text()}"
+        return f"{model} has no known price, and {self.limit.title} is of money"
+
+    @property
+    def hint(self) -> str:
+        """What to do about it."""
+        who = self.limit.name or self.limit.account
+        return f"give the engine a price (docs/tariffs.md), or `mains account set {who} --unknown-price allow`"
 
 
 class Charge(msgspec.Struct, frozen=True):

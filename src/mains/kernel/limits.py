@@ -47,12 +47,17 @@ class Limit(msgspec.Struct, frozen=True):
             return "the home"
         return f"account {self.name}" if self.name else f"process {self.account}"
 
-    def text(self) -> str:
-        """One clause for a person."""
+    @property
+    def title(self) -> str:
+        """Which limit it is, in words."""
         each = "" if self.window == "total" else f" a {self.window}"
         unit = "tokens" if self.unit == "tokens" else self.currency
-        most, left, held = (shown(n, self.unit) for n in (self.most, max(0, self.left), self.held))
-        return f"the limit of {self.whose} ({most} {unit}{each}) has {left} left, {held} held"
+        return f"the limit of {self.whose} ({shown(self.most, self.unit)} {unit}{each})"
+
+    def text(self) -> str:
+        """One clause for a person."""
+        left, held = (shown(n, self.unit) for n in (max(0, self.left), self.held))
+        return f"{self.title} has {left} left, {held} held"
 
 
 class Refusal(msgspec.Struct, frozen=True):

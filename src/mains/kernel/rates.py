@@ -92,17 +92,25 @@ class Rates:
         if not self.circuit.closed:
             return f"down: {self.circuit.why}"
         closed_ms = self.closed_until_ms(now_ms) - now_ms
-        return f"has too much to do: no call for {ceil(closed_ms / 1_000)} s" if closed_ms > 0 else ""
+        if closed_ms > 0:
+            return f"no call for {ceil(closed_ms / 1_000)} s: too much to do"
+        full_ms = self._limits_ms(_ANY, self._seen_ms) - self._seen_ms  # whatever the call is
+        return f"no call for {ceil(full_ms / 1_000)} s: its rate limit" if full_ms > 0 else ""
 
     def _opens_ms(self, waiting: Waiting, time_ms: int) -> int | None:
         """When budgets, allowances and the backend's own wish let a call go; None: now."""
         latest = self._closed_until_ms
-        if self._budgeted:
-            tokens = waiting.input_tokens + waiting.output_tokens
-            latest = max(latest, self._windows[0].opens_ms(1, time_ms), self._windows[1].opens_ms(tokens, time_ms))
-        for field, bucket in self._buckets.items():
-            latest = max(latest, bucket.opens_ms(_need(field, waiting), time_ms))
+        if self._budgeted or self._buckets:
+            latest = max(latest, self._limits_ms(waiting, time_ms))
         return latest if latest > time_ms else None
+
+    def _limits_ms(self, waiting: Waiting, time_ms: int) -> int:
+        """When budgets and allowances let a call go; a time that is over: now."""
+        return max(
+            self._windows[0].opens_ms(1, time_ms),
+            self._windows[1].opens_ms(waiting.input_tokens + waiting.output_tokens, time_ms),
+            *(bucket.opens_ms(_need(field, waiting), time_ms) for field, bucket in self._buckets.items()),
+        )
 
     # what happens
 
@@ -330,6 +338,9 @@ class _Bucket:
             self._full_ms = time_ms  # what follows is learned from the next answer
         self._at_ms = time_ms
         return self._level
+
+
+_ANY = Waiting(pid=0, tenant=0, band="normal", program=0, input_tokens=1, output_tokens=0)
 
 
 def _need(field: str, waiting: Waiting) -> int:

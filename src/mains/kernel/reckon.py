@@ -75,6 +75,7 @@ class _Reckoning:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._rows: dict[int, Row] = {row[0]: row for row in journal.rows("account_all")}
+        self._names = {account: name for account, _, name, *_ in journal.rows("account_all_named")}
         self._removed = {pid for (pid,) in journal.rows("removed_all")}  # their holds are being erased
         self._processes = {p.pid: p for p in journal.processes("process_all")}
         self._chains: dict[int, tuple[int, ...]] = {}
@@ -117,11 +118,20 @@ class _Reckoning:
             if isinstance(event, Opened):
                 born[event.account] = event.parent
         differing = sorted(set(born.items()) ^ {(account, row[1]) for account, row in self._rows.items()})
-        self._faults += [f"account {account}: whether it is below {parent}" for account, parent in differing]
+        self._faults += [f"{self._whose(account)}: whether it is below {parent}" for account, parent in differing]
         for p in self._processes.values():
             self._faults += [
                 f"process {p.pid}: its account {each} is missing" for each in p.accounts if each not in self._rows
             ]
+
+    def _whose(self, account: int) -> str:
+        """An account by its number, and by its name when it has one."""
+        if account == SUPPLY:
+            return "the supply"
+        return f"account {account} ({self._names[account]})" if account in self._names else f"account {account}"
+
+    def _day(self, account: int, start_ms: int) -> str:
+        return window.told(start_ms, self._rows[account][14])
 
     def _chain(self, account: int) -> tuple[int, ...]:
         """All accounts in which what is charged to this one counts."""
@@ -201,7 +211,7 @@ class _Reckoning:
         if sums.whole > most:
             account, unit, span = key
             self._faults.append(
-                f"hold {hold} ({amount:,} {unit}) was granted above the limit of account {account} "
+                f"hold {hold} ({amount:,} {unit}) was granted above the limit of {self._whose(account)} "
                 f"({most:,}, {span}): with it {sums.whole:,}"
             )
 
@@ -230,13 +240,13 @@ class _Reckoning:
                 sign = -1 if account == SUPPLY else 1
                 want = tuple(sign * getattr(sums, name) for name in _COUNTERS)
                 if counters != want:
-                    who = "the supply" if account == SUPPLY else f"account {account}"
                     self._faults.append(
-                        f"{who}: its counters of {unit} (held, posted, overrun) are {counters}, its entries say {want}"
+                        f"{self._whose(account)}: its counters of {unit} (held, posted, overrun) are {counters}, "
+                        f"its entries say {want}"
                     )
             limit = self._most.get((account, "tokens", "total"))
             if row[2] != limit:
-                self._faults.append(f"account {account}: its limit is {row[2]}, the journal says {limit}")
+                self._faults.append(f"{self._whose(account)}: its limit is {row[2]}, the journal says {limit}")
 
     def _check_windows(self) -> None:
         self._add_tally()
@@ -246,10 +256,11 @@ class _Reckoning:
             held, *spent = counters
             found, want = (held, sum(spent)), (sums.held, sums.posted + sums.overrun)
             if (account, unit, span) not in current:
-                self._faults.append(f"account {account}: {unit} by the {span} were counted without a limit")
+                self._faults.append(f"{self._whose(account)}: {unit} by the {span} were counted without a limit")
             elif found != want and not self._is_vague((account, unit, span, start_ms)):
                 self._faults.append(
-                    f"account {account}: {unit} of its {span} from {start_ms} on (held, spent) are {found}, "
+                    f"{self._whose(account)}: {unit} of its {span} from {self._day(account, start_ms)} on "
+                    f"(held, spent) are {found}, "
                     f"its entries say {want}"
                 )
 
@@ -291,9 +302,9 @@ class _Reckoning:
         in_flight = {p.asking.hold: p.pid for p in self._processes.values() if p.asking}
         for number, hold in holds.items():
             if fault := _misfit(hold):
-                yield f"hold {number} of account {hold.account}: {fault}"
+                yield f"hold {number} of {self._whose(hold.account)}: {fault}"
             if hold.state == "dispatched" and 0 < hold.account < NAMED and in_flight.pop(number, None) != hold.account:
-                yield f"hold {number} of account {hold.account}: dispatched, but no model call of it is in flight"
+                yield f"hold {number} of {self._whose(hold.account)}: dispatched, but no model call of it is in flight"
         for number, pid in in_flight.items():
             yield f"process {pid}: its model call has no open hold {number}"
 

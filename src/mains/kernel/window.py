@@ -6,6 +6,7 @@ or 25 hours; a week begins on Monday (ISO 8601), a month on its first day. `tota
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, time, timedelta
 from functools import lru_cache
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from mains.program import zone_of
 
 _STEP_MS = 900_000  # every time zone's clock differs from UTC by whole quarters of an hour, and changes at such
 _FIRST_YEAR = 1970
+_MONTH = re.compile(r"[0-9]{4}-[0-9]{2}")
 
 
 class Span(NamedTuple):
@@ -59,6 +61,8 @@ def _span(window: Window, zone: str, step: int) -> Span:
 def month(text: str, zone: str) -> Span:
     """The month that is written as 2026-11, on the clock of a time zone. Raises UsageError; so it does before 1970."""
     try:
+        if not _MONTH.fullmatch(text):
+            raise ValueError("a month has two digits, a year four")
         first = datetime.strptime(text, "%Y-%m").replace(tzinfo=zone_of(zone))
         if first.year >= _FIRST_YEAR:  # clocks of older days differ by odd minutes and seconds
             return span("month", zone, int(first.timestamp() * 1_000))

@@ -4,7 +4,7 @@
     bind, bind_child            what a caller, or a model, gave -> Bound
     fill                        a program's prose with its inputs in place
     notes                       what `mains check` says beside mistakes
-    head, plain_text, estimate_tokens, parse_grant, parse_tokens, input_schema
+    head, plain_text, estimate_tokens, parse_grant, parse_tokens, input_schema, is_name
 
 This package knows no kernel: it never checks whether a tool or a model exists. Everything it gives is frozen,
 and every size, count and depth is bounded. `docs/programs.md` is the reference of the format.
@@ -14,7 +14,7 @@ from mains.program.fields import nearest, parse_tokens
 from mains.program.inputs import Bound, bind, bind_child, fill, input_schema
 from mains.program.inputspec import PROMPT, InputSpec
 from mains.program.plain import plain_text
-from mains.program.program import BANDS, Program, load, notes, parse
+from mains.program.program import BANDS, Program, is_name, load, notes, parse
 from mains.program.prose import estimate_tokens, head
 from mains.program.schedule import Schedule, local_zone, with_zone, zone_of
 from mains.program.textfile import FileText
@@ -37,6 +37,7 @@ __all__ = [
     "fill",
     "head",
     "input_schema",
+    "is_name",
     "load",
     "load_tree",
     "local_zone",

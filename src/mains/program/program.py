@@ -216,9 +216,14 @@ def _required(front: FrontMatter, fields: dict[str, Node], key: str, faults: lis
     return ""
 
 
+def is_name(text: str) -> bool:
+    """Whether a program can be called so."""
+    return len(text) <= NAME_CHARACTERS_MAX and _NAME.fullmatch(text) is not None
+
+
 def _read_name(front: FrontMatter, fields: dict[str, Node], faults: list[Mistake]) -> str:
     name = _required(front, fields, "name", faults)
-    if name and (len(name) > NAME_CHARACTERS_MAX or not _NAME.fullmatch(name)):
+    if name and not is_name(name):
         better = "-".join(re.findall(r"[a-z0-9]+", name.lower()))[:NAME_CHARACTERS_MAX].rstrip("-")
         hint = f", for instance `{better}`" if better else ""
         rule = f"at most {NAME_CHARACTERS_MAX} lower-case letters, digits and single hyphens between them"

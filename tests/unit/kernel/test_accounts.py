@@ -155,6 +155,8 @@ async def test_the_reason_names_who_holds_the_room(world: World) -> None:
         await kernel.wait(second, 10)
 
 
+CALL = {"engine": "gate", "model": "m", "key": "k", "timeout_s": 5}
+
 BAD = [
     ("account_add", ("Ann",), {}, "`Ann` is no name for an account"),
     ("account_add", ("home",), {}, "`home` is no name for an account"),
@@ -166,12 +168,21 @@ BAD = [
     ("budget_set", ("ann", [tokens(-5)]), {}, "a limit is a number above zero"),
     ("budget_set", ("ann", [tokens(0, "day")]), {}, "a limit is a number above zero"),
     ("budget_set", ("ann", [tokens(5), Budget("money", "day", -1)]), {}, "a limit is a number above zero"),
+    ("budget_set", ("ann", [tokens(1.5)]), {}, "a limit is a number above zero (a whole one, "),  # type: ignore[arg-type]
+    ("budget_set", ("ann", [tokens(5, "day"), tokens(6, "day")]), {}, "a limit stands twice in one order"),
+    ("budget_set", ("ann", [Budget("money", "day", 10**19)]), {}, "(a whole one, 1,000,000,000,000,000,000 at most)"),
     ("budget_set", ("ann", []), {}, "1 to 16 limits"),
     ("budget_set", ("nobody", [tokens(5)]), {}, "there is no account `nobody`"),
     ("budget_set", ("99", [tokens(5)]), {}, "there is no process 99"),
     ("topup", ("ann",), {"tokens": 5}, "has no limit of tokens"),
     ("topup", ("ann",), {}, "a top-up needs tokens or money"),
+    ("topup", ("ann",), {"tokens": 0.5}, "a top-up is a number above zero"),
     ("account", ("ann/x",), {}, "there is no account `ann/x`"),
+    ("account", ("ann\ud800",), {}, "is no Unicode text"),
+    ("hold", ("ann", 1.5, 20), CALL, "in whole tokens"),
+    ("hold", ("ann", 1, 20), {**CALL, "key": "\ud800"}, "is no Unicode text"),
+    ("spawn", ("p.md",), {"account": "\ud800"}, "is no Unicode text"),
+    ("spawn", ("p.md",), {"budget": 100.5}, "a budget is a number of tokens above zero"),
 ]
 
 
@@ -187,6 +198,17 @@ async def test_what_is_wrong_gets_one_line_and_changes_nothing(
         assert told in str(caught.value)
         assert "\n" not in str(caught.value)
         assert (await kernel.accounts(), kernel.journal.rows("budget_all")) == before
+
+
+@pytest.mark.parametrize("usage", [Usage(5, 50, 5), Usage(1.5, 0, 0), Usage(-1, 0, 0), Usage(0, 0, 10**12)])  # type: ignore[arg-type]
+async def test_usage_that_cannot_be_is_refused_and_the_hold_stays_open(world: World, usage: Usage) -> None:
+    async with world.open(by_turn(says("ok"))) as kernel:
+        hold = await kernel.hold("home", 10, 20, **CALL)  # type: ignore[arg-type]
+        await kernel.hold_sent(hold.id)
+        with pytest.raises(UsageError):
+            await kernel.settle(hold.id, usage)
+        assert (await kernel.account("home")).held_tokens == 30
+        assert (await kernel.settle(hold.id, Usage(10, 10, 5))).tokens == 15
 
 
 async def test_nothing_runs_on_an_account_that_is_not_there(world: World) -> None:

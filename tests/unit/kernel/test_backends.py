@@ -151,7 +151,7 @@ async def test_a_retry_after_is_heard_once_for_twenty_agents(world: World, stack
         pids = [await kernel.spawn(world.program("p", "model: a")) for _ in range(20)]
 
         async def told() -> bool:
-            return (await health(kernel, "a")).startswith("has too much to do: no call for 30 s")
+            return (await health(kernel, "a")).startswith("no call for 30 s: too much to do")
 
         await world.until(told)
         await rest(world, kernel)

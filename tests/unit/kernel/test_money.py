@@ -84,7 +84,9 @@ async def test_an_unknown_price_is_refused_under_a_limit_of_money_only(world: Wo
         await kernel.budget_set("ann", [money(NANO)])
         pid = await kernel.spawn(world.program("p"), account="ann")
         await world.until_state(kernel, pid, "STOPPED", "error")
-        assert "has no known price, and the limit of account ann (1 usd)" in (await kernel.outcome(pid)).reason
+        reason = (await kernel.outcome(pid)).reason
+        assert "nobody-knows has no known price, and the limit of account ann (1 usd) is of money" in reason
+        assert "`mains account set ann --unknown-price allow`" in reason
         await kernel.account_add("bob", under="ann", unknown_price="allow")
         below = await kernel.spawn(world.program("p"), account="bob")
         await world.until_state(kernel, below, "STOPPED", "error")

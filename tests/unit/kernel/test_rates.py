@@ -271,3 +271,16 @@ def test_a_clock_that_goes_back_moves_the_times_with_it() -> None:
     assert not lane.allows(waiting(2), 9 * day_ms + 30_000)
     assert lane.next_ms(waiting(2), 9 * day_ms + 30_000) == 9 * day_ms + WINDOW_MS
     assert lane.allows(waiting(2), 9 * day_ms + WINDOW_MS)
+
+
+def test_health_says_for_how_long_a_limit_keeps_everybody_waiting() -> None:
+    lane = rates(rpm=1)
+    assert lane.health(0) == ""
+    send(lane, 1, 0)
+    assert lane.health(500) == "no call for 60 s: its rate limit"
+    assert lane.health(WINDOW_MS) == ""
+    lane = rates()
+    send(lane, 1, 0)
+    lane.succeeded(1, None, RateLimits(requests=Allowance(2, 0, 4_000)), 0)
+    assert lane.health(0) == "no call for 2 s: its rate limit"
+    assert lane.health(2_000) == ""
