@@ -21,7 +21,7 @@ from typing import get_args
 import msgspec
 
 from mains.errors import LimitError, NotFoundError, UsageError
-from mains.kernel import window
+from mains.kernel import limits, window
 from mains.kernel.billing import Budget, Unit, Window
 from mains.kernel.event import Limited, Opened
 from mains.kernel.limits import HOME, NAMED, SUPPLY
@@ -175,13 +175,13 @@ def limit(tx: Tx, at: Place, budget: Budget, local_zone: str) -> None:
     if budget.unit not in get_args(Unit) or budget.window not in get_args(Window):
         told = f"a limit is of {' or '.join(get_args(Unit))}, by {', '.join(get_args(Window))}"
         raise UsageError(f"{told}, not of {budget.unit} by {budget.window}")
-    tx.unlimited.discard(at.account)
     if most is not None:
         _check_amount("a limit", most, budget.unit)
     if (budget.unit, budget.window) == ("tokens", "total"):
         tx.run("account_limit", most, 0, at.account)
     else:
         _limit(tx, at, budget, local_zone)
+    limits.forget(tx, at.account)
     _note(tx, at, budget.unit, budget.window, most)
 
 
@@ -200,7 +200,7 @@ def _limit(tx: Tx, at: Place, budget: Budget, local_zone: str) -> None:
         tx.run("used_delete", *key)
         tx.run("account_budgets", at.account)
         return
-    known = any(row[:2] == (budget.unit, budget.window) for row in tx.run("budget_of", at.account).fetchall())
+    known = any(row[:2] == (budget.unit, budget.window) for row in limits.budgets_of(tx, at.account))
     tx.run("budget_put", *key, budget.most)
     tx.run("used_unwarned", *key)
     if not known:
@@ -259,19 +259,19 @@ def top_up(tx: Tx, at: Place, unit: Unit, amount: int) -> None:
     _check_amount("a top-up", amount, unit)
     row = tx.one("account_get", at.account)
     assert row is not None
-    budgets = [each for each in tx.run("budget_of", at.account).fetchall() if each[0] == unit]
+    budgets = [each[1:3] for each in limits.budgets_of(tx, at.account) if each[0] == unit]
     if not budgets and (unit == "money" or row[0] is None):
         hint = f"`mains budget set {at.name or at.account}` sets one"
         raise UsageError(f"{at.whose} has no limit of {unit}: there is nothing to top up", hint=hint)
     most = MOST * (1 if unit == "tokens" else 1_000)
-    starts = {kind: window.span(kind, at.zone, tx.now_ms).start_ms for _, kind, _ in budgets}
-    known = [(tx.one("used_get", at.account, unit, kind, starts[kind]) or (0,))[0] for _, kind, _ in budgets]
+    starts = {kind: window.span(kind, at.zone, tx.now_ms).start_ms for kind, _ in budgets}
+    known = [(tx.one("used_get", at.account, unit, kind, starts[kind]) or (0,))[0] for kind, _ in budgets]
     if max([(row[0] or 0) if unit == "tokens" else 0, *known]) + amount > most:
         raise UsageError(f"{at.whose} has been topped up by as much as can be counted")
     if unit == "tokens" and row[0] is not None:
         tx.run("account_limit", row[0] + amount, 0, at.account)
         _note(tx, at, "tokens", "total", row[0] + amount)
-    for _, kind, limit_most in budgets:
+    for kind, limit_most in budgets:
         tx.run("used_add", at.account, unit, kind, starts[kind], amount)
         _note(tx, at, unit, kind, limit_most, added=amount, start_ms=starts[kind])
 

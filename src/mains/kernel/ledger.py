@@ -363,7 +363,7 @@ def _move_limited(tx: Tx, account: int, at_ms: int, tokens: _Amounts, nano: _Amo
 
 
 def _move_windows(tx: Tx, account: int, zone: str, at_ms: int, amounts: dict[Unit, _Amounts]) -> None:
-    for unit, kind, most in tx.run("budget_of", account).fetchall():
+    for unit, kind, most, _ in limits.budgets_of(tx, account):
         amount, start_ms = amounts[unit], window.span(kind, zone, at_ms).start_ms
         row = tx.one("used_move", account, unit, kind, start_ms, amount.held, amount.posted, amount.overrun)
         assert row is not None

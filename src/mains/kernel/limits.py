@@ -17,7 +17,7 @@ import msgspec
 from mains.errors import KernelPanic
 from mains.kernel.billing import Unit, Window
 from mains.kernel.process import State
-from mains.kernel.tx import Tx
+from mains.kernel.tx import Row, Tx
 from mains.kernel.window import ALWAYS, Span, span, told
 
 HOME = 0
@@ -110,15 +110,27 @@ def of(tx: Tx, accounts: Iterable[int], at_ms: int) -> list[Limit]:
 def windowed(tx: Tx, account: int, name: str, zone: str, at_ms: int) -> list[Limit]:
     """The limits of an account that stand in `budget`."""
     found = []
-    row = tx.one("account_currency")
-    currency = row[0] if row else ""
-    for unit, kind, most in tx.run("budget_of", account).fetchall():
+    for unit, kind, most, currency in budgets_of(tx, account):
         when = span(kind, zone, at_ms)
         row = tx.one("used_get", account, unit, kind, when.start_ms)
         added, held, posted, overrun = row or (0, 0, 0, 0)
         most += added
         found.append(Limit(account, name, unit, kind, most, most - posted - overrun - held, held, zone, when, currency))
     return found
+
+
+def budgets_of(tx: Tx, account: int) -> list[Row]:
+    """The rows of `budget` of an account, each with the home's currency: read once, until `forget`."""
+    known = tx.budgets.get(account)
+    if known is None:
+        known = tx.budgets[account] = tx.run("budget_of", account).fetchall()
+    return known
+
+
+def forget(tx: Tx, account: int) -> None:
+    """The limits of an account change."""
+    tx.unlimited.discard(account)
+    tx.budgets.pop(account, None)
 
 
 def refusal(found: list[Limit], tokens: int, nano: int) -> Refusal | None:

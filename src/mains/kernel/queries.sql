@@ -259,7 +259,7 @@ DELETE FROM account WHERE id = ?
 SELECT id, parent, tokens_max, held, posted, overrun, gone_posted, gone_overrun,
     nano_held, nano_posted, nano_overrun, gone_nano_posted, gone_nano_overrun, budgets, zone FROM account ORDER BY id
 -- name: budget_of
-SELECT unit, span, most FROM budget WHERE account = ?
+SELECT unit, span, most, (SELECT currency FROM account WHERE id = 0) FROM budget WHERE account = ?
 -- name: budget_put
 INSERT INTO budget (account, unit, span, most) VALUES (?, ?, ?, ?)
 ON CONFLICT (account, unit, span) DO UPDATE SET most = excluded.most

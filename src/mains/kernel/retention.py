@@ -26,6 +26,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from mains.errors import ConfigError, JournalError, KernelPanic, NotFoundError, UsageError
+from mains.kernel import limits
 from mains.kernel.event import Asked, Removed, Sent, named
 from mains.kernel.journal import Journal
 from mains.kernel.process import Process, State
@@ -92,9 +93,10 @@ def _remove(tx: Tx, p: Process) -> None:
     own = [had - gone for had, gone in zip(row[:4], row[4:8], strict=True)]  # who was below it is carried already
     for account in p.accounts[1:]:
         tx.run("account_carry", *own, account)
-    for unit, kind, _ in tx.run("budget_of", p.pid).fetchall():
+    for unit, kind, *_ in limits.budgets_of(tx, p.pid):
         tx.run("budget_delete", p.pid, unit, kind)
         tx.run("used_delete", p.pid, unit, kind)
+    limits.forget(tx, p.pid)
     tx.run("account_delete", p.pid)
     if p.key:
         tx.run("key_delete", p.key, p.pid)

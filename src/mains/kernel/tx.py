@@ -22,7 +22,7 @@ from mains.kernel.ports import Notice
 from mains.kernel.process import Process
 
 Row = tuple[Any, ...]
-_UNLIMITED_MAX = 10_000
+_KNOWN_MAX = 10_000  # accounts
 Mark = tuple[int, int, int, int, int, int]
 
 _encode = msgspec.json.Encoder().encode
@@ -69,6 +69,7 @@ class Tx:
         row = self.one("process_count_quota")
         self.quota_waiters: int = row[0] if row else 0
         self.unlimited: set[int] = set()  # accounts that are known to have no limit: nobody needs to read their rows
+        self.budgets: dict[int, list[Row]] = {}  # account -> its rows of `budget`, which change when a person says so
         self.now_ms = 0
         self.armed_ms: int | None = None  # the earliest timer that this batch armed
         self.changed: list[Process] = []
@@ -130,8 +131,12 @@ class Tx:
         """A new batch, at this time."""
         self.now_ms = now_ms
         self.changed, self.notices, self.armed_ms = [], [], None
-        if len(self.unlimited) > _UNLIMITED_MAX:
-            self.unlimited.clear()
+        if len(self.unlimited) + len(self.budgets) > _KNOWN_MAX:
+            self._forget()
+
+    def _forget(self) -> None:
+        self.unlimited.clear()
+        self.budgets.clear()
 
     def mark(self) -> Mark:
         """Where this transaction stands, to go back to with `back`."""
@@ -140,6 +145,6 @@ class Tx:
     def back(self, mark: Mark) -> None:
         """Forget what was written since `mark` (SQLite has undone it)."""
         self.seq, self._crc, self.live, self.quota_waiters = mark[:4]
-        self.unlimited.clear()
+        self._forget()
         del self.changed[mark[4] :]
         del self.notices[mark[5] :]
