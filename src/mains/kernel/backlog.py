@@ -4,20 +4,24 @@ The order within a tenant, best first:
 
     every `AGED`-th choice    the call that has waited longest: nobody waits for ever, whatever the rules below prefer
     a deadline at risk        the earliest deadline that is less than `RISK_MS` away (or over)
+    level                     the service that its program has had, in powers of four (`programs.py`)
     rank                      warm: all of its prompt but what came since is kept, for it returns from a tool;
                               then by how much of its prompt is kept, in powers of two
-    level                     the service that its program has had, in powers of four (`programs.py`)
     arrival
+
+The level stands before the rank: a warm prompt saves some reading, but an agent that is nearly done and waits behind
+one that has long to go loses more. Age is dear, for whom it takes is mostly long and cold: at a load of 1.2, agents
+took a fifth longer with every eighth choice than with every 32nd (docs/design.md, 2026-11-28).
 
 A call's rank changes whenever a prompt that it shares is read or forgotten, and ten thousand calls may share one. So no
 index holds ranks of calls. A call stands at the end of its prompt in the tree of `prefixes.py`, and each node knows its
 least call by (level, arrival): of those that end here (`_own`), and of those below that reach no kept node before this
-one (`_open`; the least of each child is enough). A node that is kept hands its two least calls to the list of a rank
-(`_ranks`). When a node begins or ceases to be kept, only its own entries move: O(depth x log n), however many wait
-below.
+one (`_open`; the least of each child is enough). Calls in the same one of the two have the same rank, so a kept node
+hands its two least calls, with their ranks, to the heap that is chosen from (`_best`). When a node begins or ceases to
+be kept, only its own entries move: O(depth x log n), however many wait below.
 
-Heaps are cleaned lazily: an entry (level, arrival) counts while its call waits, has this level, and belongs there. The
-top of `_own` and `_open` always counts; what changes that cleans it at once.
+Heaps are cleaned lazily: an entry counts while its call waits, has this level (and rank), and belongs there. The top of
+`_own` and `_open` always counts; what changes that cleans it at once.
 """
 
 from __future__ import annotations
@@ -29,7 +33,7 @@ from heapq import heappop, heappush
 from mains.kernel.prefixes import Node
 from mains.kernel.waiting import Waiting
 
-AGED = 8
+AGED = 32
 RISK_MS = 10_000
 COLD = 64
 _SLACK = 4_096
@@ -68,7 +72,7 @@ class Backlog:
         self._calls: OrderedDict[int, Call] = OrderedDict()  # by arrival
         self._own: dict[Node, _Heap] = {}
         self._open: dict[Node, _Heap] = {}
-        self._ranks: dict[int, _Heap] = {}
+        self._best: list[tuple[int, int, int]] = []  # level, rank, arrival
         self._deadlines: list[_Entry] = []
         self._choices = 0
         self._pushes = 0
@@ -123,18 +127,11 @@ class Backlog:
                     return self._calls[arrival]
                 break
             heappop(deadlines)
-        return self._calls[self._ranks[self.rank()][0][1]]
+        return self._calls[self._top()[2]]
 
     def rank(self) -> int:
         """The rank of its best call (age and deadlines aside)."""
-        for rank in sorted(self._ranks):
-            heap = self._ranks[rank]
-            while heap and not self._has_rank(heap[0], rank):
-                heappop(heap)
-            if heap:
-                return rank
-            del self._ranks[rank]
-        raise AssertionError("nobody waits")
+        return self._top()[1]
 
     # what happens to the tree
 
@@ -205,7 +202,8 @@ class Backlog:
             self._rank(node, warm, top)
 
     def _rank(self, node: Node, warm: bool, entry: _Entry) -> None:
-        heappush(self._ranks.setdefault(rank_of(node, warm), []), entry)
+        level, arrival = entry
+        heappush(self._best, (level, rank_of(node, warm), arrival))
         self._pushes += 1
 
     def _clean(self, heaps: dict[Node, _Heap], node: Node) -> _Entry | None:
@@ -222,9 +220,16 @@ class Backlog:
         del heaps[node]
         return None
 
-    def _has_rank(self, entry: _Entry, rank: int) -> bool:
-        call = self._calls.get(entry[1])
-        if call is None or call.level != entry[0]:
+    def _top(self) -> tuple[int, int, int]:
+        """The least entry that counts."""
+        best = self._best
+        while not self._counts(*best[0]):
+            heappop(best)
+        return best[0]
+
+    def _counts(self, level: int, rank: int, arrival: int) -> bool:
+        call = self._calls.get(arrival)
+        if call is None or call.level != level:
             return False
         nodes = call.nodes
         at = len(nodes) - 1
@@ -244,7 +249,7 @@ class Backlog:
     def _clear(self) -> None:
         self._own.clear()
         self._open.clear()
-        self._ranks.clear()
+        self._best.clear()
         self._pushes = 0
 
 

@@ -6,7 +6,7 @@ A lane is one engine: its slots, who has one, and who waits. Who waits is compar
                   does not holds the lane: nobody overtakes, or a large call would starve behind small ones
     2. band       the best that has work, above a floor in tokens for the others (`bands.py`)
     3. tenant     fair by tokens, with a stated bound (`tenants.py`)
-    4. within it  age, deadline, warm prompt, kept prefix, attained service, arrival (`backlog.py`)
+    4. within it  age, deadline, attained service, warm prompt, kept prefix, arrival (`backlog.py`)
 
 When all waiting calls are one tenant's and there is a slot for each, there is nothing to choose: they go by arrival,
 and no index is made of them.
@@ -231,11 +231,16 @@ class Lane:
             if flight.by_floor is not None:
                 self._floors.charge(_NUMBER[flight.waiting.band], flight.by_floor, more, self._waiting)
         level, calls = self._programs.ended(flight.waiting.program, tokens)
+        moved: dict[Tenant, Tenants] = {}
         for call in calls:
             if call.nodes:
-                self._account(call)[1].backlog.promote(call, level)
+                tenants, tenant = self._account(call)
+                tenant.backlog.promote(call, level)
+                moved[tenant] = tenants
             else:
                 call.level = level
+        for tenant, tenants in moved.items():  # another of its calls may be next now, with another rank
+            tenants.touch(tenant)
 
     def _noted(self) -> None:
         """Tell the backlogs what a use of the tree has changed."""

@@ -2,7 +2,7 @@
 
 Each tenant has `spent`: what its calls were charged, by estimate when they leave, corrected when they end. The band has
 a `line`. A tenant below the line may be served; when nobody who waits is below it, the line rises by whole quanta until
-somebody is. Of those below, the one whose best call has the best rank goes first (so a tenant with a warm prompt keeps
+somebody is. Of those below, the one whose next call has the best rank goes first (so a tenant with a warm prompt keeps
 the engine until its quantum is spent: deficit longest prefix match, DLPM, 2025), then who has spent least (VTC, OSDI
 2024). `line - spent` is the deficit of DLPM; a quantum of 0 would be VTC.
 

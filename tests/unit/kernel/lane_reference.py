@@ -39,6 +39,7 @@ class State:
     quantum: int
     tokens_max: int
     nodes_max: int
+    aged: int = 32  # of so many choices of a tenant one goes to whoever has waited longest
     queue: list[Waiting] = field(default_factory=list)  # in order of arrival
     flights: dict[int, Flight] = field(default_factory=dict)
     spent: dict[Key, int] = field(default_factory=dict)
@@ -227,6 +228,17 @@ def line_after(state: State, waiting: list[Waiting]) -> int:
     return line
 
 
+def favourite(state: State, own: list[Waiting]) -> Waiting:
+    """Of one tenant's calls, in order of arrival, the one that goes when neither age nor a deadline decides.
+
+    Step by step: those whose programs have had least; of these, whoever has most of its prompt kept; the first to come.
+    """
+    least = min(state.level(w) for w in own)
+    poorest = [w for w in own if state.level(w) == least]
+    best = min(state.rank(w) for w in poorest)
+    return next(w for w in poorest if state.rank(w) == best)
+
+
 def choose_reference(state: State, now_ms: int) -> Waiting | None:
     """Whom the rules choose."""
     if not state.queue or len(state.flights) >= state.slots:
@@ -237,11 +249,13 @@ def choose_reference(state: State, now_ms: int) -> Waiting | None:
     waiting = [w for w in state.queue if w.band == band]
     line = line_after(state, waiting)
     below = [w for w in waiting if state.spent[w.tenant, band] < line]
-    tenant = min(below, key=lambda w: (state.rank(w), state.spent[w.tenant, band], w.tenant)).tenant
-    own = [w for w in waiting if w.tenant == tenant]
-    if (state.choices.get((tenant, band), 0) + 1) % 8 == 0:
+    lists = {tenant: [w for w in waiting if w.tenant == tenant] for tenant in {w.tenant for w in below}}
+    favourites = {tenant: favourite(state, own) for tenant, own in lists.items()}
+    tenant = min(lists, key=lambda t: (state.rank(favourites[t]), state.spent[t, band], t))
+    own = lists[tenant]
+    if (state.choices.get((tenant, band), 0) + 1) % state.aged == 0:
         return own[0]
     at_risk = [w for w in own if w.deadline_ms and w.deadline_ms - 10_000 <= now_ms]
     if at_risk:
         return min(at_risk, key=lambda w: (w.deadline_ms, own.index(w)))
-    return min(own, key=lambda w: (state.rank(w), state.level(w), own.index(w)))
+    return favourites[tenant]
