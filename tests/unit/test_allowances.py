@@ -163,10 +163,10 @@ async def test_a_reply_carries_what_was_said(stack: contextlib.AsyncExitStack) -
         return web.json_response(said, headers=OPENAI)
 
     url = await started(stack, serve, "/chat/completions")
-    engine = engine_at(stack, url, OpenAIDialect(), kind="openai", rpm=60, tpm=9_000)
+    engine = engine_at(stack, url, OpenAIDialect(), kind="openai", rpm=60, tpm=9_000, cache_tokens=200_000)
     reply = await engine.complete(HELLO, ignore)
     assert (reply.text, reply.limits) == ("hi", limits_of(OPENAI, NOW))
-    assert (engine.rpm, engine.tpm) == (60, 9_000)
+    assert (engine.rpm, engine.tpm, engine.cache_tokens) == (60, 9_000, 200_000)
 
 
 async def test_an_anthropic_refusal_carries_it_too(stack: contextlib.AsyncExitStack) -> None:

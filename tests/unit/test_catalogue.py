@@ -298,3 +298,8 @@ def test_rates_are_of_endpoints() -> None:
     assert (spec.rpm, spec.tpm) == (60, 100_000)
     assert "`rpm` must not be below zero" in mistake({**QWEN, "rpm": -1})
     assert "are of endpoints" in mistake({"kind": "scripted", "path": "replies.yaml", "tpm": 5})
+
+
+def test_what_a_cache_holds_is_said_of_endpoints() -> None:
+    assert "`cache_tokens` must not be below zero" in mistake({**QWEN, "cache_tokens": -1})
+    assert "`cache_tokens` is of endpoints" in mistake({"kind": "llama", "cache_tokens": 5})

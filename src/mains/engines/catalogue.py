@@ -57,6 +57,7 @@ class EngineSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     rpm: int = 0  # requests a minute; 0: only what the endpoint itself says
     tpm: int = 0  # tokens a minute, input and output
     context_tokens: int = 0  # of one call: input and output
+    cache_tokens: int = 0  # what its prefix cache holds, of all calls; 0: not known
     tokens_field: str = "max_tokens"  # what the endpoint calls the cap of the output
     json_schema: bool = True  # the endpoint takes the schema of an output
     stream: bool = True
@@ -192,7 +193,7 @@ def _spec(name: str, entry: Mapping[str, Any], where: str) -> EngineSpec:
 
 
 def _check(spec: EngineSpec, where: str) -> None:
-    for field in ("slots", "context_tokens", "threads", "rpm", "tpm"):
+    for field in ("slots", "context_tokens", "cache_tokens", "threads", "rpm", "tpm"):
         if getattr(spec, field) < 0:
             raise ConfigError(f"{where}: `{field}` must not be below zero")
     for field in ("first_byte_s", "idle_timeout_s"):
@@ -212,6 +213,8 @@ def _check(spec: EngineSpec, where: str) -> None:
         raise ConfigError(f"{where}: a {spec.kind} engine has no `url`", hint='did you mean kind = "openai"?')
     elif spec.rpm or spec.tpm:
         raise ConfigError(f"{where}: `rpm` and `tpm` are of endpoints; a {spec.kind} engine has `slots`")
+    elif spec.cache_tokens:
+        raise ConfigError(f"{where}: `cache_tokens` is of endpoints; a {spec.kind} engine has none")
     if spec.kind == "scripted" and not spec.path:
         raise ConfigError(f"{where}: `path` is missing", hint="a YAML file with replies: docs/scripted.md")
     if spec.kind == "llama" and spec.path and not spec.path.endswith(".gguf"):

@@ -106,7 +106,7 @@ class EndpointEngine:
     ) -> None:
         self.name = spec.name
         self.slots, self.rpm, self.tpm = spec.slots, spec.rpm, spec.tpm
-        self.context_tokens = spec.context_tokens
+        self.context_tokens, self.cache_tokens = spec.context_tokens, spec.cache_tokens
         self._spec = spec
         self._dialect = dialect
         self._url = f"{spec.url.rstrip('/')}{dialect.path}"

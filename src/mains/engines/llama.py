@@ -87,6 +87,7 @@ class LlamaEngine:
         self.slots = spec.slots or SLOTS
         self.rpm = self.tpm = 0
         self.context_tokens = spec.context_tokens or CONTEXT_TOKENS
+        self.cache_tokens = 0  # the slots hold `context_tokens`, files hold more: how much depends on the model
         self._spec = spec
         self._timeout_s = settings.model_timeout_s
         self._monotonic = monotonic

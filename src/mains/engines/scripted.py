@@ -48,6 +48,7 @@ class ScriptedEngine:
         self.slots = slots or script.slots
         self.rpm = self.tpm = 0
         self.context_tokens = context_tokens or script.context_tokens
+        self.cache_tokens = 0
         self.calls = 0
         self._script = script
         self._function = function

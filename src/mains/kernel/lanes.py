@@ -16,6 +16,7 @@ from mains.errors import Blame, ConfigError, EngineError, Spent
 from mains.kernel.fallback import untried
 from mains.kernel.limits import NAMED
 from mains.kernel.ports import Engine, Engines, EngineState, Reply, Usage
+from mains.kernel.prefixes import TOKENS_MAX
 from mains.kernel.process import Process, Route, State
 from mains.kernel.rates import Rates
 from mains.kernel.routing import Candidate, choose, counted
@@ -33,7 +34,7 @@ class _Backend:
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self.rates = Rates(engine.slots, settings, rpm=engine.rpm, tpm=engine.tpm)
-        self.lane = Lane(engine.slots, gate=self.rates)
+        self.lane = Lane(engine.slots, gate=self.rates, prefix_tokens_max=engine.cache_tokens or TOKENS_MAX)
         self.queued_tokens = 0
 
     def down(self, now_ms: int) -> bool:

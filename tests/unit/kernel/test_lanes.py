@@ -10,7 +10,7 @@ from mains import Settings
 from mains.engines.scripted import ScriptedEngine
 from mains.errors import ConfigError, EngineError, Spent
 from mains.kernel.lanes import Lanes, waiting_of
-from mains.kernel.ports import Engine, EngineState, Reply
+from mains.kernel.ports import Engine, EngineState, Reply, Usage
 from mains.kernel.process import Process, State
 from mains.kernel.waiting import OUTPUT_WEIGHT
 
@@ -27,8 +27,9 @@ def process(pid: int = 1, **others: Any) -> Process:
 class Two:
     """Two engines with a slot each."""
 
-    def __init__(self) -> None:
+    def __init__(self, cache_tokens: int = 0) -> None:
         self._engine = ScriptedEngine.of(lambda request: Reply(""), slots=1)
+        self._engine.cache_tokens = cache_tokens
 
     def find(self, name: str, model: str) -> Engine:
         if name not in ("a", "b"):
@@ -87,6 +88,18 @@ def test_each_engine_gives_its_own_slots_and_may_be_closed() -> None:
     lanes.release("a", 1, 0)
     assert (list(lanes.choices(0)), lanes.times_ms(0)) == ([], [900])
     assert list(lanes.choices(900)) == [("a", 3)]
+
+
+@pytest.mark.parametrize(("cache_tokens", "left"), [(0, 300), (600, 0)])
+def test_a_lane_believes_in_no_more_than_its_engine_keeps(cache_tokens: int, left: int) -> None:
+    """Two prompts of 550 tokens with 250 in common do not fit into 600: the older one's own part is forgotten."""
+    lanes = Lanes(Two(cache_tokens), Settings())
+    for pid in (1, 2):
+        lanes.queue(process(pid), 0)
+        assert list(lanes.choices(0)) == [("a", pid)]
+        lanes.answered("a", pid, Reply("", usage=Usage(550, 0, 0)), 0)
+        lanes.release("a", pid, 0)
+    assert 550 - lanes._backends["a"].lane.new_tokens(waiting_of(process(1))) == 250 + left
 
 
 def test_an_engine_that_is_not_there_is_said_and_leaves_nothing() -> None:
