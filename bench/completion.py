@@ -15,7 +15,7 @@ from bench.fair import scores, workloads
 from bench.fair.call import Agent
 from bench.fair.engine import Speeds
 from bench.fair.policies import POLICIES
-from bench.fair.policies.mains import bound
+from bench.fair.policies.mains import Untold, bound
 from bench.fair.simulation import Outcome, Simulation
 from bench.report import Figure, Report, at_least, below
 
@@ -27,6 +27,10 @@ QUICK_AGENTS = 60
 SEEDS = (1, 2, 3)
 CACHES = (100_000, 400_000)  # beside the default, at load 1
 CACHED = ("FCFS", "PLAS", "Mains")
+UNTOLD = "Mains, untold"  # how much the engine keeps; at the loads that follow
+BEYOND = (1.5, 2.0)  # loads at which the queue only grows while agents come
+CROWDED = ("FCFS", "PLAS", "DLPM", "Mains", UNTOLD)
+ALL = {**POLICIES, UNTOLD: Untold}
 GOALS = {"FCFS": 2.0, "1 s barrier": 10.0}  # how many times our mean
 LONGEST = "magagent"  # the suite whose agents need most of the engine
 
@@ -58,6 +62,9 @@ def measure(quick: bool) -> list[Run]:
     for seed in seeds:
         for load in LOADS:
             runs += _at(DEFAULT, load, count, seed, tuple(POLICIES))
+        runs += _at(DEFAULT, HIGH, count, seed, (UNTOLD,))
+        for load in BEYOND:
+            runs += _at(DEFAULT, load, count, seed, CROWDED)
         for tokens in CACHES:
             runs += _at(Speeds(cache_tokens=tokens), 1.0, count, seed, CACHED)
     return runs
@@ -67,7 +74,7 @@ def _at(speeds: Speeds, load: float, count: int, seed: int, names: tuple[str, ..
     agents = workloads.agent_mix(speeds, load=load, agents=count, seed=seed)
     alone_s = statistics.fmean(workloads.ideal_s(agent, speeds) for agent in agents)
     for name in names:
-        outcome = Simulation(agents, POLICIES[name], speeds).run()
+        outcome = Simulation(agents, ALL[name], speeds).run()
         yield _judge(name, load, seed, outcome, agents, speeds, alone_s)
 
 
@@ -100,10 +107,15 @@ def chosen(runs: list[Run], policy: str, load: float, cache_tokens: int = DEFAUL
 
 
 def ratios(
-    runs: list[Run], field: str, rival: str, load: float, cache_tokens: int = DEFAULT.cache_tokens
+    runs: list[Run],
+    field: str,
+    rival: str,
+    load: float,
+    cache_tokens: int = DEFAULT.cache_tokens,
+    us: str = "Mains",
 ) -> list[float]:
     """The rival's figure divided by ours on the same arrivals, for each seed."""
-    pairs = zip(chosen(runs, rival, load, cache_tokens), chosen(runs, "Mains", load, cache_tokens), strict=True)
+    pairs = zip(chosen(runs, rival, load, cache_tokens), chosen(runs, us, load, cache_tokens), strict=True)
     return [float(getattr(theirs, field)) / float(getattr(ours, field)) for theirs, ours in pairs]
 
 
@@ -112,9 +124,13 @@ def _ratio(runs: list[Run], field: str, rival: str, load: float, cache_tokens: i
 
 
 def _figures(runs: list[Run]) -> list[Figure]:
-    ours = [run for run in runs if run.policy == "Mains"]
+    ours = [run for run in runs if run.policy in ("Mains", UNTOLD)]
     worst = max(ours, key=lambda run: run.gap / run.bound)
     figures = [_over(runs, rival, load) for load in LOADS for rival in POLICIES if rival != "Mains"]
+    figures += [_over(runs, rival, load) for load in BEYOND for rival in CROWDED if not rival.startswith("Mains")]
+    for load in (HIGH, *BEYOND):
+        untold = statistics.median(ratios(runs, "mean_s", "FCFS", load, us=UNTOLD))
+        figures.append(Figure(f"mean, FCFS / {UNTOLD}, load {load:g}", untold, "x"))
     figures.append(below("gap between tenants, worst run", worst.gap, "weighted tokens", worst.bound))
     for load in LOADS:
         figures.append(Figure(f"P99, FCFS / Mains, load {load:g}", _ratio(runs, "p99_s", "FCFS", load), "x"))
@@ -138,7 +154,7 @@ def line(runs: list[Run]) -> str:
     """The runs of one policy at one load (means over the seeds) as a line of the notes."""
     mean = {field: statistics.fmean(getattr(run, field) for run in runs) for field in runs[0].__struct_fields__[4:]}
     return (
-        f"load {runs[0].load:g} cache {runs[0].cache_tokens // 1000}k {runs[0].policy:<12}"
+        f"load {runs[0].load:g} cache {runs[0].cache_tokens // 1000}k {runs[0].policy:<13}"
         f" mean {mean['mean_s']:>6,.0f} s  P50 {mean['p50_s']:>6,.0f}"
         f"  P95 {mean['p95_s']:>6,.0f}  P99 {mean['p99_s']:>6,.0f}"
         f"  {LONGEST} {mean['longest_s']:>6,.0f}  longest wait {mean['wait_s']:>6,.0f}"
@@ -151,6 +167,8 @@ def main(quick: bool) -> Report:
     runs = measure(quick)
     alone = statistics.fmean(run.alone_s for run in runs)
     tables = [line(chosen(runs, name, load)) for load in LOADS for name in POLICIES]
+    tables += [line(chosen(runs, UNTOLD, HIGH))]
+    tables += [line(chosen(runs, name, load)) for load in BEYOND for name in CROWDED]
     tables += [line(chosen(runs, name, 1.0, tokens)) for tokens in CACHES for name in CACHED]
     count = QUICK_AGENTS if quick else AGENTS
     least = {rival: min(ratios(runs, "mean_s", rival, HIGH)) for rival in GOALS}

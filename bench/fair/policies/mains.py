@@ -2,7 +2,8 @@
 
 As in `mains.kernel.lanes`: nobody knows how long an answer will be, so the lane is told twice the average of the
 process, and the cap at its first turn. A prompt is named as what all processes of the program open with, then the
-process. The lane learns from the usage of a call what was cached.
+process. The lane is told how much the cache holds (the key `cache_tokens` of an engine) and does not see what is in it;
+it learns from the usage of a call what was cached. `Untold` is not told the size either, as without that key.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from bench.fair.call import Call
 from bench.fair.engine import Started
 from bench.fair.policy import Site
 from mains.kernel.ports import Usage
+from mains.kernel.prefixes import TOKENS_MAX
 from mains.kernel.scheduler import Lane
 from mains.kernel.tenants import QUANTUM
 from mains.kernel.waiting import Waiting
@@ -24,7 +26,7 @@ class Mains:
     """The lane of one engine."""
 
     def __init__(self, site: Site) -> None:
-        self._lane = Lane(site.speeds.slots)
+        self._lane = Lane(site.speeds.slots, prefix_tokens_max=self._kept_tokens_max(site))
         self._calls: dict[int, Call] = {}
         self._written: dict[int, int] = {}  # output of each agent so far
 
@@ -64,8 +66,18 @@ class Mains:
         """There is no gate here, so never."""
         return math.inf
 
+    def _kept_tokens_max(self, site: Site) -> int:
+        return site.speeds.cache_tokens
+
     def _estimate(self, call: Call) -> int:
         return min(OUTPUT_CAP, 2 * self._written[call.agent.number] // call.at + 1) if call.at else OUTPUT_CAP
+
+
+class Untold(Mains):
+    """The same when nobody has said how much the engine keeps."""
+
+    def _kept_tokens_max(self, site: Site) -> int:
+        return TOKENS_MAX
 
 
 def _prefix(call: Call) -> tuple[tuple[str, int], ...]:

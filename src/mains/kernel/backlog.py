@@ -11,7 +11,7 @@ The order within a tenant, best first:
 
 The level stands before the rank: a warm prompt saves some reading, but an agent that is nearly done and waits behind
 one that has long to go loses more. Age is dear, for whom it takes is mostly long and cold: at a load of 1.2, agents
-took a fifth longer with every eighth choice than with every 32nd (docs/performance.md).
+took a fifth longer with every eighth choice than with every 32nd (docs/design.md, 2026-11-28).
 
 A call's rank changes whenever a prompt that it shares is read or forgotten, and ten thousand calls may share one. So no
 index holds ranks of calls. A call stands at the end of its prompt in the tree of `prefixes.py`, and each node knows its

@@ -82,9 +82,8 @@ class Request(msgspec.Struct, frozen=True):
     """One model call. `output_tokens_max` is what the hold can pay for: the engine must not exceed it.
 
     `output` is a JSON Schema that the final text must satisfy; an engine that can constrain its sampler does.
-    `key` is unique per attempt: a backend that understands idempotency keys may be given it. `process` and `tenant` say
-    for whom it is (an account's number): an engine may keep what it has read of a process, and never shares it between
-    tenants. 0: not known.
+    `key` is unique per attempt: a backend that understands idempotency keys may be given it. `process` and `tenant` (an
+    account; 0: not known) say for whom it is: an engine may keep what it reads of a process, but never across tenants.
     """
 
     messages: tuple[Message, ...]
@@ -133,8 +132,7 @@ class EngineState(msgspec.Struct, frozen=True):
 class Engine(Protocol):
     """A model behind a door. One `complete` is one attempt; a failure is an EngineError, a timeout too.
 
-    `rpm`, `tpm`: requests and tokens a minute that it may be sent; 0: no limit is known. `cache_tokens`: what it keeps
-    of earlier prompts, all together; 0: not known.
+    `rpm`, `tpm`: requests and tokens a minute that it may be sent; `cache_tokens`: what it keeps read; 0: not known.
     """
 
     name: str

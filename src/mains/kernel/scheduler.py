@@ -231,11 +231,16 @@ class Lane:
             if flight.by_floor is not None:
                 self._floors.charge(_NUMBER[flight.waiting.band], flight.by_floor, more, self._waiting)
         level, calls = self._programs.ended(flight.waiting.program, tokens)
+        moved: dict[Tenant, Tenants] = {}
         for call in calls:
             if call.nodes:
-                self._account(call)[1].backlog.promote(call, level)
+                tenants, tenant = self._account(call)
+                tenant.backlog.promote(call, level)
+                moved[tenant] = tenants
             else:
                 call.level = level
+        for tenant, tenants in moved.items():  # another of its calls may be next now, with another rank
+            tenants.touch(tenant)
 
     def _noted(self) -> None:
         """Tell the backlogs what a use of the tree has changed."""

@@ -6,7 +6,7 @@ import random
 from unittest import mock
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.unit.kernel.lane_reference import State, choose_reference
 
@@ -91,6 +91,7 @@ class Twins:
 
 
 @settings(max_examples=60, deadline=None)
+@example(51_103)  # a level changed, and the tenants' index did not know
 @given(st.integers(0, 2**32))
 def test_the_lane_chooses_as_the_reference_does(seed: int) -> None:
     twins = Twins(seed)
@@ -255,6 +256,23 @@ def test_a_tenant_is_weighed_by_the_call_that_it_would_send() -> None:
     lane.add(call(3, 2, program=8, prefix=(("new", 9_000),)))
     lane.add(call(4, 1, program=9, prefix=(("new", 9_000),)))
     assert [each.pid for each in (lane.choose(0),) if each] == [4]
+
+
+def test_a_program_that_reaches_a_level_changes_what_its_tenants_would_send() -> None:
+    """The cold call 4 was next of tenant 2; when its program has had much, the warm 3 is, and brings tenant 2 up."""
+    lane = Lane(2)
+    lane.add(call(1, 2, program=8, prefix=(("hot", 400),)))
+    assert lane.choose(0) is not None
+    lane.settle(1, Usage(5_000, 0, 0))
+    lane.release(1)
+    lane.add(call(2, 3, program=7))
+    assert lane.choose(0) is not None
+    lane.add(call(3, 2, program=8, prefix=(("hot", 400),)))
+    lane.add(call(4, 2, program=7))
+    lane.add(call(5, 1, program=9))
+    lane.settle(2, Usage(10**6, 0, 0))
+    lane.release(2)
+    assert [each.pid for each in (lane.choose(0),) if each] == [3]
 
 
 def test_levels_are_powers_of_four() -> None:
