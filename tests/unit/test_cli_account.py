@@ -334,6 +334,9 @@ def test_the_doors_through_the_client(box: Box) -> None:
     limit = Budget(unit="tokens", window="week", most=500)
     assert limits(client.budget_set("ann", [limit]))["tokens/week"]["most"] == 500
     assert limits(client.topup("ann", tokens=5))["tokens/week"]["added"] == 5
+    assert limits(client.topup("ann", tokens=5, key="k")) == limits(client.topup("ann", tokens=5, key="k"))
+    assert box.run("topup", "ann", "--tokens", "6", "--key", "k").stderr.startswith("error: the key `k` belongs to")
+    assert limits(box.json("topup", "ann", "--tokens", "5", "--key", "k"))["tokens/week"]["added"] == 10
     assert client.meter(by="user") == []
     with pytest.raises(UsageError, match="`by` must be one of program, user, model, day"):
         client.meter(by="planet")

@@ -9,7 +9,7 @@ import typer
 
 from mains.cli.amounts import Purse, amount, brief, count, exact, limits_of, nano_of, tokens_of
 from mains.cli.app import app
-from mains.cli.options import AccountArgument, HomeOption, JsonOption, complete_accounts, daemon_of, purse_of
+from mains.cli.options import AccountArgument, HomeOption, JsonOption, KeyOption, complete_accounts, daemon_of, purse_of
 from mains.cli.render import clean, console, say, say_json, shorten, table
 from mains.errors import UsageError
 
@@ -150,6 +150,7 @@ def topup(
     account: AccountArgument,
     tokens: Annotated[str, typer.Option("--tokens", metavar="N", help="So many tokens more: 50k.")] = "",
     money: Annotated[str, typer.Option("--money", metavar="AMOUNT", help="So much money more: 2usd.")] = "",
+    key: KeyOption = "",
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -170,7 +171,7 @@ def topup(
         raise UsageError(f"--{'tokens' if tokens else 'money'}: {error}", hint=error.hint) from error
     if money:
         _check_currency(client, purse)
-    view = client.topup(account, **more)
+    view = client.topup(account, key=key, **more)
     if as_json:
         say_json(view)
         return
