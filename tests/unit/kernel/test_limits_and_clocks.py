@@ -21,6 +21,7 @@ from mains.kernel.ports import Reply, Usage
 from mains.testing import FakeClock, ScriptedEngine
 
 DAY_MS = 86_400_000
+TEAM_TODAY = (1 << 40, "tokens", "day", int(datetime(2026, 5, 1, tzinfo=UTC).timestamp() * 1_000))
 NOON_MS = int(datetime(2026, 5, 1, 12, tzinfo=UTC).timestamp() * 1_000)
 
 
@@ -195,3 +196,16 @@ async def test_a_limit_that_was_away_forgets_its_topups(desk: Desk) -> None:
     assert (found.most, found.added, found.held, found.left) == (100, 0, 90, 10)
     with pytest.raises(LimitError):
         await hold(desk, "home", 40, "after")
+
+
+async def test_verify_forgets_topups_with_their_limit(desk: Desk) -> None:
+    await desk.account_add("team", zone="UTC")
+    await desk.budget_set("team", [Budget("tokens", "day", 100)])
+    await desk.topup("team", tokens=10_000)
+    for most in (None, 100):
+        await desk.budget_set("team", [Budget("tokens", "day", most)])
+    await desk.journal.commit(lambda tx: tx.one("used_move", *TEAM_TODAY, 0, -500, 0), "damage")
+    await hold(desk, "team", 300, "above")
+    await desk.journal.commit(lambda tx: tx.one("used_move", *TEAM_TODAY, 0, 500, 0), "mend")
+    (fault,) = reckon.verify(desk.journal)
+    assert "was granted above the limit" in fault
