@@ -13,7 +13,6 @@ second part the kernel's process is killed at random moments (SIGKILL), and the 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import random
@@ -21,14 +20,13 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
 from bench import machine, metered, recount
-from bench.child import ROOT
+from bench.child import ROOT, serving
 from bench.metered import Life, Told
 from bench.report import Figure, Report
 
@@ -60,20 +58,6 @@ class Outcome(NamedTuple):
     told: Told
     kills: int = 0
     checks: int = 0
-
-
-@contextlib.contextmanager
-def engine(size: int) -> Iterator[int]:
-    """The bad engine in a process of its own; its port."""
-    command = [sys.executable, "-m", "bench.bad_engine", str(size)]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
-        assert server.stdin is not None
-        assert server.stdout is not None
-        try:
-            yield int(server.stdout.readline())
-        finally:
-            server.stdin.close()
-            server.wait(10)
 
 
 def seen(port: int) -> dict[str, int]:
@@ -114,7 +98,7 @@ def one_account(folder: Path, size: Size) -> tuple[Outcome, Outcome]:
     """The account until it is empty for the first time, and then with top-ups until everybody has ended."""
     tokens = asyncio.run(metered.size_of_a_call(_made(folder / "probe")))
     database = folder / "home" / "mains.db"
-    with engine(tokens) as port:
+    with serving("bench.bad_engine", str(tokens)) as port:
         life = Life(str(folder), port, size.processes, size.calls, tokens)
         parts = []
         for rests in (1, 0):
@@ -134,7 +118,7 @@ def under_kills(folder: Path, size: Size, seed: int, span_s: float = KILLS_S) ->
     tokens = asyncio.run(metered.size_of_a_call(_made(folder / "probe")))
     faults: list[str] = []
     kills, until = 0, time.monotonic() + span_s
-    with engine(tokens) as port:
+    with serving("bench.bad_engine", str(tokens)) as port:
         life = Life(str(folder), port, size.processes, size.calls, tokens, ever=True)
         while kills < size.kills and time.monotonic() < until:
             process = start(life)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench import machine
-from bench.child import ROOT
+from bench.child import ROOT, serving
 from bench.contest.contestant import Job
 
 RIVALS_PYTHON = ROOT / ".venv-rivals" / "bin" / "python"
@@ -44,21 +43,11 @@ PYDANTIC_SPEND = Contestant("pydantic-ai-harness, spend limit", "pydantic_capped
 DBOS_STEPS = Contestant("DBOS, empty steps", "dbos_agents", "steps")
 
 
-@contextlib.contextmanager
-def upstream() -> Iterator[int]:
-    """The upstream, in a process of its own; its port. It ends when its standard input does."""
+def upstream() -> AbstractContextManager[int]:
+    """The upstream, in a process of its own; its port."""
     if not RIVALS_PYTHON.exists():
         raise SystemExit("the rivals are not installed here: `make bench-rivals` installs them and runs this")
-    with subprocess.Popen(
-        [sys.executable, "-m", "bench.contest.upstream"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as server:
-        assert server.stdin is not None
-        assert server.stdout is not None
-        try:
-            yield int(server.stdout.readline())
-        finally:
-            server.stdin.close()
-            server.wait(10)
+    return serving("bench.contest.upstream")
 
 
 def start(contestant: Contestant, job: Job) -> subprocess.Popen[bytes]:

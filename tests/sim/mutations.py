@@ -9,6 +9,7 @@ from typing import Any
 from unittest import mock
 
 from mains.kernel import calls, ledger, limits, mailbox, orders, pages, recovery
+from mains.kernel.birth import World
 from mains.kernel.event import Woken
 from mains.kernel.journal import _OF_ONE_OPERATION, Journal
 from mains.kernel.main import Kernel
@@ -135,8 +136,8 @@ def collect_a_page_in_use() -> Any:
     """A collector that runs at boot takes a page that a context still names for garbage."""
     boot = recovery.boot
 
-    def collect(tx: Tx, currency: str) -> None:
-        boot(tx, currency)
+    def collect(tx: Tx, world: World) -> None:
+        boot(tx, world)
         tx._execute(
             "DELETE FROM page WHERE hash = (SELECT page FROM context JOIN process USING (pid)"
             " WHERE process.state <> 'EXITED' ORDER BY pid DESC, position DESC LIMIT 1)"

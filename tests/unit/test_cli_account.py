@@ -244,6 +244,26 @@ def test_a_foreign_currency_by_its_rate(box: Box) -> None:
     assert (done.returncode, "[rates]" in done.stderr) == (2, True)
 
 
+def test_a_process_shows_every_limit_that_it_stands_under(box: Box) -> None:
+    box.json("account", "add", "ann", "--zone", "UTC")
+    box.json("budget", "set", "ann", "--tokens", "10k/day", "--tokens", "50k", "--money", "2.5usd/month")
+    box.json("topup", "ann", "--money", "0.25usd")
+    pid = str(box.json("run", "say.md", "prompt=hello", "--account", "ann")["pid"])
+    shown = box.json("show", pid)
+    ann = next(each for each in shown["accounts"] if each["name"] == "ann")
+    used = ann["posted"] + ann["overrun"]
+    assert (shown["currency"], ann["tokens_max"], sorted(limits(ann))) == (
+        "usd", 50_000, ["money/month", "tokens/day", "tokens/total"],
+    )  # fmt: skip
+    assert used and ann["limits"] == box.json("account", "show", "ann")["limits"]
+    told = box.run("show", pid).stdout
+    assert f"account of ann: limit 50,000, used {used:,}, held 0" in told
+    assert (
+        f"limit 10,000 tokens a day: used {used} tokens, held 0 tokens, left {10_000 - used:,} tokens, resets" in told
+    )
+    assert "limit 2.75 usd a month: used 0 usd, held 0 usd, left 2.75 usd, resets at " in told
+
+
 # --------------------------------------------------------------------------------------------------- the meter
 
 
@@ -328,6 +348,9 @@ def test_the_doors_through_the_client(box: Box) -> None:
     limit = Budget(unit="tokens", window="week", most=500)
     assert limits(client.budget_set("ann", [limit]))["tokens/week"]["most"] == 500
     assert limits(client.topup("ann", tokens=5))["tokens/week"]["added"] == 5
+    assert limits(client.topup("ann", tokens=5, key="k")) == limits(client.topup("ann", tokens=5, key="k"))
+    assert box.run("topup", "ann", "--tokens", "6", "--key", "k").stderr.startswith("error: the key `k` belongs to")
+    assert limits(box.json("topup", "ann", "--tokens", "5", "--key", "k"))["tokens/week"]["added"] == 10
     assert client.meter(by="user") == []
     with pytest.raises(UsageError, match="`by` must be one of program, user, model, day"):
         client.meter(by="planet")

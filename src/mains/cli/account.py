@@ -13,6 +13,7 @@ from mains.cli.options import (
     AccountArgument,
     HomeOption,
     JsonOption,
+    KeyOption,
     complete_accounts,
     daemon_of,
     given_name,
@@ -162,6 +163,7 @@ def topup(
     account: AccountArgument,
     tokens: Annotated[str, typer.Option("--tokens", metavar="N", help="So many tokens more: 50k.")] = "",
     money: Annotated[str, typer.Option("--money", metavar="AMOUNT", help="So much money more: 2usd.")] = "",
+    key: KeyOption = "",
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -182,7 +184,7 @@ def topup(
         raise UsageError(f"--{'tokens' if tokens else 'money'}: {error}", hint=error.hint) from error
     if money:
         _check_currency(client, purse)
-    view = client.topup(account, **more)
+    view = client.topup(account, key=key, **more)
     if as_json:
         say_json(view)
         return

@@ -6,18 +6,12 @@ a core and not a whole one. A daemon that goes away is told and looked for again
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
-from collections.abc import Callable
 from functools import partial
 
-from prompt_toolkit.application import Application
-from prompt_toolkit.formatted_text import StyleAndTextTuples
-from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
-from prompt_toolkit.layout import FormattedTextControl, Layout, Window
-
-from mains.cli.board import fitted
+from mains.cli.board import Line, fitted
+from mains.cli.canvas import Canvas, leave
 from mains.cli.dial import Dial
 from mains.cli.options import settings_of
 from mains.cli.reading import Reading, read
@@ -40,15 +34,13 @@ class DialScreen:
         self._dial = dial
         self._lost = ""
         self._left = threading.Event()
-        control = FormattedTextControl(self._text, show_cursor=False)
-        self._app: Application[None] = Application(
-            Layout(Window(control, wrap_lines=False)), key_bindings=_bindings(), full_screen=True
-        )
+        self._canvas = Canvas(self._lines, self._foot)
+        self._canvas.keys.add("q")(leave)
 
     def run(self) -> None:
         """Show it until the person leaves."""
         try:
-            self._app.run(pre_run=self._begin)
+            self._canvas.run(self._begin)
         finally:
             self._left.set()
 
@@ -63,9 +55,9 @@ class DialScreen:
             try:
                 reading = read(client, self._account, int(time.time() * 1_000))
             except MainsError as error:
-                self._in_loop(partial(self._miss, clean(str(error))))
+                self._canvas.change(partial(self._miss, clean(str(error))))
             else:
-                self._in_loop(partial(self._take, reading))
+                self._canvas.change(partial(self._take, reading))
             pause_s = max(_PAUSE_S, _PAUSES * (time.monotonic() - begun_s))
 
     def _take(self, reading: Reading) -> None:
@@ -75,39 +67,10 @@ class DialScreen:
     def _miss(self, why: str) -> None:
         self._lost = why
 
-    def _in_loop(self, change: Callable[[], None]) -> None:
-        """Make a change where the screen is drawn, and draw it."""
+    def _lines(self, width: int, height: int) -> list[Line]:
+        return self._dial.lines(width, height)
 
-        def do() -> None:
-            change()
-            self._app.invalidate()
-
-        if self._app.loop is not None:
-            with contextlib.suppress(RuntimeError):  # the person has left
-                self._app.loop.call_soon_threadsafe(do)
-
-    def _text(self) -> StyleAndTextTuples:
-        size = self._app.output.get_size()
-        lines = self._dial.lines(size.columns, size.rows - 1)
-        lines += [[("", "")]] * (size.rows - 1 - len(lines))
-        text: StyleAndTextTuples = []
-        for line in lines:
-            text += [*line, ("", "\n")]
+    def _foot(self, width: int) -> tuple[str, str]:
         if self._lost:
-            return [*text, ("reverse ansired", fitted(f"{self._lost}; looking again (q quits)", size.columns))]
-        return [*text, ("dim", fitted(_KEYS, size.columns))]
-
-
-def _bindings() -> KeyBindings:
-    bindings = KeyBindings()
-
-    @bindings.add("q")
-    @bindings.add("c-c")
-    def _(event: KeyPressEvent) -> None:
-        event.app.exit()
-
-    @bindings.add("c-z")
-    def _(event: KeyPressEvent) -> None:
-        event.app.suspend_to_background()
-
-    return bindings
+            return "reverse ansired", fitted(f"{self._lost}; looking again (q quits)", width)
+        return "dim", fitted(_KEYS, width)

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from mains.cli.amounts import exact
+from mains.cli.account import in_order, limit_name, room
+from mains.cli.amounts import amount, exact
 from mains.cli.app import app
 from mains.cli.options import GroupOption, HomeOption, JsonOption, PidArgument, daemon_of
 from mains.cli.render import clean, console, note, ps_table, say, say_json, shorten, text_of
@@ -98,6 +99,18 @@ def token_lines(shown: Mapping[str, Any]) -> Iterator[str]:
         most = "" if account["tokens_max"] is None else f"limit {account['tokens_max']:,}, "
         used = account["posted"] + account["overrun"]
         yield f"account of {whose}: {most}used {used:,}, held {account['held']:,}"
+        for limit in in_order(account["limits"]):
+            if limit_name(limit) != "tokens/total":
+                yield f"  {_limit(limit, shown['currency'])}"
+
+
+def _limit(limit: Mapping[str, Any], currency: str) -> str:
+    """A limit of money, or one in a window, exactly."""
+    texts = (amount(limit[name], limit["unit"], currency) for name in ("used", "held", "left"))
+    each = "" if limit["window"] == "total" else f" a {limit['window']}"
+    resets = f", resets at {limit['resets_at']}" if limit["resets_at"] else ""
+    used, held, left = texts
+    return f"limit {amount(room(limit), limit['unit'], currency)}{each}: used {used}, held {held}, left {left}{resets}"
 
 
 def _context(messages: list[Mapping[str, Any]]) -> Iterator[str]:

@@ -8,20 +8,17 @@ for again; it is not started: somebody may have ended it on purpose.
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections.abc import Callable
 from functools import partial
 
-from prompt_toolkit.application import Application
 from prompt_toolkit.filters import Condition
-from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.keys import Keys
-from prompt_toolkit.layout import FormattedTextControl, Layout, Window
 
 from mains.cli.board import Board, Line, View, fitted
+from mains.cli.canvas import Canvas, leave
 from mains.cli.clerk import Clerk, Order
 from mains.cli.inspect import sections
 from mains.cli.options import settings_of
@@ -70,15 +67,12 @@ class TopScreen:
         self._victim: View | None = None
         self._look_now = threading.Event()
         self._clerk = Clerk(self._client(), self._fail, self._look_now.set)
-        control = FormattedTextControl(self._text, show_cursor=False)
-        self._app: Application[None] = Application(
-            Layout(Window(control, wrap_lines=False)), key_bindings=self._bindings(), full_screen=True
-        )
-        self._app.ttimeoutlen = 0.05  # Esc alone is a key
+        self._canvas = Canvas(self._lines, self._foot)
+        self._bind(self._canvas.keys)
 
     def run(self) -> None:
         """Show it until the person leaves."""
-        self._app.run(pre_run=self._begin)
+        self._canvas.run(self._begin)
         self._clerk.close(_LEAVE_S)
 
     def _begin(self) -> None:
@@ -97,11 +91,11 @@ class TopScreen:
             try:
                 survey = client.survey(every=every, after_seq=seq)
             except MainsError as error:
-                self._in_loop(partial(self._miss, str(error)))
+                self._canvas.change(partial(self._miss, str(error)))
                 pause_s = _AGAIN_S
             else:
                 seq = survey["seq"]
-                self._in_loop(partial(self._take, survey, time.monotonic()))
+                self._canvas.change(partial(self._take, survey, time.monotonic()))
                 pause_s = max(_SHORTEST_S, _PAUSE_S * len(survey["processes"]))
             self._look_now.wait(pause_s)
             self._look_now.clear()
@@ -113,22 +107,11 @@ class TopScreen:
     def _miss(self, why: str) -> None:
         self._lost = why
 
-    def _in_loop(self, change: Callable[[], None]) -> None:
-        """Make a change where the screen is drawn, and draw it."""
-
-        def do() -> None:
-            change()
-            self._app.invalidate()
-
-        if self._app.loop is not None:
-            with contextlib.suppress(RuntimeError):  # the person has left
-                self._app.loop.call_soon_threadsafe(do)
-
     def _tell(self, text: str) -> None:
         self._told = text
 
     def _fail(self, error: MainsError) -> None:
-        self._in_loop(partial(self._tell, clean(str(error))))
+        self._canvas.change(partial(self._tell, clean(str(error))))
 
     def _order(self, order: Order) -> None:
         if not self._clerk.give(order):
@@ -136,8 +119,7 @@ class TopScreen:
 
     # the keys
 
-    def _bindings(self) -> KeyBindings:
-        bindings = KeyBindings()
+    def _bind(self, bindings: KeyBindings) -> None:
         self._bind_everywhere(bindings)
         self._bind_table(bindings)
         self._bind_filter(bindings)
@@ -149,21 +131,8 @@ class TopScreen:
             if event.data == "y" and self._victim is not None:
                 self._signal(self._victim, "TERM", "is told to end")
 
-        return bindings
-
     def _bind_everywhere(self, bindings: KeyBindings) -> None:
-        @bindings.add("c-c")
-        def _(event: KeyPressEvent) -> None:
-            event.app.exit()
-
-        @bindings.add("c-z")
-        def _(event: KeyPressEvent) -> None:
-            event.app.suspend_to_background()
-
-        @bindings.add("q", filter=Condition(lambda: self._mode == "table"))
-        def _(event: KeyPressEvent) -> None:
-            event.app.exit()
-
+        bindings.add("q", filter=Condition(lambda: self._mode == "table"))(leave)
         aside = Condition(lambda: self._mode in ("help", "details"))
 
         @bindings.add("q", filter=aside)
@@ -250,7 +219,7 @@ class TopScreen:
             changed = client.signal(view["pid"], signal)
             more = f" (and {len(changed) - 1} below it)" if len(changed) > 1 else ""
             text = f"process {view['pid']} {told}{more}" if changed else f"process {view['pid']}: nothing changed"
-            self._in_loop(partial(self._tell, text))
+            self._canvas.change(partial(self._tell, text))
 
         self._order(give)
 
@@ -263,7 +232,7 @@ class TopScreen:
             for title, told in sections(client.show(view["pid"])):
                 found = [f"  {clean(line)}" for line in told]
                 lines += [title, *found] if found else []
-            self._in_loop(partial(self._read_details, lines[:_DETAIL_LINES_MAX]))
+            self._canvas.change(partial(self._read_details, lines[:_DETAIL_LINES_MAX]))
 
         self._order(give)
 
@@ -276,19 +245,11 @@ class TopScreen:
 
     # what is drawn
 
-    def _text(self) -> StyleAndTextTuples:
-        size = self._app.output.get_size()
-        width, height = size.columns, size.rows - 1
+    def _lines(self, width: int, height: int) -> list[Line]:
         if self._mode in ("help", "details"):
-            lines: list[Line] = [[("", line)] for line in self._details[self._scroll : self._scroll + height]]
-        else:
-            lines = self._board.lines(width, height)
-        lines += [[("", "")]] * (height - len(lines))
-        text: StyleAndTextTuples = []
-        for line in lines:
-            text += [(style, fitted(part, width) if len(line) == 1 else part) for style, part in line]
-            text.append(("", "\n"))
-        return [*text, self._foot(width)]
+            return [[("", fitted(line, width))] for line in self._details[self._scroll : self._scroll + height]]
+        lines = self._board.lines(width, height)
+        return [[(style, fitted(part, width)) for style, part in line] if len(line) == 1 else line for line in lines]
 
     def _foot(self, width: int) -> tuple[str, str]:
         if self._lost:

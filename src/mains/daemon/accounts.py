@@ -2,7 +2,7 @@
 
     GET  accounts, account?name=NAME             POST accounts {name, under, zone, unknown_price}
     POST account {name, unknown_price}
-    POST budgets {account, limits}               POST topups {account, tokens, nano}
+    POST budgets {account, limits}               POST topups {account, tokens, nano, key}
     GET  meter[?by=...&account=...&from_ms=N&to_ms=N], statement?account=NAME&month=2026-11
 
 An account is named in the query or the body, never in the path: `home/digest` is one name.
@@ -50,11 +50,12 @@ class BudgetOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TopupOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of a top-up, in tokens or in nano-units of the home's currency."""
+    """The body of a top-up, in tokens or in nano-units of the home's currency; the same `key` again changes nothing."""
 
     account: str
     tokens: int = 0
     nano: int = 0
+    key: str = ""
 
 
 class Accounts:
@@ -92,7 +93,7 @@ class Accounts:
         order = await body_of(request, TopupOrder, self._bytes_max)
         _check(order.tokens)
         _check(order.nano)
-        return respond(await self._desk.topup(order.account, tokens=order.tokens, nano=order.nano))
+        return respond(await self._desk.topup(order.account, tokens=order.tokens, nano=order.nano, key=order.key))
 
     async def meter(self, request: Request) -> Response:
         by = next((each for each in _BYS if each == request.query_params.get("by", "")), None)

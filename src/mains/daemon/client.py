@@ -200,9 +200,9 @@ class Client:
         found: Object = self._order("budgets", body)
         return found
 
-    def topup(self, account: str, *, tokens: int = 0, nano: int = 0) -> Object:
-        """Give more room to the current windows of an account; the account."""
-        found: Object = self._order("topups", {"account": account, "tokens": tokens, "nano": nano})
+    def topup(self, account: str, *, tokens: int = 0, nano: int = 0, key: str = "") -> Object:
+        """Give more room to the current windows of an account, once for a key; the account."""
+        found: Object = self._order("topups", {"account": account, "tokens": tokens, "nano": nano, "key": key})
         return found
 
     def meter(self, **query: str | int) -> list[Object]:

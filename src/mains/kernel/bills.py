@@ -11,8 +11,9 @@ from mains.errors import UsageError
 from mains.kernel import accounts, metering, timers
 from mains.kernel.accounts import Place
 from mains.kernel.billing import AccountView, Budget
-from mains.kernel.birth import World
+from mains.kernel.birth import World, owner
 from mains.kernel.calls import share_room
+from mains.kernel.limits import HOME
 from mains.kernel.metering import Scope
 from mains.kernel.tx import Tx
 
@@ -55,11 +56,21 @@ def budget_set(tx: Tx, world: World, text: str, budgets: Sequence[Budget], local
     return _roomier(tx, world, at)
 
 
-def top_up(tx: Tx, world: World, text: str, tokens: int, nano: int) -> AccountView:
-    """Give more room to the current windows of an account's limits of tokens, or of money, or of both."""
+def top_up(tx: Tx, world: World, text: str, tokens: int, nano: int, key: str) -> AccountView:
+    """Give more room to the current windows of an account's limits of tokens, or of money, or of both.
+
+    A `key` stands for this order: with the same one it is not carried out again, and the account is told as it stands.
+    """
     if not (tokens or nano):
         raise UsageError("a top-up needs tokens or money")
     at = accounts.find(tx, text)
+    ask = f"topup {at.account} {tokens} {nano}"
+    if key and (row := tx.one("key_get", key)):
+        if row[1] != ask:
+            raise UsageError(f"the key `{key}` belongs to {owner(row[0])}", hint="take another key")
+        return metering.account_view(tx, at, world.currency)
+    if key:
+        tx.run("key_insert", key, HOME, ask)
     if tokens:
         accounts.top_up(tx, at, "tokens", tokens)
     if nano:

@@ -84,6 +84,11 @@ def ask_of(birth: Birth) -> str:
     return f"{birth.program.hash} {pages.name_of(_encode(birth.inputs))}{_manner(birth)}"
 
 
+def owner(pid: int) -> str:
+    """Whose a key is, for a person: that of a process, or (0) of an order about accounts."""
+    return f"process {pid}" if pid else "another order: a top-up"
+
+
 def _manner(birth: Birth) -> str:
     if birth.schedule is not None:
         return " schedule"
@@ -274,7 +279,7 @@ def bear_run(tx: Tx, world: World, schedule: Process) -> Process:
     slot = schedule.schedule.at(schedule.slot_ms)
     key = f"{schedule.pid}@{slot}"
     if row := tx.one("key_get", key):
-        raise UsageError(f"the key `{key}` of its run belongs to process {row[0]}")
+        raise UsageError(f"the key `{key}` of its run belongs to {owner(row[0])}")
     context = tuple(page for (page,) in tx.run("context_pages", schedule.pid, schedule.length))
     born = replace(
         schedule, pid=pid, parent=schedule.pid, spawned_by=_RUN, item=slot, key=key,

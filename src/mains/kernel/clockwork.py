@@ -20,6 +20,8 @@ class Clockwork:
         self._clock = clock
         self._moved = asyncio.Event()
         self._until_ms: int | None = None
+        self._seen_ms = 0
+        self.set_back = False  # whether the clock showed less at the last look than at the one before
 
     def look(self) -> None:
         """Make the sleeper look again."""
@@ -33,7 +35,9 @@ class Clockwork:
     def begin(self) -> int:
         """Start a look; the time. What moves from now on ends the next sleep."""
         self._moved.clear()
-        return self._clock.now_ms()
+        now_ms = self._clock.now_ms()
+        self.set_back, self._seen_ms = now_ms < self._seen_ms, now_ms
+        return now_ms
 
     async def sleep(self, now_ms: int, dues_ms: list[int]) -> None:
         """Sleep until the first of `dues_ms`, a nap at most."""

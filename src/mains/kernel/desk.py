@@ -224,9 +224,13 @@ class Desk:
         """Set limits of an account, or take them away; all of them or none."""
         return await self._bill(bills.budget_set, account, limits, await asyncio.to_thread(local_zone))
 
-    async def topup(self, account: str, *, tokens: int = 0, nano: int = 0) -> AccountView:
-        """Give more room to the current window of each limit of an account, and wake who waits for it."""
-        return await self._bill(bills.top_up, account, tokens, nano)
+    async def topup(self, account: str, *, tokens: int = 0, nano: int = 0, key: str = "") -> AccountView:
+        """Give more room to the current window of each limit of an account, and wake who waits for it.
+
+        The same key with the same top-up again changes nothing.
+        """
+        _check_text("key", key)
+        return await self._bill(bills.top_up, account, tokens, nano, key)
 
     async def meter(self, *, by: By = "", account: str = "", from_ms: int = 0, to_ms: int = 0) -> list[MeterRow]:
         """What ran and what it cost, summed by program, user, model or day (empty: by all but the day)."""

@@ -5,7 +5,8 @@
     settle(tx, ...)      what it used; after the end, an adjustment
     void(tx, hold)       it did not happen
     expire(tx, hold)     its time is over
-    recover(tx)          the kernel was gone: calls that were out are posted whole
+    set_back(tx, world)  the clock was set back: no hold lasts longer from now on than one may
+    recover(tx, world)   the kernel was gone: calls that were out are posted whole
 
 A process's calls are made by the kernel (`turns.py`); these are somebody else's, who may be slow, late or gone. So each
 hold has a time limit, after which it is released, or posted whole when its call was sent.
@@ -155,8 +156,18 @@ def expire(tx: Tx, hold: int) -> None:
         share_room(tx, chain)
 
 
-def recover(tx: Tx) -> None:
+def set_back(tx: Tx, world: World) -> None:
+    """Let no hold last longer than `model_timeout_s` from now on.
+
+    The time of a hold is an hour of the wall clock. One that was taken before the clock went back would last until that
+    hour comes again, and take room away from others meanwhile.
+    """
+    timers.no_later(tx, timers.HOLD, tx.now_ms + world.reach_ms)
+
+
+def recover(tx: Tx, world: World) -> None:
     """Post whole what was out when the kernel ended: its usage can still come, as an adjustment."""
+    set_back(tx, world)
     for hold, owner, _, _, state, *_ in tx.run("hold_foreign").fetchall():
         if state == "dispatched":
             chain = accounts.place(tx, owner).chain

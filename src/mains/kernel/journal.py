@@ -84,7 +84,7 @@ class Journal:
         self.path = path
         self._connect = connect or sqlite3.connect
         self._settings = settings
-        self._now_ms = now_ms
+        self.now_ms = now_ms
         self._on_commit = on_commit
         self._probe = probe or NoProbe()
         self._queries = load_queries()
@@ -161,7 +161,7 @@ class Journal:
 
     async def _batch(self, jobs: list[_Job]) -> None:
         tx = self._tx
-        tx.begin(self._now_ms())
+        tx.begin(self.now_ms())
         mark = tx.mark()
         ended = False
         try:

@@ -10,7 +10,7 @@ are rows of `budget`, with what was used of them in `used`, a row for each windo
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -19,6 +19,9 @@ from mains.kernel.billing import Unit, Window
 from mains.kernel.process import State
 from mains.kernel.tx import Row, Tx
 from mains.kernel.window import ALWAYS, Span, span, told
+
+Rows = Callable[..., list[Row]]
+"""The rows of a named query: those of a transaction, or of a reader."""
 
 HOME = 0
 SUPPLY = -1
@@ -103,17 +106,17 @@ def of(tx: Tx, accounts: Iterable[int], at_ms: int) -> list[Limit]:
             left = tokens_max - posted - overrun - held
             found.append(Limit(account, name, "tokens", "total", tokens_max, left, held))
         if budgets:
-            found += windowed(tx, account, name, zone, at_ms)
+            found += windowed(tx.rows, budgets_of(tx, account), account, name, zone, at_ms)
     return found
 
 
-def windowed(tx: Tx, account: int, name: str, zone: str, at_ms: int) -> list[Limit]:
-    """The limits of an account that stand in `budget`."""
+def windowed(rows: Rows, budgets: Iterable[Row], account: int, name: str, zone: str, at_ms: int) -> list[Limit]:
+    """The limits of an account that stand in `budget`: these rows of `budget_of`."""
     found = []
-    for unit, kind, most, currency in budgets_of(tx, account):
+    for unit, kind, most, currency in budgets:
         when = span(kind, zone, at_ms)
-        row = tx.one("used_get", account, unit, kind, when.start_ms)
-        added, held, posted, overrun = row or (0, 0, 0, 0)
+        used = rows("used_get", account, unit, kind, when.start_ms)
+        added, held, posted, overrun = used[0] if used else (0, 0, 0, 0)
         most += added
         found.append(Limit(account, name, unit, kind, most, most - posted - overrun - held, held, zone, when, currency))
     return found

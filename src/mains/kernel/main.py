@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from mains.errors import ConfigError, DeviceError, DiskFullError, EngineError, JournalError, KernelPanic, MainsError
-from mains.kernel import audit, fallback, orders, recovery, timers, turns
+from mains.kernel import audit, fallback, foreign, orders, recovery, timers, turns
 from mains.kernel.acts import Acts
 from mains.kernel.birth import World
 from mains.kernel.clock import Clock
@@ -89,7 +89,7 @@ class Kernel:
             if faults := audit.replay(self.journal):
                 hint = "`mains journal verify` lists every fault"
                 raise JournalError(f"{self.journal.path}: {faults[0]} ({len(faults)} faults)", hint=hint)
-            await self.journal.commit(lambda tx: recovery.boot(tx, self.world.currency), "boot")
+            await self.journal.commit(lambda tx: recovery.boot(tx, self.world), "boot")
             await self._recover()
             self._side(self._run_timers)
             booted = True
@@ -336,6 +336,8 @@ class Kernel:
         """Fire what is due, open lanes that were closed, sleep until the next time."""
         while True:
             now_ms = self._clockwork.begin()
+            if self._clockwork.set_back:
+                await self._recorded(lambda tx: foreign.set_back(tx, self.world), "set_back")
             due_ms = timers.next_due_ms(self.journal)
             if due_ms is not None and due_ms <= now_ms:
                 await self._recorded(lambda tx: turns.fire(tx, self.world), "fire")

@@ -1,6 +1,7 @@
 """The meter read: accounts and limits as they stand, what ran and what it cost, statements. Readers; no change.
 
 account_view(tx, ...)     one account with its limits
+limits_of(journal, ...)   the limits of one, for a reader
 account_views(tx, ...)    all named ones and those of programs, the home first
 meter(journal, ...)       model calls summed by program, user, model or day
 statement(journal, ...)   a month of an account, a row for each day, program and model
@@ -20,7 +21,7 @@ from mains.kernel.accounts import Place
 from mains.kernel.billing import AccountView, By, LimitView, MeterRow, Statement
 from mains.kernel.journal import Journal
 from mains.kernel.ledger import unknown_price_allowed
-from mains.kernel.limits import HOME, NAMED, Limit
+from mains.kernel.limits import HOME, NAMED, Limit, Rows
 from mains.kernel.process import State
 from mains.kernel.tx import Row, Tx
 
@@ -46,7 +47,7 @@ def account_view(tx: Tx, at: Place, currency: str) -> AccountView:
         currency=currency,
         held_tokens=held, posted_tokens=posted, overrun_tokens=overrun,
         held_nano=nano_held, posted_nano=nano_posted, overrun_nano=nano_overrun,
-        limits=[_limit_view(tx, limit, warned) for limit in limits.of(tx, (at.account,), tx.now_ms)],
+        limits=[_limit_view(tx.rows, limit, warned) for limit in limits.of(tx, (at.account,), tx.now_ms)],
     )  # fmt: skip
 
 
@@ -58,12 +59,23 @@ def _kind(account: int, name: str) -> Literal["home", "account", "program", "pro
     return "program" if "/" in name else "account"
 
 
-def _limit_view(tx: Tx, limit: Limit, warned: int) -> LimitView:
+def limits_of(journal: Journal, account: int) -> list[LimitView]:
+    """The limits of an account as they stand now, for a reader."""
+    found = []
+    ((most, held, posted, overrun, _, name, zone),) = journal.rows("account_get", account)
+    if most is not None:
+        found.append(Limit(account, name, "tokens", "total", most, most - posted - overrun - held, held))
+    found += limits.windowed(journal.rows, journal.rows("budget_of", account), account, name, zone, journal.now_ms())
+    ((*_, warned),) = journal.rows("account_row", account)
+    return [_limit_view(journal.rows, limit, warned) for limit in found]
+
+
+def _limit_view(rows: Rows, limit: Limit, warned: int) -> LimitView:
     added = 0
     if (limit.unit, limit.window) != ("tokens", "total"):
         key = (limit.account, limit.unit, limit.window, limit.span.start_ms)
-        added = (tx.one("used_get", *key) or (0,))[0]
-        warned = (tx.one("used_warned_at", *key) or (0,))[0]
+        added = next((row[0] for row in rows("used_get", *key)), 0)
+        warned = next((row[0] for row in rows("used_warned_at", *key)), 0)
     return LimitView(
         unit=limit.unit,
         window=limit.window,

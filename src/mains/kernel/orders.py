@@ -9,7 +9,7 @@ import msgspec
 
 from mains.errors import NotFoundError, UsageError
 from mains.kernel import execs, mailbox, schedules
-from mains.kernel.birth import Birth, World, ask_of, bear, fork, image_of
+from mains.kernel.birth import Birth, World, ask_of, bear, fork, image_of, owner
 from mains.kernel.calls import KILL_CODE, TERM_CODE, arguments_of, deliver, end, finish, return_call, share_room
 from mains.kernel.event import Answered, Signalled
 from mains.kernel.ports import Signal
@@ -30,8 +30,9 @@ def spawn(tx: Tx, world: World, birth: Birth) -> int:
     ask = ask_of(birth)
     if birth.key and (row := tx.one("key_get", birth.key)):
         if row[1] != ask:
+            what = ", which runs another program or other inputs" if row[0] else ""
             raise UsageError(
-                f"the key `{birth.key}` belongs to process {row[0]}, which runs another program or other inputs",
+                f"the key `{birth.key}` belongs to {owner(row[0])}{what}",
                 hint="take another key, or the same program and inputs",
             )
         return int(row[0])

@@ -230,6 +230,7 @@ class _Reckoning:
                 self._added[*key, event.start_ms] += event.added
             elif event.most is None:
                 self._most.pop(key, None)
+                self._added.update({at: 0 for at in self._added if at[:3] == key})
             else:
                 self._most[key] = event.most
 

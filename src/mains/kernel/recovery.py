@@ -37,18 +37,19 @@ def recover(tx: Tx, world: World, pids: list[int]) -> None:
             doubted(tx, world, pid, flying, _WHY)
 
 
-def boot(tx: Tx, currency: str) -> None:
+def boot(tx: Tx, world: World) -> None:
     """Make the home's accounts, end foreign calls whose kernel is gone, and note the boot.
 
-    Raises ConfigError when `currency` is not that of the money in the ledger: what was charged, and limits.
+    Raises ConfigError when the world's currency is not that of the money in the ledger: what was charged, and limits.
     """
+    currency = world.currency
     ledger.open_home(tx)
     row = tx.one("account_currency")
     if row and row[0] not in ("", currency) and _has_money(tx):
         told = f"the ledger counts in {row[0]}, and mains.toml says {currency}"
         raise ConfigError(told, hint=f'write currency = "{row[0]}": amounts that were charged cannot be converted')
     tx.run("account_currency_put", currency)
-    foreign.recover(tx)
+    foreign.recover(tx, world)
     tx.run("counter_start", "pruned_ms", tx.now_ms)  # the first prune comes a day after the first boot
     tx.append(0, Noted(text="boot"))
 

@@ -28,10 +28,10 @@ CREATE INDEX IF NOT EXISTS process_quota ON process (quota, pid) WHERE quota >= 
 CREATE INDEX IF NOT EXISTS process_group ON process (pgroup, pid) WHERE pgroup <> '' AND state <> 'EXITED';
 CREATE INDEX IF NOT EXISTS process_ended ON process (seq) WHERE state = 'EXITED';
 
-CREATE TABLE IF NOT EXISTS process_key (    -- `run --key`
+CREATE TABLE IF NOT EXISTS process_key (    -- `run --key`, `topup --key`
     key TEXT PRIMARY KEY,
-    pid INTEGER NOT NULL,
-    ask TEXT NOT NULL                       -- hash of the program and inputs that it was given for
+    pid INTEGER NOT NULL,                   -- 0: of a top-up
+    ask TEXT NOT NULL                       -- what it was given for: the program's and the inputs' hashes, or the top-up
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE IF NOT EXISTS checkpoint (     -- the process table as of checkpoint_seq in `counter`

@@ -34,6 +34,11 @@ def disarm(tx: Tx, pid: int) -> None:
     tx.run("timer_delete_pid", pid)
 
 
+def no_later(tx: Tx, call: str, due_ms: int) -> None:
+    """Let every timer of this kind be due at `due_ms`, or before as it was."""
+    tx.run("timer_no_later", due_ms, call, due_ms)
+
+
 def next_due_ms(journal: Journal) -> int | None:
     """When the next timer is due."""
     rows = journal.rows("timer_next")

@@ -79,6 +79,10 @@ class Tx:
         """Execute a named query."""
         return self._execute(self._queries[query], parameters)
 
+    def rows(self, query: str, *parameters: Any) -> list[Row]:
+        """All rows of a named query."""
+        return self.run(query, *parameters).fetchall()
+
     def one(self, query: str, *parameters: Any) -> Row | None:
         """The first row of a named query."""
         row: Row | None = self._execute(self._queries[query], parameters).fetchone()

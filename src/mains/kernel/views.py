@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from mains.errors import NotFoundError
-from mains.kernel import pages
+from mains.kernel import metering, pages
 from mains.kernel.context import StoredInput
 from mains.kernel.journal import Journal
 from mains.kernel.ports import Message, Notice, Outcome, ProcessView, Usage
@@ -82,11 +82,14 @@ def show(journal: Journal, p: Process) -> dict[str, Any]:
     """Everything about one process."""
     shown: dict[str, Any] = msgspec.to_builtins(view(p))
     inputs = msgspec.json.decode(pages.read(journal, p.inputs), type=list[StoredInput])
-    limits = [
-        {"account": account, "name": name, "tokens_max": most, "held": held, "posted": posted, "overrun": overrun}
+    accounts = [
+        {
+            "account": account, "name": name, "tokens_max": most, "held": held, "posted": posted, "overrun": overrun,
+            "limits": msgspec.to_builtins(metering.limits_of(journal, account)),
+        }
         for account in p.accounts
         for most, held, posted, overrun, _, name, _ in journal.rows("account_get", account)
-    ]
+    ]  # fmt: skip
     return shown | {
         "exit_code": p.exit_code,
         "engine": p.engine,
@@ -109,7 +112,8 @@ def show(journal: Journal, p: Process) -> dict[str, Any]:
         "open_calls": open_calls(journal, p),
         "unread": p.mail,
         "children": [c.pid for c in journal.processes("process_children", p.pid)],
-        "accounts": limits,
+        "accounts": accounts,
+        "currency": next((row[0] for row in journal.rows("account_currency")), ""),
         "context": [
             {"page": page, "kind": kind, "bytes": size} for page, kind, size in journal.rows("context_hashes", p.pid)
         ],

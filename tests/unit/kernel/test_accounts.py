@@ -23,6 +23,35 @@ def tokens(most: int | None, window: str = "total") -> Budget:
     return Budget("tokens", window, most)  # type: ignore[arg-type]
 
 
+async def test_a_top_up_with_a_key_is_done_once(world: World) -> None:
+    program = world.program("p")
+    async with world.open(by_turn(says("ok", 7))) as kernel:
+        for name in ("ann", "bob"):
+            await kernel.account_add(name, zone="UTC")
+            await kernel.budget_set(name, [tokens(100, "day"), tokens(500)])
+        first = await kernel.topup("ann", tokens=50, key="order 1")
+        assert await kernel.topup("ann", tokens=50, key="order 1") == first
+        for account, more in (("ann", 51), ("bob", 50)):
+            with pytest.raises(UsageError, match="the key `order 1` belongs to another order: a top-up"):
+                await kernel.topup(account, tokens=more, key="order 1")
+        with pytest.raises(UsageError, match="the key `order 1` belongs to another order: a top-up"):
+            await kernel.spawn(program, key="order 1")
+        pid = await kernel.spawn(program, key="run 1", paused=True)
+        with pytest.raises(UsageError, match=f"the key `run 1` belongs to process {pid}"):
+            await kernel.topup("ann", tokens=50, key="run 1")
+        with pytest.raises(UsageError, match="has no limit of money"):
+            await kernel.topup("ann", nano=50, key="order 2")
+        await kernel.topup("bob", tokens=50, key="order 2")  # a refused order has not taken its key
+    async with world.open(by_turn(says("ok", 7))) as kernel:
+        world.clock.advance(DAY_MS)
+        again = await kernel.topup("ann", tokens=50, key="order 1")
+        assert [(limit.most, limit.added) for limit in again.limits] == [(550, 0), (100, 0)]
+        assert [(limit.most, limit.added) for limit in (await kernel.account("bob")).limits] == [(550, 0), (100, 0)]
+        await kernel.topup("ann", tokens=50)
+        await kernel.topup("ann", tokens=50)
+        assert {limit.most + limit.added for limit in (await kernel.account("ann")).limits} == {650, 200}
+
+
 async def test_a_process_spends_from_its_program_and_every_account_above(world: World) -> None:
     async with world.open(by_turn(says("ok", 7))) as kernel:
         await kernel.account_add("acme")

@@ -37,6 +37,7 @@ from mains.testing import FakeClock
 T = TypeVar("T")
 INPUT_NANO, OUTPUT_NANO = 1_000, 2_000
 LEAST = 16
+REACH_MS = round(mains.Settings().model_timeout_s * 1_000)
 NAP_MS = 16_000  # after so long the timers have looked at the clock again, however it was set
 CONFIGURATION = """default_engine = "http"
 [engines.http]
@@ -61,13 +62,14 @@ amounts = st.integers(1, 400) | st.sampled_from([1, 15, 16, 17, 10**6])
 
 @dataclass
 class Held:
-    """A hold as the model knows it."""
+    """A hold as the model knows it: its time is over at `due_ms` at the earliest, at `late_ms` at the latest."""
 
     account: str
     at_ms: int
     tokens: int
     nano: int
     due_ms: int
+    late_ms: int
     state: str = "held"
     spent: tuple[int, int] = (0, 0)
 
@@ -182,7 +184,9 @@ class Accounts(RuleBasedStateMachine):
         async def looked() -> dict[int, str]:
             while True:
                 states = await asyncio.to_thread(self.states)
-                late = [n for n, h in self.model.holds.items() if h.due_ms <= self.clock.now_ms() and states[n] in OPEN]
+                late = [
+                    n for n, h in self.model.holds.items() if h.late_ms <= self.clock.now_ms() and states[n] in OPEN
+                ]
                 if not due or not late:
                     return states
                 await asyncio.sleep(0)
@@ -261,7 +265,8 @@ class Accounts(RuleBasedStateMachine):
         assert want is not None, "a hold above a limit was granted"
         assert (taken.output_tokens_max, taken.tokens) == (want, input_tokens + want)
         assert taken.nano == cost(input_tokens, want)
-        self.model.holds[taken.id] = Held(account, now_ms, taken.tokens, taken.nano, now_ms + timeout_s * 1_000)
+        due_ms = now_ms + timeout_s * 1_000
+        self.model.holds[taken.id] = Held(account, now_ms, taken.tokens, taken.nano, due_ms, due_ms)
         return taken.id
 
     @rule(number=holds)
@@ -310,6 +315,9 @@ class Accounts(RuleBasedStateMachine):
         at_ms = int(datetime.fromisoformat(moment).replace(tzinfo=UTC).timestamp() * 1_000)
         self.clock.jump(at_ms - self.clock.now_ms())
         self.clock.advance(NAP_MS)
+        for hold in self.model.holds.values():  # no hold lasts longer from the kernel's look on
+            hold.due_ms = min(hold.due_ms, at_ms + REACH_MS)
+            hold.late_ms = min(hold.late_ms, at_ms + NAP_MS + REACH_MS)
         self.look(due=True)
 
     @rule()

@@ -21,6 +21,8 @@ from mains.kernel.ports import Reply, Usage
 from mains.testing import FakeClock, ScriptedEngine
 
 DAY_MS = 86_400_000
+REACH_MS = round(mains.Settings().model_timeout_s * 1_000)
+TEAM_TODAY = (1 << 40, "tokens", "day", int(datetime(2026, 5, 1, tzinfo=UTC).timestamp() * 1_000))
 NOON_MS = int(datetime(2026, 5, 1, 12, tzinfo=UTC).timestamp() * 1_000)
 
 
@@ -176,6 +178,31 @@ async def test_several_limits_are_set_or_none(desk: Desk) -> None:
     assert (await desk.account("home")).limits == []
 
 
+async def test_a_hold_ends_soon_after_the_clock_went_back(desk: Desk, clock: FakeClock) -> None:
+    await desk.budget_set("home", [Budget("tokens", "total", 100)])
+    await hold(desk, "home", 60, "before")
+    clock.jump(-DAY_MS)
+    clock.advance(15_000)  # it looks
+    while desk.journal.rows("timer_next")[0][0] > clock.now_ms() + REACH_MS:  # noqa: ASYNC110 - nobody tells
+        await asyncio.sleep(0)
+    assert (await only_limit(desk, "home", "total")).held == 60
+    clock.advance(REACH_MS)
+    async with asyncio.timeout(5):
+        while (await only_limit(desk, "home", "total")).held:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0)
+    await hold(desk, "home", 100, "after")
+
+
+async def test_a_hold_ends_soon_after_a_boot_at_an_earlier_hour(tmp_path: Path, clock: FakeClock) -> None:
+    home = metered.prepare(tmp_path, 9)
+    async with mains.open(home, clock=clock) as desk:
+        await hold(desk, "home", 60, "before")
+    clock.jump(-DAY_MS)
+    async with mains.open(home, clock=clock) as desk:
+        assert desk.journal.rows("timer_next") == [(clock.now_ms() + REACH_MS,)]
+        assert [each.held_tokens for each in await desk.accounts()] == [60]
+
+
 async def test_late_usage_of_a_voided_hold_is_an_adjustment(desk: Desk) -> None:
     await desk.budget_set("home", [Budget("tokens", "day", 100)])
     late = await hold(desk, "home", 50, "late")
@@ -195,3 +222,16 @@ async def test_a_limit_that_was_away_forgets_its_topups(desk: Desk) -> None:
     assert (found.most, found.added, found.held, found.left) == (100, 0, 90, 10)
     with pytest.raises(LimitError):
         await hold(desk, "home", 40, "after")
+
+
+async def test_verify_forgets_topups_with_their_limit(desk: Desk) -> None:
+    await desk.account_add("team", zone="UTC")
+    await desk.budget_set("team", [Budget("tokens", "day", 100)])
+    await desk.topup("team", tokens=10_000)
+    for most in (None, 100):
+        await desk.budget_set("team", [Budget("tokens", "day", most)])
+    await desk.journal.commit(lambda tx: tx.one("used_move", *TEAM_TODAY, 0, -500, 0), "damage")
+    await hold(desk, "team", 300, "above")
+    await desk.journal.commit(lambda tx: tx.one("used_move", *TEAM_TODAY, 0, 500, 0), "mend")
+    (fault,) = reckon.verify(desk.journal)
+    assert "was granted above the limit" in fault
