@@ -59,16 +59,14 @@ def _kind(account: int, name: str) -> Literal["home", "account", "program", "pro
 
 
 def _limit_view(tx: Tx, limit: Limit, warned: int) -> LimitView:
-    added = 0
     if (limit.unit, limit.window) != ("tokens", "total"):
         key = (limit.account, limit.unit, limit.window, limit.span.start_ms)
-        added = (tx.one("used_get", *key) or (0,))[0]
         warned = (tx.one("used_warned_at", *key) or (0,))[0]
     return LimitView(
         unit=limit.unit,
         window=limit.window,
-        most=limit.most - added,
-        added=added,
+        most=limit.most - limit.added,
+        added=limit.added,
         used=limit.most - limit.left - limit.held,
         held=limit.held,
         left=max(0, limit.left),

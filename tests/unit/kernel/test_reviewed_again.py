@@ -150,3 +150,26 @@ async def test_a_free_call_does_not_wait_behind_those_who_wait_for_money(world: 
         pid = await kernel.spawn(world.program("p"), account="ann", engine="free")
         await soon(world, kernel, pid, "EXITED")
         gate.opened.set()
+
+
+async def test_a_top_up_is_no_promise_that_the_next_window_pays(world: World) -> None:
+    """The call would fit into this day with its top-up, and not into a plain one: nothing resets for it."""
+    async with world.open(by_turn(says("ok", 60)), output_tokens_max=50) as kernel:
+        await kernel.account_add("ann", zone="UTC")
+        await kernel.budget_set("ann", [tokens(5, "day")])
+        await kernel.topup("ann", tokens=70)
+        await kernel.wait(await kernel.spawn(world.program("p"), account="ann"), 10)
+        pid = await kernel.spawn(world.program("p"), account="ann")
+        await world.until_state(kernel, pid, "STOPPED", "breaker: the limit of account ann (75 tokens a day)")
+        assert "resets at" not in (await kernel.outcome(pid)).reason
+
+
+async def test_a_new_day_that_does_not_help_says_which_limit_is_short_now(world: World) -> None:
+    async with world.open(by_turn(says("ok", 60)), output_tokens_max=50) as kernel:
+        await kernel.account_add("ann", zone="UTC")
+        await kernel.budget_set("ann", [tokens(70, "day"), tokens(71, "month")])
+        await kernel.wait(await kernel.spawn(world.program("p"), account="ann"), 10)
+        pid = await kernel.spawn(world.program("p"), account="ann")
+        await world.until_state(kernel, pid, "STOPPED", "breaker: the limit of account ann (70 tokens a day)")
+        world.clock.advance(DAY_MS)
+        await soon(world, kernel, pid, "STOPPED", "breaker: the limit of account ann (71 tokens a month)")
