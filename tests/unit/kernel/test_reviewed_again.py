@@ -173,3 +173,15 @@ async def test_a_new_day_that_does_not_help_says_which_limit_is_short_now(world:
         await world.until_state(kernel, pid, "STOPPED", "breaker: the limit of account ann (70 tokens a day)")
         world.clock.advance(DAY_MS)
         await soon(world, kernel, pid, "STOPPED", "breaker: the limit of account ann (71 tokens a month)")
+
+
+async def test_a_process_without_money_goes_on_when_it_gets_a_program_that_costs_none(world: World) -> None:
+    home(world, PRICE)
+    free = ScriptedEngine.of(by_turn(says("free")), name="free")
+    async with world.open(by_turn(says("ok")), others=[free]) as kernel:
+        await kernel.account_add("ann")
+        await kernel.budget_set("ann", [money(1)])
+        pid = await kernel.spawn(world.program("p"), account="ann")
+        await world.until_state(kernel, pid, "STOPPED", "breaker")
+        await kernel.exec(pid, world.program("q", "model: free/free"))
+        await soon(world, kernel, pid, "EXITED")
