@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ from tests.unit.kernel.test_money import NANO, NIGHT, PRICE, home, money
 from tests.unit.kernel.test_reviewed_ledger import ASK, DAY_MS, HOUR_MS, Gate, soon, tokens
 from tests.unit.kernel.world import World, by_turn, call, calls, says
 
-from mains.errors import LimitError
+from mains.errors import LimitError, UsageError
 from mains.kernel import reckon
+from mains.kernel.desk import Desk
 from mains.kernel.ports import Reply, Request, Signal, Usage
 from mains.testing import ScriptedEngine
 
@@ -185,3 +187,30 @@ async def test_a_process_without_money_goes_on_when_it_gets_a_program_that_costs
         await world.until_state(kernel, pid, "STOPPED", "breaker")
         await kernel.exec(pid, world.program("q", "model: free/free"))
         await soon(world, kernel, pid, "EXITED")
+
+
+HALF = "\ud800"
+
+
+@pytest.mark.parametrize(
+    "door",
+    [
+        lambda kernel: kernel.hold("home", 1, 20, key=HALF, **ASK),
+        lambda kernel: kernel.hold(HALF, 1, 20, key="a", **ASK),
+        lambda kernel: kernel.hold("home", 1, 20, engine=HALF, model="m", key="a", timeout_s=5),
+        lambda kernel: kernel.hold("home", 1, 20, engine="e", model="m" * 10_000, key="a", timeout_s=5),
+        lambda kernel: kernel.account(HALF),
+        lambda kernel: kernel.account_add("ann", under=HALF),
+        lambda kernel: kernel.budget_set(f"home/{HALF}", [tokens(5)]),
+        lambda kernel: kernel.topup(HALF, tokens=5),
+        lambda kernel: kernel.meter(account=HALF),
+    ],
+)
+async def test_a_name_that_no_database_takes_is_refused_in_words(
+    world: World, door: Callable[[Desk], Awaitable[object]]
+) -> None:
+    async with world.open(by_turn(says("ok"))) as kernel:
+        with pytest.raises(UsageError):
+            await door(kernel)
+        with pytest.raises(UsageError):
+            await kernel.spawn(world.program("p"), account=HALF)
