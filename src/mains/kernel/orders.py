@@ -44,7 +44,8 @@ def spawn(tx: Tx, world: World, birth: Birth) -> int:
 def exec_of(tx: Tx, world: World, pid: int, birth: Birth) -> bool:
     """Let a process run another program, with its context; False when it runs just that already.
 
-    One that stopped with an error goes on, and one that was out of room: the new program may need less. A process without times of its own takes none from the program.
+    One that stopped with an error goes on, and one that was out of room: the new program may need less. A process
+    without times of its own takes none from the program.
     """
     p = present(tx, pid)
     if p.state is State.EXITED:
