@@ -203,6 +203,8 @@ INSERT INTO timer (due_ms, pid, call) VALUES (?, ?, ?) ON CONFLICT DO NOTHING
 SELECT due_ms FROM timer ORDER BY due_ms LIMIT 1
 -- name: timer_due
 SELECT due_ms, pid, call FROM timer WHERE due_ms <= ? ORDER BY due_ms, pid LIMIT ?
+-- name: timer_holds
+SELECT -pid FROM timer WHERE pid < 0
 -- name: timer_delete
 DELETE FROM timer WHERE due_ms = ? AND pid = ? AND call = ?
 -- name: timer_delete_pid

@@ -12,7 +12,7 @@ from tests.unit.kernel.test_reviewed_ledger import ASK, DAY_MS, HOUR_MS, Gate, s
 from tests.unit.kernel.world import World, by_turn, call, calls, says
 
 from mains.errors import LimitError, UsageError
-from mains.kernel import reckon
+from mains.kernel import reckon, timers
 from mains.kernel.desk import Desk
 from mains.kernel.ports import Reply, Request, Signal, Usage
 from mains.testing import ScriptedEngine
@@ -214,3 +214,17 @@ async def test_a_name_that_no_database_takes_is_refused_in_words(
             await door(kernel)
         with pytest.raises(UsageError):
             await kernel.spawn(world.program("p"), account=HALF)
+
+
+@pytest.mark.parametrize("sent", [True, False])
+async def test_verify_finds_a_foreign_hold_that_would_never_end(world: World, sent: bool) -> None:
+    async with world.open(by_turn(says("ok"))) as kernel:
+        hold = await kernel.hold("home", 10, 20, key="one", **ASK)
+        if sent:
+            await kernel.hold_sent(hold.id)
+        assert reckon.verify(kernel.journal) == []
+        [timer] = kernel.journal.rows("timer_due", 1 << 60, 10)
+        await kernel.journal.commit(lambda tx: tx.run("timer_delete", *timer).rowcount, "damage")
+        found = reckon.verify(kernel.journal)
+        await kernel.journal.commit(lambda tx: timers.arm(tx, *timer), "mend")
+        assert found == [f"hold {hold.id} of account 0: open, and no time ends it"]
