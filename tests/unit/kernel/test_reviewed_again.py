@@ -11,7 +11,7 @@ from tests.unit.kernel.test_money import NANO, NIGHT, PRICE, home, money
 from tests.unit.kernel.test_reviewed_ledger import ASK, DAY_MS, HOUR_MS, Gate, soon, tokens
 from tests.unit.kernel.world import World, by_turn, call, calls, says
 
-from mains.errors import LimitError, UsageError
+from mains.errors import EngineError, LimitError, Spent, UsageError
 from mains.kernel import reckon, timers
 from mains.kernel.desk import Desk
 from mains.kernel.ports import Reply, Request, Signal, Usage
@@ -228,3 +228,39 @@ async def test_verify_finds_a_foreign_hold_that_would_never_end(world: World, se
         found = reckon.verify(kernel.journal)
         await kernel.journal.commit(lambda tx: timers.arm(tx, *timer), "mend")
         assert found == [f"hold {hold.id} of account 0: open, and no time ends it"]
+
+
+async def test_nobody_in_a_crowd_is_ended_because_the_backend_has_too_much_to_do(world: World) -> None:
+    """It takes one call in ten seconds, and 429 is its answer to all others: everybody is served, in the end."""
+    served_ms = [0]
+
+    def answer(_: Request) -> Reply:
+        if world.clock.now_ms() - served_ms[0] < 10_000:
+            raise EngineError("too many", retryable=True, spent=Spent.NOTHING, throttled=True)
+        served_ms[0] = world.clock.now_ms()
+        return says("ok")
+
+    async with world.open(answer) as kernel:
+        pids = [await kernel.spawn(world.program("p")) for _ in range(20)]
+
+        async def all_rest() -> bool:
+            world.clock.advance(500)
+            return not any(p.state in ("READY", "RUNNING", "WAITING") for p in await kernel.ps())
+
+        await world.until(all_rest)
+        assert [(await kernel.outcome(pid)).state for pid in pids] == ["EXITED"] * 20
+
+
+async def test_a_backend_that_refuses_for_ever_is_given_up(world: World) -> None:
+    def answer(_: Request) -> Reply:
+        raise EngineError("too many", retryable=True, spent=Spent.NOTHING, throttled=True)
+
+    async with world.open(answer, refusals_max=9) as kernel:
+        pid = await kernel.spawn(world.program("p"))
+
+        async def stands() -> bool:
+            world.clock.advance(60_000)
+            return (await kernel.outcome(pid)).state == "STOPPED"
+
+        await world.until(stands)
+        assert (await kernel.outcome(pid)).reason == "error: too many (9 tries)"
