@@ -21,10 +21,6 @@ class Clockwork:
         self._moved = asyncio.Event()
         self._until_ms: int | None = None
 
-    def look(self) -> None:
-        """Make the sleeper look again."""
-        self._moved.set()
-
     def expect(self, due_ms: int) -> None:
         """Something is due at `due_ms`: wake the sleeper if it would sleep longer."""
         if self._until_ms is None or due_ms < self._until_ms:

@@ -105,8 +105,15 @@ def scope_of(tx: Tx, at: Place) -> Scope:
     _, slash, program = at.name.partition("/")
     if slash:
         return Scope(frozenset({at.chain[1]}), program)
-    rows = tx.run("account_all_named").fetchall()
-    return Scope(frozenset(row[0] for row in rows if at.account in accounts.place(tx, row[0]).chain))
+    below: dict[int, list[int]] = defaultdict(list)
+    for account, parent, *_ in tx.run("account_all_named"):
+        below[parent].append(account)
+    payers, pending = {at.account}, [at.account]
+    while pending:
+        new = [each for each in below[pending.pop()] if each not in payers]  # the home is below itself
+        payers.update(new)
+        pending += new
+    return Scope(frozenset(payers))
 
 
 class _Sums(msgspec.Struct):
