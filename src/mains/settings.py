@@ -31,6 +31,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     calls_per_turn_max: int = 64
     mends_max: int = 3  # malformed calls, empty replies or invalid results in a row that the model may mend
     model_attempts_max: int = 6  # tries of one model call (the one retry budget)
+    refusals_max: int = 100  # of one model call, by a backend that has too much to do
     fallback_failures: int = 2  # failures of an engine after which a program's next model is taken
     fallback_return_s: float = 300.0  # after this time the first model is tried again
     device_attempts_max: int = 6  # tries of a call in doubt under `on_doubt: retry`

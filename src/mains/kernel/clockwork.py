@@ -23,10 +23,6 @@ class Clockwork:
         self._seen_ms = 0
         self.set_back = False  # whether the clock showed less at the last look than at the one before
 
-    def look(self) -> None:
-        """Make the sleeper look again."""
-        self._moved.set()
-
     def expect(self, due_ms: int) -> None:
         """Something is due at `due_ms`: wake the sleeper if it would sleep longer."""
         if self._until_ms is None or due_ms < self._until_ms:

@@ -57,13 +57,8 @@ class Desk:
         band: str = "",
     ) -> int:
         """Start a process; its pid (see `ports.Control`)."""
-        for what, text in (
-            ("key", key),
-            ("engine", engine),
-            ("group", group),
-            ("account", account),
-            *_texts(inputs or {}),
-        ):
+        named = (("key", key), ("engine", engine), ("group", group), ("account", account))
+        for what, text in (*named, *_texts(inputs or {})):
             _check_text(what, text)
         if band not in ("", *BANDS):
             raise UsageError(f"a band is one of {', '.join(BANDS)}, not `{band}`")
@@ -261,6 +256,8 @@ class Desk:
         if not 0 < timeout_s <= self._kernel.settings.model_timeout_s:  # which is no number is refused, too
             most = self._kernel.settings.model_timeout_s
             raise UsageError(f"timeout_s is above 0 and {most:g} at most (model_timeout_s), not {timeout_s}")
+        for what, text in (("account", account), ("engine", engine), ("model", model), ("key", key)):
+            _check_text(what, text)
         ask = foreign.Ask(account, input_tokens, output_tokens_max, engine, model, key, round(timeout_s * 1_000))
         return await self._bill(foreign.take, ask)
 
@@ -277,10 +274,10 @@ class Desk:
         await self._kernel.order(lambda tx: foreign.void(tx, hold), "void")
 
     async def _bill(self, op: Callable[..., T], *arguments: Any) -> T:
-        """Commit an order about accounts."""
-        for argument in arguments:
-            if isinstance(argument, str):
-                _check_text("name", argument)
+        """Commit an order about accounts. Raises UsageError for a name that is no text."""
+        for text in arguments:
+            if isinstance(text, str):
+                _check_text("name", text)
         world = self._kernel.world
         return await self._kernel.order(lambda tx: op(tx, world, *arguments), op.__name__)
 

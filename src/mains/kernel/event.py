@@ -51,7 +51,8 @@ class Replied(Event, tag="replied", frozen=True):
 class AskFailed(Event, tag="ask_failed", frozen=True):
     """A model call failed. `posted` tokens were charged; it is made again at `retry_ms` (0: not, or at once).
 
-    `crashed`: it was our own end that cut it off, which does not count against the retry budget.
+    `crashed`: it was our own end that cut it off, which does not count against the retry budget. `refused`: its backend
+    had too much to do and took nothing, which counts against `refusals_max` instead.
     """
 
     hold: int
@@ -60,6 +61,7 @@ class AskFailed(Event, tag="ask_failed", frozen=True):
     retry_ms: int = 0
     crashed: bool = False
     cost_nano: int = 0
+    refused: bool = False
 
 
 class Rerouted(Event, tag="rerouted", frozen=True):

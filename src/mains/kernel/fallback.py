@@ -7,18 +7,19 @@
     told(p, why)                        why nothing is left, engine by engine
 
 Rules. Every try counts in the one retry budget (`model_attempts_max`), which is kept for those who have not been tried:
-each engine of the chain gets at least one try in a turn. A failure of the request itself stays: the next engine would
-refuse it, too, unless it is too long and the next has a larger context. A failure of the engine goes to the next one at
-once when trying again makes no sense, else after `fallback_failures`, or when the backend asks for a longer wait than a
-back-off may be. Within a turn no engine is taken twice; the next turn starts where this one ended, and returns to the
-first engine when `fallback_return_s` have passed.
+each engine of the chain gets at least one try in a turn. That a backend had too much to do is no try: a crowd must not
+end those in it. Such refusals have a budget of their own (`refusals_max`). A failure of the request itself stays: the
+next engine would refuse it, too, unless it is too long and the next has a larger context. A failure of the engine goes
+to the next one at once when trying again makes no sense, else after `fallback_failures`, or when the backend asks for a
+longer wait than a back-off may be. Within a turn no engine is taken twice; the next turn starts where this one ended,
+and returns to the first engine when `fallback_return_s` have passed.
 """
 
 from __future__ import annotations
 
 from typing import Final, Literal
 
-from mains.errors import Blame, EngineError
+from mains.errors import Blame, EngineError, Spent
 from mains.kernel.event import Rerouted
 from mains.kernel.process import Process
 from mains.settings import Settings
@@ -35,11 +36,17 @@ def after_failure(p: Process, error: EngineError, settings: Settings) -> int | L
         return AGAIN if error.retryable and _left(p, settings) > 0 else None
     others = untried(p)
     if not others:
-        return AGAIN if error.retryable and _left(p, settings) > 0 else None
+        left = settings.refusals_max - p.refusals - 1 if is_refusal(error) else _left(p, settings)
+        return AGAIN if error.retryable and left > 0 else None
     enough = p.failures_here + 1 >= settings.fallback_failures or _left(p, settings) <= len(others)
     if not error.retryable or enough or error.retry_after_s * 1_000 > settings.retry_ceiling_ms:
         return others[0]
     return AGAIN
+
+
+def is_refusal(error: EngineError) -> bool:
+    """Whether the backend had too much to do, and took nothing."""
+    return error.throttled and error.spent is Spent.NOTHING
 
 
 def backoff_ms(failures: int, settings: Settings, chance: float) -> int:
@@ -71,7 +78,7 @@ def placed(p: Process, index: int) -> Rerouted:
 
 def is_due_back(p: Process, now_ms: int) -> bool:
     """Whether a turn that has not been tried yet starts on the first engine again."""
-    if p.route == 0 or p.failures or p.given_up or p.return_ms > now_ms:
+    if p.route == 0 or p.failures or p.refusals or p.given_up or p.return_ms > now_ms:
         return False
     group = p.routes[p.route].group
     return not group or group != p.routes[0].group

@@ -71,7 +71,7 @@ def _changed(p: Process, event: AnyEvent) -> Process:
             _require(p, p.asking is not None and p.asking.hold == event.hold, event)
             return replace(
                 p, asking=None, retry_ms=event.retry_ms, detail=event.reason,
-                failures=p.failures + (not event.crashed),
+                failures=p.failures + (not (event.crashed or event.refused)), refusals=p.refusals + event.refused,
                 failures_here=p.failures_here + (not event.crashed), output_tokens=p.output_tokens + event.posted,
                 cost_nano=p.cost_nano + event.cost_nano,
             )  # fmt: skip
@@ -161,6 +161,7 @@ def _replied(p: Process, event: Replied) -> Process:
         attempts=0,
         failures=0,
         failures_here=0,
+        refusals=0,
         given_up=(),
         turn=p.turn + 1,
         length=p.length + 1 + len(event.after),
@@ -201,7 +202,7 @@ def _rested(p: Process, event: Rested) -> Process:
     _require(p, p.conversation and p.asking is None and not p.calls, event)
     return replace(
         p, idle=p.interrupted or event.unread or not p.mail, idle_turn=p.turn, interrupted=False, detail=event.detail,
-        failures=0, failures_here=0, given_up=(), retry_ms=0, deferred=False, quota=-1, mends=0,
+        failures=0, failures_here=0, refusals=0, given_up=(), retry_ms=0, deferred=False, quota=-1, mends=0,
     )  # fmt: skip
 
 
@@ -241,7 +242,8 @@ def _signalled(p: Process, signal: str) -> Process:
             return replace(
                 p, paused=False, fault="", detail="" if p.fault else p.detail,
                 failures=0 if retry else p.failures, failures_here=0 if retry else p.failures_here,
-                given_up=() if retry else p.given_up, mends=0 if retry else p.mends,
+                refusals=0 if retry else p.refusals, mends=0 if retry else p.mends,
+                given_up=() if retry else p.given_up,
             )  # fmt: skip
         case "TERM":
             return replace(p, ending=True)

@@ -25,7 +25,7 @@ from mains.kernel.limits import NAMED, Refusal
 from mains.kernel.ports import Usage
 from mains.kernel.tx import Row, Tx
 
-KEY_MAX = 200
+NAME_MAX = 200  # characters of a key, an engine, a model
 TOKENS_MAX = 10**9
 _LATER = "try again when other calls have ended"
 
@@ -73,8 +73,9 @@ def take(tx: Tx, world: World, ask: Ask) -> Hold:
 
 
 def _check(world: World, ask: Ask) -> None:
-    if not 0 < len(ask.key) <= KEY_MAX:
-        raise UsageError(f"the key of a hold has 1 to {KEY_MAX} characters, not {len(ask.key)}")
+    for what, name, least in (("key", ask.key, 1), ("engine", ask.engine, 0), ("model", ask.model, 0)):
+        if not least <= len(name) <= NAME_MAX:
+            raise UsageError(f"the {what} of a hold has {least} to {NAME_MAX} characters, not {len(name)}")
     counts = ask.input_tokens, ask.output_tokens_max
     if not _whole(counts) or not 0 <= counts[0] <= TOKENS_MAX or not 0 < counts[1] <= TOKENS_MAX:
         told = f"a hold needs input_tokens of 0 or more and output_tokens_max above 0, {TOKENS_MAX:,} at most"

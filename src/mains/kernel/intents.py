@@ -75,6 +75,9 @@ def room(tx: Tx, p: Process) -> int | None:
     if p.quota >= 0:
         return p.quota
     if refused is not None and refused.hopeless:
+        why = limits.explain(tx, refused)
+        if why != p.detail:  # another limit than before, or another day
+            tx.happen(p, Refused(quota=-1, wanted=p.wanted, detail=why, wanted_nano=p.wanted_nano))
         return None
     waits_at = refused.limit.account if refused else min(found, key=lambda limit: limit.left).account if found else HOME
     tx.happen(p, Refused(quota=waits_at, wanted=p.wanted, detail=_ROOM, wanted_nano=p.wanted_nano))

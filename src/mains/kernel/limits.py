@@ -42,6 +42,7 @@ class Limit(msgspec.Struct, frozen=True):
     zone: str = ""
     span: Span = ALWAYS
     currency: str = ""
+    added: int = 0  # the top-ups of this window, which the next one has not
 
     @property
     def whose(self) -> str:
@@ -78,7 +79,7 @@ class Refusal(msgspec.Struct, frozen=True):
     def resets_ms(self) -> int:
         """When a new window of this limit may have room; 0: none will, or it has no end."""
         until_ms: int = self.limit.span.until_ms
-        return until_ms if self.wanted <= self.limit.most else 0
+        return until_ms if self.wanted <= self.limit.most - self.limit.added else 0
 
 
 def shown(amount: int, unit: Unit) -> str:
@@ -117,8 +118,8 @@ def windowed(rows: Rows, budgets: Iterable[Row], account: int, name: str, zone: 
         when = span(kind, zone, at_ms)
         used = rows("used_get", account, unit, kind, when.start_ms)
         added, held, posted, overrun = used[0] if used else (0, 0, 0, 0)
-        most += added
-        found.append(Limit(account, name, unit, kind, most, most - posted - overrun - held, held, zone, when, currency))
+        left = most + added - posted - overrun - held
+        found.append(Limit(account, name, unit, kind, most + added, left, held, zone, when, currency, added))
     return found
 
 

@@ -71,16 +71,14 @@ def limits_of(journal: Journal, account: int) -> list[LimitView]:
 
 
 def _limit_view(rows: Rows, limit: Limit, warned: int) -> LimitView:
-    added = 0
     if (limit.unit, limit.window) != ("tokens", "total"):
         key = (limit.account, limit.unit, limit.window, limit.span.start_ms)
-        added = next((row[0] for row in rows("used_get", *key)), 0)
         warned = next((row[0] for row in rows("used_warned_at", *key)), 0)
     return LimitView(
         unit=limit.unit,
         window=limit.window,
-        most=limit.most - added,
-        added=added,
+        most=limit.most - limit.added,
+        added=limit.added,
         used=limit.most - limit.left - limit.held,
         held=limit.held,
         left=max(0, limit.left),
@@ -119,8 +117,15 @@ def scope_of(tx: Tx, at: Place) -> Scope:
     _, slash, program = at.name.partition("/")
     if slash:
         return Scope(frozenset({at.chain[1]}), program)
-    rows = tx.run("account_all_named").fetchall()
-    return Scope(frozenset(row[0] for row in rows if at.account in accounts.place(tx, row[0]).chain))
+    below: dict[int, list[int]] = defaultdict(list)
+    for account, parent, *_ in tx.run("account_all_named"):
+        below[parent].append(account)
+    payers, pending = {at.account}, [at.account]
+    while pending:
+        new = [each for each in below[pending.pop()] if each not in payers]  # the home is below itself
+        payers.update(new)
+        pending += new
+    return Scope(frozenset(payers))
 
 
 class _Sums(msgspec.Struct):

@@ -45,7 +45,8 @@ def spawn(tx: Tx, world: World, birth: Birth) -> int:
 def exec_of(tx: Tx, world: World, pid: int, birth: Birth) -> bool:
     """Let a process run another program, with its context; False when it runs just that already.
 
-    One that stopped with an error goes on. A process without times of its own takes none from the program.
+    One that stopped with an error goes on, and one that was out of room: the new program may need less. A process
+    without times of its own takes none from the program.
     """
     p = present(tx, pid)
     if p.state is State.EXITED:
@@ -58,7 +59,7 @@ def exec_of(tx: Tx, world: World, pid: int, birth: Birth) -> bool:
     if not execs.is_new(p, image):
         return False
     p = execs.plan(tx, schedules.pass_over(tx, p, "missed: the process took another program"), image)
-    if p.fault == "error":
+    if p.fault == "error" or (p.fault == "breaker" and not p.paused):
         tx.happen(p, Signalled(signal=Signal.CONT.value))
     return True
 

@@ -186,7 +186,8 @@ class Process(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     asking: Asking | None = None
     attempts: int = 0  # of this turn's model call, those included that a crash cut off
     failures: int = 0  # of this turn's model call: the retry budget is counted in these
-    failures_here: int = 0  # those of them that the engine in use made
+    failures_here: int = 0  # those of them that the engine in use made, its refusals included
+    refusals: int = 0  # of this turn's model call: a backend had too much to do
     given_up: tuple[GivenUp, ...] = ()  # of this turn's model call: who could not serve
     retry_ms: int = 0  # when it is made again
     mends: int = 0

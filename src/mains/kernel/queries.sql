@@ -205,6 +205,8 @@ SELECT due_ms FROM timer ORDER BY due_ms LIMIT 1
 SELECT due_ms, pid, call FROM timer WHERE due_ms <= ? ORDER BY due_ms, pid LIMIT ?
 -- name: timer_no_later
 UPDATE timer SET due_ms = ? WHERE call = ? AND due_ms > ?
+-- name: timer_holds
+SELECT -pid FROM timer WHERE pid < 0
 -- name: timer_delete
 DELETE FROM timer WHERE due_ms = ? AND pid = ? AND call = ?
 -- name: timer_delete_pid

@@ -44,6 +44,7 @@ class Rates:
         self._calls = 0  # that have left; each has its number
         self._flights: dict[int, _Flight] = {}  # by pid
         self._cut_at = 0  # the number of the last call that left before the last cut
+        self._heard = 0  # the number of the last call whose answer said what is left
         self._refusals = 0  # in a row
         self._closed_until_ms = 0
         self.circuit = Circuit(
@@ -191,7 +192,13 @@ class Rates:
         return flight
 
     def _learn(self, flight: _Flight, limits: RateLimits, time_ms: int) -> None:
-        """Take over what the backend says is left, less what has left since: it may not have counted that yet."""
+        """Take over what the backend says is left, less what has left since: it may not have counted that yet.
+
+        Headers come with the first byte, and are told at the end: an answer that took longer than one to a later call
+        tells of then. It is believed where it says less.
+        """
+        late = flight.number < self._heard
+        self._heard = max(self._heard, flight.number)
         later = [other.waiting for other in self._flights.values() if other.number > flight.number]
         for field, allowance in zip(RateLimits._fields, limits, strict=True):
             if allowance is not None and allowance.limit > 0:
@@ -199,7 +206,7 @@ class Rates:
                 bucket = self._buckets.get(field)
                 if bucket is None:
                     bucket = self._buckets[field] = _Bucket()
-                bucket.learn(allowance, gone, time_ms)
+                bucket.learn(allowance, gone, time_ms, late=late)
 
     def _close(self, span_ms: int) -> None:
         self._closed_until_ms = max(self._closed_until_ms, self._seen_ms + span_ms)
@@ -300,9 +307,11 @@ class _Bucket:
         self._full_ms = 0
         self._steady = False
 
-    def learn(self, allowance: Allowance, gone: int, time_ms: int) -> None:
-        """As the backend says; `gone` may not be counted there."""
+    def learn(self, allowance: Allowance, gone: int, time_ms: int, *, late: bool) -> None:
+        """As the backend says; `gone` may not be counted there. `late`: it has said something since."""
         limit, remaining = allowance.limit, min(allowance.remaining, allowance.limit)
+        if late and self._limit and remaining - gone >= self._settled(time_ms):
+            return
         self._steady = allowance.steady
         if allowance.steady:
             if remaining < limit and allowance.reset_ms > 0:

@@ -4,7 +4,8 @@
 
 Counters of accounts and of windows must be what the entries say; the home and the supply sum to zero in both units;
 each hold's entries must be those of its state; no hold was granted above a limit, judged at its own place in the order
-of the entries by the limits of that moment; an open hold belongs to a call in flight; each process has its account.
+of the entries by the limits of that moment; an open hold belongs to a call in flight, or has a timer; each process has
+its account.
 """
 
 from __future__ import annotations
@@ -301,11 +302,18 @@ class _Reckoning:
 
     def _check_holds(self, holds: dict[int, _HoldRow]) -> Iterator[str]:
         in_flight = {p.asking.hold: p.pid for p in self._processes.values() if p.asking}
+        timed = {number for (number,) in self._journal.rows("timer_holds")}
         for number, hold in holds.items():
             if fault := _misfit(hold):
                 yield f"hold {number} of {self._whose(hold.account)}: {fault}"
-            if hold.state == "dispatched" and 0 < hold.account < NAMED and in_flight.pop(number, None) != hold.account:
-                yield f"hold {number} of {self._whose(hold.account)}: dispatched, but no model call of it is in flight"
+            if hold.state not in ("held", "dispatched"):
+                continue
+            if not 0 < hold.account < NAMED:
+                if number not in timed:
+                    yield f"hold {number} of {self._whose(hold.account)}: open, and no time ends it"
+            elif in_flight.pop(number, None) != hold.account:
+                told = f"{hold.state}, but no model call of it is in flight"
+                yield f"hold {number} of {self._whose(hold.account)}: {told}"
         for number, pid in in_flight.items():
             yield f"process {pid}: its model call has no open hold {number}"
 

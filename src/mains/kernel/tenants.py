@@ -24,12 +24,15 @@ estimates may be too high. Our Q is in weighted tokens already.)
 
 from __future__ import annotations
 
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 
 from mains.kernel.backlog import Backlog
 
 QUANTUM = 8_192
 """Weighted tokens: some two calls of a small agent. Locality gets a run of calls, a rival waits seconds."""
+
+
+_SLACK = 4_096
 
 
 class Tenant:
@@ -57,6 +60,8 @@ class Tenants:
         self._ranks: dict[int, list[tuple[int, int]]] = {}  # rank -> (spent, tenant)
         self._away: list[tuple[int, int]] = []  # (spent, tenant) of who neither waits nor runs, and overdrew
         self._active = 0  # tenants that wait or run
+        self._pushes = 0  # into both heaps, since they were last begun anew
+        self._pushes_max = _SLACK
 
     def get(self, number: int) -> Tenant | None:
         """A tenant that waits, runs, or has overdrawn."""
@@ -105,6 +110,7 @@ class Tenants:
         if rank != tenant.rank or tenant.spent != tenant.shown:
             tenant.rank, tenant.shown = rank, tenant.spent
             heappush(self._ranks.setdefault(rank, []), (tenant.spent, tenant.id))
+            self._tidy()
 
     def head(self) -> Tenant:
         """The tenant that is next; the line rises when nobody is below it. Somebody must wait."""
@@ -149,3 +155,21 @@ class Tenants:
             del self._tenants[tenant.id]
         else:
             heappush(self._away, (tenant.spent, tenant.id))
+            self._tidy()
+
+    def _tidy(self) -> None:
+        """When entries that do not count may be most of all: begin anew. Calls that come and go without being made
+        leave some each time."""
+        self._pushes += 1
+        if self._pushes <= self._pushes_max:
+            return
+        self._ranks.clear()
+        self._away.clear()
+        for tenant in self._tenants.values():
+            if tenant.rank >= 0:
+                self._ranks.setdefault(tenant.rank, []).append((tenant.shown, tenant.id))
+            if not (tenant.waiting or tenant.flying):
+                self._away.append((tenant.spent, tenant.id))
+        for heap in (self._away, *self._ranks.values()):
+            heapify(heap)
+        self._pushes, self._pushes_max = 0, 4 * len(self._tenants) + _SLACK

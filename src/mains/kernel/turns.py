@@ -252,21 +252,23 @@ def failed(tx: Tx, world: World, pid: int, hold: int, error: EngineError, backof
     going_on = not (p.ending or p.interrupted)
     step = fallback.after_failure(p, error, world.settings) if going_on else None
     retry_ms = tx.now_ms + backoff_ms if step == fallback.AGAIN else 0
-    p = tx.happen(p, _ask_failed(hold, charged, str(error), retry_ms))
+    p = tx.happen(p, _ask_failed(hold, charged, str(error), retry_ms, fallback.is_refusal(error)))
     if step == fallback.AGAIN:
         timers.arm(tx, retry_ms, pid, timers.RETRY)
     elif step is not None:
         wish_ms = fallback.wish_ms(error, world.settings)  # for which its lane is closed, to everybody
         p = tx.happen(p, fallback.rerouted(p, step, tx.now_ms, world.settings, str(error), wish_ms / 1_000))
     elif going_on:
-        tries = f" ({p.failures} tries)" if p.failures > 1 else ""
+        tries = f" ({tried} tries)" if (tried := p.failures + p.refusals) > 1 else ""
         p = _faulted(tx, p, f"{fallback.told(p, str(error))}{tries}")
     share_room(tx, p.accounts)
     return finish(tx, p, world.settings)
 
 
-def _ask_failed(hold: int, charged: ledger.Charge, reason: str, retry_ms: int) -> AskFailed:
-    return AskFailed(hold=hold, posted=charged.tokens, cost_nano=charged.nano, reason=reason, retry_ms=retry_ms)
+def _ask_failed(hold: int, charged: ledger.Charge, reason: str, retry_ms: int, refused: bool = False) -> AskFailed:
+    return AskFailed(
+        hold=hold, posted=charged.tokens, cost_nano=charged.nano, reason=reason, retry_ms=retry_ms, refused=refused
+    )
 
 
 def _faulted(tx: Tx, p: Process, why: str, *, unread: bool = False) -> Process:

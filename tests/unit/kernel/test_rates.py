@@ -125,6 +125,27 @@ def test_calls_that_left_after_an_answer_s_call_may_not_be_counted_in_it() -> No
     assert not lane.allows(waiting(4), 10)
 
 
+def test_a_long_answer_does_not_bring_back_what_was_left_when_it_began() -> None:
+    """Its headers came with its first byte, before the others; it is over after them."""
+    lane = rates()
+    for pid in range(3):
+        send(lane, pid, 0)
+    for pid, left in ((1, 1), (2, 0)):
+        lane.succeeded(pid, None, RateLimits(requests=Allowance(50, left, 60_000, steady=False)), 1_000)
+    lane.succeeded(0, None, RateLimits(requests=Allowance(50, 49, 60_000, steady=False)), 40_000)
+    assert not lane.allows(waiting(9), 40_000)
+    assert lane.allows(waiting(9), 61_000)
+
+
+def test_a_late_answer_that_says_less_is_believed() -> None:
+    lane = rates()
+    for pid in range(2):
+        send(lane, pid, 0)
+    lane.succeeded(1, None, RateLimits(requests=Allowance(50, 20, 60_000, steady=False)), 1_000)
+    lane.succeeded(0, None, RateLimits(requests=Allowance(50, 0, 60_000, steady=False)), 2_000)
+    assert not lane.allows(waiting(9), 3_000)
+
+
 def test_input_and_output_have_allowances_of_their_own() -> None:
     lane = rates()
     send(lane, 1, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ from tests.unit.kernel.test_money import NANO, NIGHT, PRICE, home, money
 from tests.unit.kernel.test_reviewed_ledger import ASK, DAY_MS, HOUR_MS, Gate, soon, tokens
 from tests.unit.kernel.world import World, by_turn, call, calls, says
 
-from mains.errors import LimitError
-from mains.kernel import reckon
+from mains.errors import EngineError, LimitError, Spent, UsageError
+from mains.kernel import reckon, timers
+from mains.kernel.desk import Desk
 from mains.kernel.ports import Reply, Request, Signal, Usage
 from mains.testing import ScriptedEngine
 
@@ -150,3 +152,115 @@ async def test_a_free_call_does_not_wait_behind_those_who_wait_for_money(world: 
         pid = await kernel.spawn(world.program("p"), account="ann", engine="free")
         await soon(world, kernel, pid, "EXITED")
         gate.opened.set()
+
+
+async def test_a_top_up_is_no_promise_that_the_next_window_pays(world: World) -> None:
+    """The call would fit into this day with its top-up, and not into a plain one: nothing resets for it."""
+    async with world.open(by_turn(says("ok", 60)), output_tokens_max=50) as kernel:
+        await kernel.account_add("ann", zone="UTC")
+        await kernel.budget_set("ann", [tokens(5, "day")])
+        await kernel.topup("ann", tokens=70)
+        await kernel.wait(await kernel.spawn(world.program("p"), account="ann"), 10)
+        pid = await kernel.spawn(world.program("p"), account="ann")
+        await world.until_state(kernel, pid, "STOPPED", "breaker: the limit of account ann (75 tokens a day)")
+        assert "resets at" not in (await kernel.outcome(pid)).reason
+
+
+async def test_a_new_day_that_does_not_help_says_which_limit_is_short_now(world: World) -> None:
+    async with world.open(by_turn(says("ok", 60)), output_tokens_max=50) as kernel:
+        await kernel.account_add("ann", zone="UTC")
+        await kernel.budget_set("ann", [tokens(70, "day"), tokens(71, "month")])
+        await kernel.wait(await kernel.spawn(world.program("p"), account="ann"), 10)
+        pid = await kernel.spawn(world.program("p"), account="ann")
+        await world.until_state(kernel, pid, "STOPPED", "breaker: the limit of account ann (70 tokens a day)")
+        world.clock.advance(DAY_MS)
+        await soon(world, kernel, pid, "STOPPED", "breaker: the limit of account ann (71 tokens a month)")
+
+
+async def test_a_process_without_money_goes_on_when_it_gets_a_program_that_costs_none(world: World) -> None:
+    home(world, PRICE)
+    free = ScriptedEngine.of(by_turn(says("free")), name="free")
+    async with world.open(by_turn(says("ok")), others=[free]) as kernel:
+        await kernel.account_add("ann")
+        await kernel.budget_set("ann", [money(1)])
+        pid = await kernel.spawn(world.program("p"), account="ann")
+        await world.until_state(kernel, pid, "STOPPED", "breaker")
+        await kernel.exec(pid, world.program("q", "model: free/free"))
+        await soon(world, kernel, pid, "EXITED")
+
+
+HALF = "\ud800"
+
+
+@pytest.mark.parametrize(
+    "door",
+    [
+        lambda kernel: kernel.hold("home", 1, 20, key=HALF, **ASK),
+        lambda kernel: kernel.hold(HALF, 1, 20, key="a", **ASK),
+        lambda kernel: kernel.hold("home", 1, 20, engine=HALF, model="m", key="a", timeout_s=5),
+        lambda kernel: kernel.hold("home", 1, 20, engine="e", model="m" * 10_000, key="a", timeout_s=5),
+        lambda kernel: kernel.account(HALF),
+        lambda kernel: kernel.account_add("ann", under=HALF),
+        lambda kernel: kernel.budget_set(f"home/{HALF}", [tokens(5)]),
+        lambda kernel: kernel.topup(HALF, tokens=5),
+        lambda kernel: kernel.meter(account=HALF),
+    ],
+)
+async def test_a_name_that_no_database_takes_is_refused_in_words(
+    world: World, door: Callable[[Desk], Awaitable[object]]
+) -> None:
+    async with world.open(by_turn(says("ok"))) as kernel:
+        with pytest.raises(UsageError):
+            await door(kernel)
+        with pytest.raises(UsageError):
+            await kernel.spawn(world.program("p"), account=HALF)
+
+
+@pytest.mark.parametrize("sent", [True, False])
+async def test_verify_finds_a_foreign_hold_that_would_never_end(world: World, sent: bool) -> None:
+    async with world.open(by_turn(says("ok"))) as kernel:
+        hold = await kernel.hold("home", 10, 20, key="one", **ASK)
+        if sent:
+            await kernel.hold_sent(hold.id)
+        assert reckon.verify(kernel.journal) == []
+        [timer] = kernel.journal.rows("timer_due", 1 << 60, 10)
+        await kernel.journal.commit(lambda tx: tx.run("timer_delete", *timer).rowcount, "damage")
+        found = reckon.verify(kernel.journal)
+        await kernel.journal.commit(lambda tx: timers.arm(tx, *timer), "mend")
+        assert found == [f"hold {hold.id} of account 0: open, and no time ends it"]
+
+
+async def test_nobody_in_a_crowd_is_ended_because_the_backend_has_too_much_to_do(world: World) -> None:
+    """It takes one call in ten seconds, and 429 is its answer to all others: everybody is served, in the end."""
+    served_ms = [0]
+
+    def answer(_: Request) -> Reply:
+        if world.clock.now_ms() - served_ms[0] < 10_000:
+            raise EngineError("too many", retryable=True, spent=Spent.NOTHING, throttled=True)
+        served_ms[0] = world.clock.now_ms()
+        return says("ok")
+
+    async with world.open(answer) as kernel:
+        pids = [await kernel.spawn(world.program("p")) for _ in range(20)]
+
+        async def all_rest() -> bool:
+            world.clock.advance(500)
+            return not any(p.state in ("READY", "RUNNING", "WAITING") for p in await kernel.ps())
+
+        await world.until(all_rest)
+        assert [(await kernel.outcome(pid)).state for pid in pids] == ["EXITED"] * 20
+
+
+async def test_a_backend_that_refuses_for_ever_is_given_up(world: World) -> None:
+    def answer(_: Request) -> Reply:
+        raise EngineError("too many", retryable=True, spent=Spent.NOTHING, throttled=True)
+
+    async with world.open(answer, refusals_max=9) as kernel:
+        pid = await kernel.spawn(world.program("p"))
+
+        async def stands() -> bool:
+            world.clock.advance(60_000)
+            return (await kernel.outcome(pid)).state == "STOPPED"
+
+        await world.until(stands)
+        assert (await kernel.outcome(pid)).reason == "error: too many (9 tries)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 from unittest import mock
 
 import pytest
@@ -106,7 +107,8 @@ def test_the_property_above_makes_choices() -> None:
 
 @pytest.mark.parametrize("seed", range(10))
 def test_a_lane_of_many_calls_tidies_up_and_still_chooses_the_same(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mains.kernel.backlog._SLACK", 4)
+    for module in ("backlog", "tenants"):
+        monkeypatch.setattr(f"mains.kernel.{module}._SLACK", 4)
     twins = Twins(seed)
     for _ in range(200):
         twins.step()
@@ -294,3 +296,23 @@ def test_programs_and_prompts_are_forgotten_in_bounds() -> None:
     for tenant, number, cached in ((1, 499, 140), (1, 1, 100), (2, 499, 0)):
         prefixes.use(tenant, (("image", 100), (number, 40)))
         assert prefixes.change.cached == cached
+
+
+def test_calls_that_come_and_go_while_the_engine_is_busy_leave_nothing() -> None:
+    """A tenant that has overdrawn waits in vain behind one long call, again and again."""
+    lane = Lane(1)
+    for each in (call(1, tenant=1), call(2, tenant=2, input_tokens=50_000)):
+        lane.add(each)
+    served(lane, {1: "", 2: ""}, 2)
+    lane.discard(2)
+    while (chosen := lane.choose(0)) is None:
+        lane.add(call(3, tenant=3))
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    for number in range(30_000):
+        lane.add(call(10 + number, tenant=2, program=2))
+        lane.discard(10 + number)
+    grown = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert chosen.tenant != 2
+    assert grown < 1_000_000, "what these calls leave in an index is bounded"
