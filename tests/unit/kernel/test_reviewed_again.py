@@ -227,7 +227,7 @@ async def test_verify_finds_a_foreign_hold_that_would_never_end(world: World, se
         await kernel.journal.commit(lambda tx: tx.run("timer_delete", *timer).rowcount, "damage")
         found = reckon.verify(kernel.journal)
         await kernel.journal.commit(lambda tx: timers.arm(tx, *timer), "mend")
-        assert found == [f"hold {hold.id} of account 0: open, and no time ends it"]
+        assert found == [f"hold {hold.id} of account 0 (home): open, and no time ends it"]
 
 
 async def test_nobody_in_a_crowd_is_ended_because_the_backend_has_too_much_to_do(world: World) -> None:
