@@ -23,6 +23,13 @@ Row = Mapping[str, Any]
 meter_app = typer.Typer(rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]})
 app.add_typer(meter_app, name="meter")
 
+ScopeOption = Annotated[
+    str,
+    typer.Option(
+        "--account", metavar="ACCOUNT", help="This account and all below it.", autocompletion=complete_accounts
+    ),
+]
+
 
 class By(enum.StrEnum):
     """What the meter sums by."""
@@ -47,12 +54,7 @@ class Format(enum.StrEnum):
 def meter(
     context: typer.Context,
     by: Annotated[By | None, typer.Option("--by", help="Sum by program, user (account), model or day.")] = None,
-    account: Annotated[
-        str,
-        typer.Option(
-            "--account", metavar="ACCOUNT", help="This account and all below it.", autocompletion=complete_accounts
-        ),
-    ] = "",
+    account: ScopeOption = "",
     since: Annotated[
         str,
         typer.Option(
@@ -87,12 +89,7 @@ def meter(
 
 @meter_app.command("watch", epilog="Example: mains meter watch --account acme")
 def meter_watch(
-    account: Annotated[
-        str,
-        typer.Option(
-            "--account", metavar="ACCOUNT", help="This account and all below it.", autocompletion=complete_accounts
-        ),
-    ] = "",
+    account: ScopeOption = "",
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
