@@ -97,6 +97,24 @@ class Box:
             lease.answered(Reply("Yes.", calls, Usage(150, 0, 50)))
         return lease.slot, cached
 
+    async def newcomer(self, process: int) -> asyncio.Task[tuple[int, int]]:
+        """A call that waits for a slot."""
+        asking = asyncio.create_task(self.ask(process))
+        await until(lambda: self.tiers._waiting == 1)
+        return asking
+
+    async def stays(self, process: int) -> tuple[asyncio.Task[tuple[int, int]], asyncio.Event]:
+        """A call that has its slot until the event is set."""
+        inside, leave = asyncio.Event(), asyncio.Event()
+
+        async def stay(_: Lease) -> None:
+            inside.set()
+            await leave.wait()
+
+        asking = asyncio.create_task(self.ask(process, during=stay))
+        await inside.wait()
+        return asking, leave
+
     def files(self) -> list[str]:
         return sorted(path.name.rpartition("-")[0] for path in self.played.folder.glob("*.kv"))
 
@@ -221,16 +239,8 @@ async def test_a_new_child_has_empty_slots(box: Box) -> None:
 
 
 async def test_a_child_that_is_replaced_while_a_call_waits_loses_no_slot(box: Box) -> None:
-    inside, leave = asyncio.Event(), asyncio.Event()
-
-    async def stays(_: Lease) -> None:
-        inside.set()
-        await leave.wait()
-
-    first = asyncio.create_task(box.ask(1, during=stays))
-    await inside.wait()
-    late = asyncio.create_task(box.ask(2))
-    await until(lambda: box.tiers._waiting == 1)
+    first, leave = await box.stays(1)
+    late = await box.newcomer(2)
     box.server = Server(cast(Any, None), box.server.url, "key", 0.0)
     box.played.slots.clear()
     await box.ask(3)
@@ -289,8 +299,7 @@ async def quick_tool(box: Box) -> None:
 async def test_a_quick_tool_keeps_its_slot_where_reading_again_is_dear(box: Box) -> None:
     await box.boot(files=False)
     await quick_tool(box)
-    newcomer = asyncio.create_task(box.ask(2))
-    await until(lambda: box.tiers._waiting == 1)
+    newcomer = await box.newcomer(2)
     box.now_s += 0.4
     assert await box.ask(1) == (0, 400), "back in time"
     assert await newcomer == (0, 0)
@@ -300,8 +309,7 @@ async def test_nobody_waits_longer_than_the_tool_ever_took(box: Box, monkeypatch
     monkeypatch.setattr(kv_tiers, "LOOK_AGAIN_S", 0.01)
     await box.boot(files=False)
     await quick_tool(box)
-    newcomer = asyncio.create_task(box.ask(2))
-    await until(lambda: box.tiers._waiting == 1)
+    newcomer = await box.newcomer(2)
     box.now_s += 0.6
     assert await newcomer == (0, 0)
 
@@ -313,16 +321,8 @@ async def test_nobody_is_waited_for_who_comes_back_from_the_disk_sooner(box: Box
 
 
 async def test_who_gives_up_waiting_leaves_no_trace(box: Box) -> None:
-    inside, leave = asyncio.Event(), asyncio.Event()
-
-    async def stays(_: Lease) -> None:
-        inside.set()
-        await leave.wait()
-
-    first = asyncio.create_task(box.ask(1, during=stays))
-    await inside.wait()
-    second = asyncio.create_task(box.ask(2))
-    await until(lambda: box.tiers._waiting == 1)
+    first, leave = await box.stays(1)
+    second = await box.newcomer(2)
     second.cancel()
     with pytest.raises(asyncio.CancelledError):
         await second

@@ -10,20 +10,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
 import sqlite3
-import tempfile
-from collections.abc import Coroutine, Iterator
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
 
 from bench.recount import recount, window_start_ms
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
+from tests.unit.kernel.lives import Lives
 
 import mains
 from mains.errors import LimitError, UsageError
@@ -32,9 +29,7 @@ from mains.kernel.billing import Budget, Unit, Window
 from mains.kernel.desk import Desk
 from mains.kernel.ports import Usage
 from mains.program import local_zone
-from mains.testing import FakeClock
 
-T = TypeVar("T")
 INPUT_NANO, OUTPUT_NANO = 1_000, 2_000
 LEAST = 16
 REACH_MS = round(mains.Settings().model_timeout_s * 1_000)
@@ -134,6 +129,10 @@ def cost(input_tokens: int, output_tokens: int) -> int:
     return input_tokens * INPUT_NANO + output_tokens * OUTPUT_NANO
 
 
+def _configure(home: Path) -> None:
+    (home / "mains.toml").write_text(CONFIGURATION)
+
+
 class Accounts(RuleBasedStateMachine):
     """A real home, its desk, and the model beside it."""
 
@@ -142,40 +141,18 @@ class Accounts(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.loop = asyncio.new_event_loop()
-        self.clock = FakeClock(1_774_738_000_000)
+        self.lives = Lives(1_774_738_000_000, _configure, lambda home: mains.open(home, clock=self.lives.clock))
+        self.clock, self.run = self.lives.clock, self.lives.run
         self.model = Model()
-        self.lives: list[tempfile.TemporaryDirectory[str]] = []
-        self.opened: AbstractAsyncContextManager[Desk] | None = None
         self.keys = 0
-        self.boot(None)
+        self.lives.boot()
 
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        async def limited() -> T:
-            async with asyncio.timeout(20):
-                return await work
-
-        return self.loop.run_until_complete(limited())
-
-    def boot(self, before: Path | None) -> None:
-        self.lives.append(life := tempfile.TemporaryDirectory())
-        self.home = Path(life.name) / "home"
-        if before is None:
-            self.home.mkdir()
-            (self.home / "mains.toml").write_text(CONFIGURATION)
-        else:
-            shutil.copytree(before, self.home)
-        self.opened = mains.open(self.home, clock=self.clock)
-        self.desk = self.run(self.opened.__aenter__())
-
-    def halt(self) -> None:
-        if self.opened is not None:
-            self.run(self.opened.__aexit__(None, None, None))
-            self.opened = None
-        self.clock.forget()
+    @property
+    def desk(self) -> Desk:
+        return self.lives.desk
 
     def states(self) -> dict[int, str]:
-        with contextlib.closing(sqlite3.connect(self.home / "mains.db")) as connection:
+        with contextlib.closing(sqlite3.connect(self.lives.home / "mains.db")) as connection:
             return dict(connection.execute("SELECT id, state FROM hold"))
 
     def look(self, due: bool = False) -> None:
@@ -324,11 +301,7 @@ class Accounts(RuleBasedStateMachine):
     def crash(self) -> None:
         """What a killed kernel leaves is what stands in its files; calls that were out are charged whole."""
         self.look()
-        with tempfile.TemporaryDirectory() as kept:
-            left = Path(kept) / "home"
-            shutil.copytree(self.home, left, ignore=shutil.ignore_patterns("*-shm", "*.lock", "*.sock"))
-            self.halt()
-            self.boot(left)
+        self.lives.crash()
         for hold in self.model.holds.values():
             if hold.state == "dispatched":
                 hold.state, hold.spent = "posted", (hold.tokens, hold.nano)
@@ -336,7 +309,7 @@ class Accounts(RuleBasedStateMachine):
 
     @invariant()
     def accounts_are_the_models(self) -> None:
-        if self.opened is None:
+        if not self.lives.up:
             return
         self.look()
         for account in self.model.parents:
@@ -348,17 +321,15 @@ class Accounts(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         try:
-            if self.opened is not None:
+            if self.lives.up:
                 assert reckon.verify(self.desk.journal) == []
                 assert audit.verify(self.desk.journal) == []
-                self.halt()
+                self.lives.halt()
                 open_ = {n for n, h in self.model.holds.items() if h.state in OPEN}
-                faults = recount(self.home / "mains.db")
+                faults = recount(self.lives.home / "mains.db")
                 assert [f for f in faults if not any(f"hold {n} is still" in f for n in open_)] == []
         finally:
-            for life in self.lives:
-                life.cleanup()
-            self.loop.close()
+            self.lives.close()
 
 
 TestAccounts = Accounts.TestCase

@@ -9,18 +9,17 @@ lack room under one of its limits; no limit is exceeded but by overruns, and bot
 from __future__ import annotations
 
 import asyncio
-import shutil
-import tempfile
 import time
 from collections.abc import Coroutine
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from bench.recount import recount
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from tests.unit.kernel.lives import Lives
 
 import mains
 from mains.errors import EngineError, Spent, UsageError
@@ -29,9 +28,8 @@ from mains.kernel.billing import Budget, Window
 from mains.kernel.desk import Desk
 from mains.kernel.ports import Reply, Request, Signal, Usage
 from mains.kernel.process import Process, State
-from mains.testing import FakeClock, ScriptedEngine
+from mains.testing import ScriptedEngine
 
-T = TypeVar("T")
 DAY_MS = 86_400_000
 PROGRAM = """---
 name: short
@@ -47,61 +45,49 @@ AMOUNTS = st.sampled_from([20, 83, 84, 100, 170, 255, 700])  # around the size o
 _PATIENCE_S = 5.0
 
 
+def _configure(home: Path) -> None:
+    (home / "short.md").write_text(PROGRAM)
+
+
 class Room(RuleBasedStateMachine):
     """A real home with an engine in the test's hands."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.loop = asyncio.new_event_loop()
-        self.clock = FakeClock(1_777_636_800_000)
-        self.lives: list[tempfile.TemporaryDirectory[str]] = []
-        self.opened: AbstractAsyncContextManager[Desk] | None = None
-        self.boot(None)
+        self.calls: list[asyncio.Future[Usage]] = []
+        self.lives = Lives(1_777_636_800_000, _configure, self.opened)
+        self.clock, self.run = self.lives.clock, self.lives.run
+        self.lives.boot()
         for name, under in TREE:
             self.run(self.desk.account_add(name, under=under, zone="UTC"))
 
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        async def limited() -> T:
-            async with asyncio.timeout(20):
-                return await work
+    @property
+    def desk(self) -> Desk:
+        return self.lives.desk
 
-        return self.loop.run_until_complete(limited())
-
-    def boot(self, before: Path | None) -> None:
-        self.lives.append(life := tempfile.TemporaryDirectory())
-        self.home, self.calls = Path(life.name) / "home", list[asyncio.Future[Usage]]()
-        if before is None:
-            self.home.mkdir()
-        else:
-            shutil.copytree(before, self.home)
-        (self.home / "short.md").write_text(PROGRAM)
-        self.opened = mains.open(
-            self.home, clock=self.clock, engines=[ScriptedEngine.of(self.answer, slots=100)],
+    def opened(self, home: Path) -> AbstractAsyncContextManager[Desk]:
+        """A life of its own calls: those of the one before are nobody's."""
+        self.calls = []
+        return mains.open(
+            home, clock=self.clock, engines=[ScriptedEngine.of(self.answer, slots=100)],
             settings=mains.Settings(
                 model_attempts_max=1_000, breaker_failures=1_000,
                 retention_days=36_500,  # `recount` knows nothing of who was removed
             ),
         )  # fmt: skip
-        self.desk = self.run(self.opened.__aenter__())
 
     def answer(self, request: Request) -> Coroutine[Any, Any, Reply]:
-        self.calls.append(call := self.loop.create_future())
+        self.calls.append(call := self.lives.loop.create_future())
 
         async def answered() -> Reply:
             return Reply("it", usage=await call)
 
         return answered()
 
-    def halt(self) -> None:
-        assert self.opened is not None
-        self.run(self.opened.__aexit__(None, None, None))
-        self.opened = None
-        self.clock.forget()
-
     @rule(account=NAMES, many=st.integers(1, 4))
     def spawn(self, account: str, many: int) -> None:
         for _ in range(many):
-            self.run(self.desk.spawn(self.home / "short.md", account="" if account == "home" else account))
+            self.run(self.desk.spawn(self.lives.home / "short.md", account="" if account == "home" else account))
 
     @rule(account=NAMES, window=WINDOWS, most=AMOUNTS | st.none())
     def limit(self, account: str, window: Window, most: int | None) -> None:
@@ -143,15 +129,11 @@ class Room(RuleBasedStateMachine):
 
     @rule()
     def crash(self) -> None:
-        with tempfile.TemporaryDirectory() as kept:
-            left = Path(kept) / "home"
-            shutil.copytree(self.home, left, ignore=shutil.ignore_patterns("*-shm", "*.lock", "*.sock"))
-            self.halt()
-            self.boot(left)
+        self.lives.crash()
 
     @invariant()
     def nobody_lacks_what_is_there(self) -> None:
-        if self.opened is not None and (wrong := self.run(self._quiet())):
+        if self.lives.up and (wrong := self.run(self._quiet())):
             raise AssertionError(wrong)
 
     async def _quiet(self) -> list[str]:
@@ -188,15 +170,15 @@ class Room(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         try:
-            if self.opened is not None:
+            if self.lives.up:
                 assert reckon.verify(self.desk.journal) == []
                 assert audit.verify(self.desk.journal) == []
-                self.halt()
-                assert [f for f in recount(self.home / "mains.db", in_flight=True) if not f.startswith("lost")] == []
+                self.lives.halt()
+                assert [
+                    f for f in recount(self.lives.home / "mains.db", in_flight=True) if not f.startswith("lost")
+                ] == []
         finally:
-            for life in self.lives:
-                life.cleanup()
-            self.loop.close()
+            self.lives.close()
 
 
 TestRoom = Room.TestCase
