@@ -65,6 +65,7 @@ class Store:
         self._bytes_per_token = 0.0
         self._abandoned: set[str] = set()
         self._closed = False
+        self._turn = 0  # of `open`: only the last one counts
 
     @property
     def key(self) -> str:
@@ -83,6 +84,7 @@ class Store:
         """
         entries: dict[str, Entry] = {}
         used: dict[str, float] = {}
+        turn = self._turn
         try:
             self.folder.parent.mkdir(mode=0o700, exist_ok=True)
             self.folder.mkdir(mode=0o700, exist_ok=True)
@@ -98,8 +100,15 @@ class Store:
         for name in self._too_many(entries, used, 0):
             self._unlink(name)
             del entries[name], used[name]
+        if turn != self._turn:
+            return
         self._entries, self._used_at = entries, used
         self._key = "" if self._closed else key
+
+    def shut(self) -> None:
+        """Nothing is found or saved until it is opened again: what files would be made with is not known."""
+        self._key = ""
+        self._turn += 1
 
     def close(self) -> None:
         """Nothing is found or saved any more; what still reads a model's file stops."""
