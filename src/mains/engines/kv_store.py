@@ -20,6 +20,7 @@ import hashlib
 import os
 import secrets
 import shutil
+from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
@@ -28,6 +29,7 @@ import msgspec
 from mains.engines.kv_policy import SHARED_TOKENS_MIN, Chain, Filed, least_valuable, shared_tokens
 
 DISK_SPARE_BYTES = 64 * 1024 * 1024  # of the disk that are left to the journal and everybody else
+ABANDONED_MAX = 32  # files that were given up and are looked for again, in case they came late
 META_BYTES_MAX = 4 * 1024 * 1024
 _CHUNK_BYTES = 1024 * 1024
 
@@ -63,7 +65,7 @@ class Store:
         self._entries: dict[str, Entry] = {}
         self._used_at: dict[str, float] = {}
         self._bytes_per_token = 0.0
-        self._abandoned: set[str] = set()
+        self._abandoned: deque[str] = deque(maxlen=ABANDONED_MAX)
         self._closed = False
         self._turn = 0  # of `open`: only the last one counts
 
@@ -175,9 +177,8 @@ class Store:
 
     def begin(self, tenant: int, process: int, tokens: int) -> str | None:
         """A name for a new file, which is to be written as NAME.new, with room made for it. None: there is no room."""
-        for late in [*self._abandoned]:  # the engine may have written it after we had given up
+        for late in self._abandoned:  # the engine may have written it long after we had given up
             self._unlink(late)
-        self._abandoned.clear()
         need = int(tokens * self._bytes_per_token)
         if not self._key or need > self._bytes_max:
             return None
@@ -225,7 +226,7 @@ class Store:
     def abandon(self, name: str) -> None:
         """A file that was begun is not wanted."""
         self._unlink(name)
-        self._abandoned.add(name)
+        self._abandoned.append(name)
 
     def drop(self, name: str) -> None:
         """Remove an entry."""
