@@ -13,8 +13,9 @@ from tests.unit.endpoint_box import HELLO, answer, engine_at, fails, ignore, sta
 
 from mains.engines.allowances import limits_of
 from mains.engines.anthropic import AnthropicDialect
+from mains.engines.faults import Party, refused
 from mains.engines.openai import OpenAIDialect
-from mains.errors import Allowance, RateLimits
+from mains.errors import Allowance, Blame, RateLimits
 
 NOW = 1_763_900_000.0
 
@@ -208,3 +209,22 @@ async def test_an_account_without_credit_is_not_too_busy(stack: contextlib.Async
     url = await started(stack, empty, "/chat/completions")
     error = await fails(engine_at(stack, url, OpenAIDialect(), kind="openai"))
     assert (error.throttled, error.retryable, error.limits) == (False, False, None)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "url", "retryable"),
+    [
+        (429, "insufficient_quota", "https://dashscope-intl.aliyuncs.com/compatible-mode/v1", True),  # tokens a minute
+        (429, "limit_requests", "https://dashscope.aliyuncs.com/compatible-mode/v1", True),
+        (429, "insufficient_quota", "https://api.openai.com/v1", False),
+        (429, "insufficient_quota", "https://aliyuncs.com.example.org/v1", False),
+        (429, "PrepaidBillOverdue", "https://dashscope.aliyuncs.com/compatible-mode/v1", False),
+        (403, "AllocationQuota.FreeTierOnly", "https://dashscope.aliyuncs.com/compatible-mode/v1", False),
+        (400, "Arrearage", "https://dashscope.aliyuncs.com/compatible-mode/v1", False),
+    ],
+)
+def test_dashscope_calls_its_tokens_a_minute_a_quota(status: int, code: str, url: str, retryable: bool) -> None:
+    body = f'{{"error": {{"message": "You exceeded your current quota", "code": "{code}"}}}}'.encode()
+    error = refused(Party("qwen", url, "qwen-plus", "KEY"), status, {}, body, NOW)
+    assert (error.retryable, error.throttled, error.blame) == (retryable, retryable, Blame.ENGINE)
+    assert ("credit" in error.hint) is not retryable

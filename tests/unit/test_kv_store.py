@@ -212,6 +212,17 @@ def test_a_file_that_cannot_be_sealed_is_given_up(make: Callable[..., Store]) ->
     assert not late.exists()
 
 
+def test_what_the_engine_writes_long_after_it_was_given_up_goes_too(make: Callable[..., Store]) -> None:
+    store = make()
+    late = store.begin(1, 1, 200)
+    assert late is not None
+    store.abandon(late)
+    put(store, 2)
+    (store.folder / f"{late}.new").write_bytes(b"late")
+    put(store, 3)
+    assert not (store.folder / f"{late}.new").exists()
+
+
 def test_a_removed_process_leaves_nothing(make: Callable[..., Store]) -> None:
     store = make()
     put(store, 1)

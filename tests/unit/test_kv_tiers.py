@@ -238,6 +238,19 @@ async def test_a_new_child_has_empty_slots(box: Box) -> None:
     assert box.played.said == []
 
 
+async def test_a_new_child_with_another_model_gets_nothing_that_the_old_one_read(box: Box) -> None:
+    await box.ask(1)
+    await box.ask(2)  # 1 goes to a file
+    assert box.files() == ["1-1"]
+    box.model.write_bytes(b"other weights")
+    box.server = Server(cast(Any, None), box.server.url, "key", 0.0)
+    box.played.slots.clear()
+    box.played.said.clear()
+    assert await box.ask(1) == (0, 0)
+    assert "restore 0" not in box.played.said
+    assert box.files() == []
+
+
 async def test_a_child_that_is_replaced_while_a_call_waits_loses_no_slot(box: Box) -> None:
     first, leave = await box.stays(1)
     late = await box.newcomer(2)

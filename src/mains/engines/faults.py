@@ -9,7 +9,8 @@
 | nonsense, half an answer, silence           | yes       | unknown | it may have run                        |
 | an error within a begun answer              | by code   | unknown | it did run                             |
 
-(1) not for a certificate that does not fit. (2) a 429 that says `insufficient_quota` is not retryable.
+(1) not for a certificate that does not fit. (2) a 429 that says `insufficient_quota` is not retryable, but at
+DashScope, which says so of its tokens a minute.
 
 429 and 529 say that the backend is up and has too much to do (`throttled`).
 
@@ -21,6 +22,7 @@ from __future__ import annotations
 import email.utils
 import math
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -45,7 +47,11 @@ _NO_QUOTA = (
     *("insufficient_quota", "billing_hard_limit_reached", "exceeded_current_quota_error"),
     # Anthropic says these with 400: https://platform.claude.com/docs/en/api/errors
     *("credit balance is too low", "specified API usage limits"),
+    # DashScope: a bill that is overdue, the free tier used up (alibabacloud.com/help/en/model-studio/error-code)
+    *("Arrearage", "BillOverdue", "FreeTierOnly", "Free allocated quota exceeded"),
 )
+_TOKENS_A_MINUTE = "insufficient_quota"
+_TOKENS_A_MINUTE_HOST = ".aliyuncs.com"
 
 
 class Party(msgspec.Struct, frozen=True):
@@ -91,7 +97,7 @@ def reported(party: Party, error: ServerError) -> EngineError:
 
 def refused(party: Party, status: int, headers: Mapping[str, str], body: bytes, now: float) -> EngineError:
     """The server answered with a status other than 200."""
-    no_quota = any(mark.encode() in body for mark in _NO_QUOTA)
+    no_quota = _no_quota(party, body)
     retryable = status >= 500 or (status in _RETRYABLE_4XX and not no_quota)
     said = headers.get("Location", "") if 300 <= status < 400 else message_of(body)
     text = f"engine {party.engine}: {status} from {party.url}"
@@ -105,6 +111,13 @@ def refused(party: Party, status: int, headers: Mapping[str, str], body: bytes, 
         limits=limits_of(headers, now),
         hint=_hint(party, status, no_quota),
     )
+
+
+def _no_quota(party: Party, body: bytes) -> bool:
+    """Whether nobody has paid. DashScope calls its tokens a minute `insufficient_quota`, too: those come back."""
+    host = urlsplit(party.url).hostname or ""
+    marks = [mark for mark in _NO_QUOTA if mark != _TOKENS_A_MINUTE or not host.endswith(_TOKENS_A_MINUTE_HOST)]
+    return any(mark.encode() in body for mark in marks)
 
 
 def _blame(status: int, body: bytes) -> Blame:

@@ -20,6 +20,7 @@ import hashlib
 import os
 import secrets
 import shutil
+from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
@@ -28,6 +29,7 @@ import msgspec
 from mains.engines.kv_policy import SHARED_TOKENS_MIN, Chain, Filed, least_valuable, shared_tokens
 
 DISK_SPARE_BYTES = 64 * 1024 * 1024  # of the disk that are left to the journal and everybody else
+ABANDONED_MAX = 32  # files that were given up and are looked for again, in case they came late
 META_BYTES_MAX = 4 * 1024 * 1024
 _CHUNK_BYTES = 1024 * 1024
 
@@ -63,8 +65,9 @@ class Store:
         self._entries: dict[str, Entry] = {}
         self._used_at: dict[str, float] = {}
         self._bytes_per_token = 0.0
-        self._abandoned: set[str] = set()
+        self._abandoned: deque[str] = deque(maxlen=ABANDONED_MAX)
         self._closed = False
+        self._turn = 0  # of `open`: only the last one counts
 
     @property
     def key(self) -> str:
@@ -83,6 +86,7 @@ class Store:
         """
         entries: dict[str, Entry] = {}
         used: dict[str, float] = {}
+        turn = self._turn
         try:
             self.folder.parent.mkdir(mode=0o700, exist_ok=True)
             self.folder.mkdir(mode=0o700, exist_ok=True)
@@ -98,8 +102,15 @@ class Store:
         for name in self._too_many(entries, used, 0):
             self._unlink(name)
             del entries[name], used[name]
+        if turn != self._turn:
+            return
         self._entries, self._used_at = entries, used
         self._key = "" if self._closed else key
+
+    def shut(self) -> None:
+        """Nothing is found or saved until it is opened again: what files would be made with is not known."""
+        self._key = ""
+        self._turn += 1
 
     def close(self) -> None:
         """Nothing is found or saved any more; what still reads a model's file stops."""
@@ -166,9 +177,8 @@ class Store:
 
     def begin(self, tenant: int, process: int, tokens: int) -> str | None:
         """A name for a new file, which is to be written as NAME.new, with room made for it. None: there is no room."""
-        for late in [*self._abandoned]:  # the engine may have written it after we had given up
+        for late in self._abandoned:  # the engine may have written it long after we had given up
             self._unlink(late)
-        self._abandoned.clear()
         need = int(tokens * self._bytes_per_token)
         if not self._key or need > self._bytes_max:
             return None
@@ -216,7 +226,7 @@ class Store:
     def abandon(self, name: str) -> None:
         """A file that was begun is not wanted."""
         self._unlink(name)
-        self._abandoned.add(name)
+        self._abandoned.append(name)
 
     def drop(self, name: str) -> None:
         """Remove an entry."""

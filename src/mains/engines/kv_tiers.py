@@ -101,11 +101,17 @@ class Tiers:
         self._changed = asyncio.Event()
         self._saving = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._made_with: tuple[Path, dict[str, object]] | None = None
         self._opening: asyncio.Task[None] | None = None
         self._tending: asyncio.Task[None] | None = None
 
     def open(self, model: Path, settings: dict[str, object]) -> None:
-        """Begin to look for the files that are there; until that is done nothing is found or saved."""
+        """Begin to look for the files that are there; until that is done nothing is found or saved.
+
+        For each new child it is done again: the model's file may be another one since.
+        """
+        self._made_with = model, settings
+        self._store.shut()
         self._opening = self._start(asyncio.to_thread(self._store.open, model, settings))
 
     async def opened(self) -> None:
@@ -131,9 +137,12 @@ class Tiers:
     ) -> AsyncIterator[Lease]:
         """A slot for a call, with what is known of its prompt. Waits for it; the caller bounds the wait."""
         if server is not self._server:
+            if self._server is not None and self._made_with is not None:
+                self.open(*self._made_with)
             self._server, self._session = server, session
             self._slots = [Held(slot=held.slot) for held in self._slots]
             self._wanted.clear()
+            await self.opened()
         self._measure_pause(request.process)
         chain = chain_of(f"{self._store.key} {request.tenant}", messages)
         held = await self._take(request, chain)

@@ -50,7 +50,8 @@ def budget_set(tx: Tx, world: World, text: str, budgets: Sequence[Budget], local
         raise UsageError(f"1 to {_BUDGETS_MAX} limits can be set at once, not {len(budgets)}")
     if len({(each.unit, each.window) for each in budgets}) < len(budgets):
         raise UsageError("a limit stands twice in one order", hint="give each unit and window once")
-    at = accounts.find_or_open(tx, world.settings, text)
+    sets = any(each.most is not None for each in budgets)
+    at = accounts.find_or_open(tx, world.settings, text) if sets else accounts.find(tx, text)
     for each in budgets:
         accounts.limit(tx, accounts.place(tx, at.account), each, local_zone)
     return _roomier(tx, world, at)

@@ -202,6 +202,7 @@ BAD = [
     ("budget_set", ("ann", [Budget("money", "day", 10**19)]), {}, "(a whole one, 1,000,000,000,000,000,000 at most)"),
     ("budget_set", ("ann", []), {}, "1 to 16 limits"),
     ("budget_set", ("nobody", [tokens(5)]), {}, "there is no account `nobody`"),
+    ("budget_set", ("ann/p", [tokens(None)]), {}, "there is no account `ann/p`"),
     ("budget_set", ("99", [tokens(5)]), {}, "there is no process 99"),
     ("topup", ("ann",), {"tokens": 5}, "has no limit of tokens"),
     ("topup", ("ann",), {}, "a top-up needs tokens or money"),
