@@ -61,6 +61,9 @@ class Door:
         self.context_tokens = engine.context_tokens
         self.jobs: dict[int, Job] = {}  # by pid; to be filled before the process may run
         self.seen: list[Seen] = []
+        self.busy_s = 0.0  # in which at least one call was made
+        self._made = 0  # calls that are made now
+        self._busy_from_s = 0.0
         self._engine = engine
         speeds = Speeds(slots=engine.slots)
         self._policy = policy(Site(speeds, lambda _: 0, tenants)) if policy else None
@@ -83,7 +86,7 @@ class Door:
         turn = 1 + sum(message.role == "assistant" for message in request.messages)
         sent = _plain(request, job.output_tokens)
         if self._policy is None:
-            reply = await self._engine.complete(sent, on_delta)
+            reply = await self._make(sent, on_delta)
         else:
             reply = await self._in_turn(self._policy, sent, job, on_delta)
         assert reply.usage is not None, "llama.cpp always reports what it used"
@@ -91,6 +94,18 @@ class Door:
         self.seen.append(Seen(pid, turn, reply.usage, gap_s, _opening(sent.messages)))
         self._replied_s[pid] = self._now()
         return Reply(reply.text.strip() or "Done.", _next(job, turn), usage=reply.usage)
+
+    async def _make(self, sent: Request, on_delta: Callable[[str], None]) -> Reply:
+        """The call itself."""
+        if not self._made:
+            self._busy_from_s = self._now()
+        self._made += 1
+        try:
+            return await self._engine.complete(sent, on_delta)
+        finally:
+            self._made -= 1
+            if not self._made:
+                self.busy_s += self._now() - self._busy_from_s
 
     async def _in_turn(self, policy: Policy, sent: Request, job: Job, on_delta: Callable[[str], None]) -> Reply:
         self._calls += 1
@@ -103,7 +118,7 @@ class Door:
         await turn
         began_s = self._now()
         try:
-            return await self._engine.complete(sent, on_delta)
+            return await self._make(sent, on_delta)
         finally:
             self._running -= 1
             policy.ended(Started(call, began_s, 0, self._now()), self._now())

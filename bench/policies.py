@@ -1,6 +1,6 @@
 """The order of policies on the real embedded engine: 16 processes on 2 slots, wall clock, beside the simulator.
 
-The same processes run under each policy: nine of one tenant with five turns each, four of another with three and a tool
+The same processes run under each policy: nine of one tenant with four turns each, four of another with three and a tool
 that takes a while, three of a third with one. All come at once. What is compared is the mean time from there to the end
 of a process, and asked is whether the policies come in the same order as in the simulator (`bench/fair`), which gets
 the very same calls: their sizes and pauses as they were measured in the first run, and the engine's measured speeds.
@@ -8,7 +8,11 @@ the very same calls: their sizes and pauses as they were measured in the first r
 Every process is one of the kernel (spawn, holds, journal, timers) and every call is made by llama.cpp. Mains is the
 kernel's own scheduler; the others are the policy classes of the simulator at a door before the engine (`door.py`, which
 says how). Each run has a fresh engine and a fresh home. Two sides: with files of what was read of each process
-("swap"), and with nothing but what the slots hold ("no swap"), whose runs are in the opposite order.
+("swap"), and with nothing but what the slots hold ("no swap"). Two rounds, the second in the opposite order of runs.
+
+Other work on the machine lengthens a run, and so may change the order. The notes tell how fast the engine was in each
+run: the tokens that it read and wrote, by the measured speeds, against the time in which it was busy. Where that
+differs from run to run by as much as the means do, the order says nothing.
 
 The mix was chosen with the simulator alone, so that neighbours in the order are at least 5 % apart: closer ones would
 be in an order of chance on any machine.
@@ -64,25 +68,26 @@ _ASKED = {
 
 
 class Size(msgspec.Struct, frozen=True):
-    """The mix, the sides, and how many prompts are read to measure the engine (before the runs, and after)."""
+    """The mix, the sides, rounds, and how many prompts are read to measure the engine (before all runs, and after)."""
 
     mix: tuple[Job, ...]
     sides: tuple[str, ...]
+    rounds: int
     probes: int
 
 
-FULL = Size(
-    (Job("long", 5, 16),) * 9 + (Job("mid", 3, 10, 0.3),) * 4 + (Job("short", 1, 8),) * 3, ("swap", "no swap"), 3
-)
-QUICK = Size((Job("long", 2, 2),) * 2 + (Job("mid", 2, 2, 0.05), Job("short", 1, 2)), ("swap",), 1)
+_MIX = (Job("long", 4, 12),) * 9 + (Job("mid", 3, 8, 0.3),) * 4 + (Job("short", 1, 8),) * 3
+FULL = Size(_MIX, ("swap", "no swap"), 2, 3)
+QUICK = Size((Job("long", 2, 2),) * 2 + (Job("mid", 2, 2, 0.05), Job("short", 1, 2)), ("swap",), 1, 1)
 
 
 class Measured(msgspec.Struct, frozen=True):
-    """One run: completion of each process in seconds, by its place in the mix, and its calls."""
+    """One run: completion of each process by its place in the mix, its calls, and how long the engine was busy."""
 
     spans_s: tuple[float, ...]
     seen: tuple[Seen, ...]
     first_pid: int
+    busy_s: float
 
     @property
     def mean_s(self) -> float:
@@ -126,7 +131,7 @@ async def run(folder: Path, engine: Engine, policy: str, mix: Sequence[Job]) -> 
         for pid in pids:
             await desk.signal(pid, Signal.CONT)
         spans = await asyncio.gather(*(ended(pid) for pid in pids))
-    return Measured(tuple(spans), tuple(door.seen), pids[0])
+    return Measured(tuple(spans), tuple(door.seen), pids[0], door.busy_s)
 
 
 def _program(name: str) -> str:
@@ -234,35 +239,35 @@ def _judged(side: str, real: Mapping[str, float], simulated: Mapping[str, float]
     return figures, notes
 
 
-def _used(side: str, policy: str, run: Measured) -> str:
+def _used(side: str, policy: str, run: Measured, speeds: Speeds) -> str:
     read = sum(one.usage.input_tokens for one in run.seen)
     cached = sum(one.usage.cached_tokens for one in run.seen)
     wrote = sum(one.usage.output_tokens for one in run.seen)
+    speed = ((read - cached) / speeds.prefill_per_s + wrote / speeds.decode_per_s / SLOTS) / run.busy_s
     tokens = f"{read} tokens in, {cached} cached, {wrote} out"
-    return f"{side}, {policy}: {len(run.seen)} calls, {tokens}, all ended after {max(run.spans_s):.0f} s"
+    return f"{side}, {policy}: mean {run.mean_s:.1f} s, {len(run.seen)} calls, {tokens}, engine at {100 * speed:.0f} %"
 
 
 async def _measure(folder: Path, size: Size) -> tuple[list[Figure], list[str]]:
     before = await _rates(folder / "before", 1, size.probes)
-    runs: dict[str, dict[str, Measured]] = {}
-    for side in size.sides:
-        runs[side] = {}
-        for policy in COMPARED if side == size.sides[0] else reversed(COMPARED):
-            place = folder / f"{side}-{policy}".replace(" ", "-")
+    runs: dict[str, dict[str, list[Measured]]] = {side: {policy: [] for policy in COMPARED} for side in size.sides}
+    each = [(side, policy) for side in size.sides for policy in COMPARED]
+    for number in range(size.rounds):
+        for side, policy in reversed(each) if number % 2 else each:
+            place = folder / f"{number}-{side}-{policy}".replace(" ", "-")
             place.mkdir()
-            runs[side][policy] = await run(place, _engine(place, side), policy, size.mix)
+            runs[side][policy].append(await run(place, _engine(place, side), policy, size.mix))
     after = await _rates(folder / "after", 1_001, size.probes)
     reads, writes = (statistics.median([*first, *last]) for first, last in zip(before, after, strict=True))
     figures = [Figure("read", reads, "tokens/s"), Figure(f"written in each of {SLOTS} slots", writes, "tokens/s")]
     notes = []
     for side, measured in runs.items():
-        first = measured[COMPARED[0]]
-        cache = _ROOM if side == "swap" else slot_tokens(first)
-        simulated = simulated_s(agents_of(first, size.mix), Speeds(SLOTS, reads, writes, cache))
-        real = {policy: run.mean_s for policy, run in measured.items()}
-        judged, told = _judged(side, real, simulated)
+        first = measured[COMPARED[0]][0]
+        speeds = Speeds(SLOTS, reads, writes, _ROOM if side == "swap" else slot_tokens(first))
+        real = {policy: statistics.fmean(one.mean_s for one in rounds) for policy, rounds in measured.items()}
+        judged, told = _judged(side, real, simulated_s(agents_of(first, size.mix), speeds))
         figures += judged
-        notes += [*told, *(_used(side, policy, run) for policy, run in measured.items())]
+        notes += [*told, *(_used(side, policy, one, speeds) for policy, rounds in measured.items() for one in rounds)]
     return figures, notes
 
 
@@ -279,5 +284,6 @@ def main(quick: bool) -> Report:
         return Report("policies", (), (f"not measured: {error}",))
     with machine.scratch() as folder:
         figures, notes = kernel.run(_measure(folder, size))
-    note = f"{len(size.mix)} processes on {SLOTS} slots, all at once; each policy has a fresh engine and a fresh home"
+    rounds = f"{size.rounds} rounds, a fresh engine and home for each run"
+    note = f"{len(size.mix)} processes on {SLOTS} slots, all at once; {rounds}"
     return Report("policies", tuple(figures), (note, *notes))

@@ -104,6 +104,7 @@ async def test_every_process_makes_the_turns_of_its_plan(
     made = [max(one.turn for one in measured.seen if one.pid == measured.first_pid + at) for at in range(len(mix))]
     assert made == [job.turns for job in mix]
     assert len(measured.spans_s) == len(mix)
+    assert 0 < measured.busy_s < max(measured.spans_s)
     assert not any(request.tools for request in sent)
     assert {message.role for request in sent for message in request.messages} == {"system", "user", "assistant"}
     assert len({request.tenant for request in sent if request.process}) == 3
@@ -114,14 +115,14 @@ async def test_every_process_makes_the_turns_of_its_plan(
 
 def test_the_simulator_gets_the_calls_that_were_made() -> None:
     seen = (Seen(5, 1, Usage(100, 0, 10), 0.0, 0.8), Seen(5, 2, Usage(120, 110, 9), 0.4, 0.7))
-    [agent] = policies.agents_of(Measured((1.0,), seen, 5), [Job("long", 2, 10)])
+    [agent] = policies.agents_of(Measured((1.0,), seen, 5, 1.0), [Job("long", 2, 10)])
     assert [(step.input_tokens, step.output_tokens, step.known) for step in agent.steps] == [
         (100, 10, 0),
         (120, 9, 110),
     ]
     assert [step.pause_s for step in agent.steps] == [0.4, 0.0]
     assert agent.opening == 80
-    assert policies.slot_tokens(Measured((1.0,), seen, 5)) == 110 + 129
+    assert policies.slot_tokens(Measured((1.0,), seen, 5, 1.0)) == 110 + 129
 
 
 def test_pairs_in_the_same_order_are_counted() -> None:
