@@ -6,8 +6,7 @@ RAM cache, which is of the size that Mains gave it before there were files (256 
 With files it is off. Measured: a round when all have been read once, and the first round after a new start of the
 engine. Both sides get the same prompts in the same order; their rounds alternate.
 
-The order of policies (first come first served, round robin, the kernel's scheduler) on this engine is the second part
-(`policies`): it needs the kernel's lanes.
+The order of policies on this engine is a benchmark of its own: `bench/policies.py`.
 
 Not run where xllamacpp or the model's file is missing: `mains engine fetch` gets it.
 """
@@ -101,7 +100,7 @@ class Side:
 
 
 async def _swap(folder: Path, size: Size) -> list[Figure]:
-    """Part one: files against none. Sides alternate, so that drift of the machine cancels."""
+    """Files against none. Sides alternate, so that drift of the machine cancels."""
     sides = {name: Side(folder / name.replace(" ", "-"), size, swap=name == "swap") for name in ("no swap", "swap")}
     steady: dict[str, list[float]] = {name: [] for name in sides}
     async with contextlib.AsyncExitStack() as stack:
