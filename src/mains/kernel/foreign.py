@@ -44,7 +44,8 @@ class Ask(msgspec.Struct, frozen=True):
     @property
     def text(self) -> str:
         """What the same key must stand for again."""
-        return f"{self.account} {self.input_tokens} {self.output_tokens_max} {self.engine} {self.model}"
+        what = (self.account or "home", self.input_tokens, self.output_tokens_max, self.engine, self.model)
+        return msgspec.json.encode(what).decode()
 
 
 def take(tx: Tx, world: World, ask: Ask) -> Hold:

@@ -156,7 +156,6 @@ class Kernel:
                 return
             record = await self._ask(p, self._frames.of(p), engine)
         except asyncio.CancelledError:
-            self._lanes.broken_off(engine, pid)
             if pid not in self._ending:
                 raise
             task.uncancel()
@@ -185,6 +184,9 @@ class Kernel:
                     self._queue(waiter)
             failure, backoff_ms = error, fallback.backoff_ms(p.failures_here, self.settings, self._chance.random())
             return lambda tx: turns.failed(tx, self.world, p.pid, hold, failure, backoff_ms), "failed"
+        except asyncio.CancelledError:
+            self._lanes.broken_off(engine, p.pid)
+            raise
         self._lanes.answered(engine, p.pid, reply, self._clock.now_ms())
         verdict = judge(reply, turn, frame.box, self.settings)
         return lambda tx: turns.replied(tx, self.world, p.pid, hold, verdict, reply.usage, frame.box), "replied"

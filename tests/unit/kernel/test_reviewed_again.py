@@ -264,3 +264,24 @@ async def test_a_backend_that_refuses_for_ever_is_given_up(world: World) -> None
 
         await world.until(stands)
         assert (await kernel.outcome(pid)).reason == "error: too many (9 tries)"
+
+
+async def test_the_same_call_has_the_same_key_however_its_account_is_written(world: World) -> None:
+    async with world.open(by_turn(says("ok"))) as kernel:
+        first = await kernel.hold("", 10, 20, key="one", **ASK)
+        assert await kernel.hold("home", 10, 20, key="one", **ASK) == first
+        await kernel.hold("home", 10, 20, key="two", engine="a b", model="c", timeout_s=60)
+        with pytest.raises(UsageError, match="another call's"):
+            await kernel.hold("home", 10, 20, key="two", engine="a", model="b c", timeout_s=60)
+
+
+async def test_a_call_that_never_went_out_counts_in_no_minute(world: World) -> None:
+    """Killed in the very commit of its intent: the backend, which takes one call a minute, has heard nothing of it."""
+    slow = ScriptedEngine.of(by_turn(says("ok")), name="slow")
+    slow.rpm = 1
+    async with world.open(by_turn(says("ok")), others=[slow]) as kernel:
+        killed = await kernel.spawn(world.program("p"), engine="slow")
+        await kernel.signal(killed, Signal.KILL)
+        assert slow.calls == 0
+        pid = await kernel.spawn(world.program("p"), engine="slow")
+        await soon(world, kernel, pid, "EXITED")

@@ -2,13 +2,15 @@
 
 Accounts in a tree, all processes of one size, an engine whose calls end when the test says so (with less, as much or
 more than was held, or failing), limits that come, change and go, top-ups, days that pass, processes that are killed,
-and kernels that are killed and boot again. When all is quiet, each process that waits (quota) or stands (breaker) must
-lack room under one of its limits; no limit is exceeded but by overruns, and both counts of the ledger agree.
+calls from outside, processes that are paused, and kernels that are killed and boot again. When all is quiet, each
+process that waits (quota) or stands (breaker) must lack room under one of its limits; no limit is exceeded but by
+overruns, and both counts of the ledger agree.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Coroutine
 from contextlib import AbstractAsyncContextManager
@@ -22,7 +24,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from tests.unit.kernel.lives import Lives
 
 import mains
-from mains.errors import EngineError, Spent, UsageError
+from mains.errors import EngineError, LimitError, Spent, UsageError
 from mains.kernel import audit, reckon
 from mains.kernel.billing import Budget, Window
 from mains.kernel.desk import Desk
@@ -42,6 +44,7 @@ TREE = (("acme", "home"), ("a", "acme"), ("b", "acme"))
 NAMES = st.sampled_from(["home", "acme", "a", "b"])
 WINDOWS = st.sampled_from(["total", "day", "week"])
 AMOUNTS = st.sampled_from([20, 83, 84, 100, 170, 255, 700])  # around the size of a call (84 tokens) and its multiples
+OUTSIDE: dict[str, Any] = {"engine": "gate", "model": "m", "timeout_s": 300}
 _PATIENCE_S = 5.0
 
 
@@ -55,6 +58,7 @@ class Room(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.calls: list[asyncio.Future[Usage]] = []
+        self.keys, self.holds = 0, list[int]()  # of calls from outside
         self.lives = Lives(1_777_636_800_000, _configure, self.opened)
         self.clock, self.run = self.lives.clock, self.lives.run
         self.lives.boot()
@@ -127,6 +131,30 @@ class Room(RuleBasedStateMachine):
             except UsageError:
                 assert self.run(self.desk.outcome(pid)).state == "EXITED", "its call ended, and it was faster"
 
+    @rule(at=st.integers(0, 10), sign=st.sampled_from([Signal.STOP, Signal.CONT]))
+    def pause_or_go_on(self, at: int, sign: Signal) -> None:
+        alive = self.run(self.desk.ps())
+        if alive:
+            self.run(self.desk.signal(alive[at % len(alive)].pid, sign))
+
+    @rule(account=NAMES, tokens=st.sampled_from([20, 84, 255]))
+    def hold_from_outside(self, account: str, tokens: int) -> None:
+        """A call that somebody else makes; refused where there is no room, or others wait for it."""
+        self.keys += 1
+        with contextlib.suppress(LimitError):
+            hold = self.run(self.desk.hold(account, 1, tokens - 1, key=f"{self.keys}", **OUTSIDE))
+            self.holds.append(hold.id)
+
+    @rule(used=st.sampled_from([1, 84, 400]), sent=st.booleans())
+    def settle_one_from_outside(self, used: int, sent: bool) -> None:
+        """In time, or after it was over by time or by a crash."""
+        if self.holds:
+            hold = self.holds.pop(0)
+            with contextlib.suppress(UsageError):  # it has ended
+                if sent:
+                    self.run(self.desk.hold_sent(hold))
+            self.run(self.desk.settle(hold, Usage(output_tokens=used)))
+
     @rule()
     def crash(self) -> None:
         self.lives.crash()
@@ -153,7 +181,7 @@ class Room(RuleBasedStateMachine):
             return f"process {p.pid} is ready, and the engine has a slot"
         if p.fault == "error":
             return f"process {p.pid} stands with an error: {p.detail}"
-        if p.quota < 0 and p.fault != "breaker":
+        if p.paused or (p.quota < 0 and p.fault != "breaker"):
             return ""
         views = [await self.desk.account(self._name(account)) for account in p.accounts]
         lefts = [limit.most + limit.added - limit.used - limit.held for view in views for limit in view.limits]
@@ -171,6 +199,8 @@ class Room(RuleBasedStateMachine):
     def teardown(self) -> None:
         try:
             if self.lives.up:
+                while self.holds:
+                    self.settle_one_from_outside(1, sent=False)
                 assert reckon.verify(self.desk.journal) == []
                 assert audit.verify(self.desk.journal) == []
                 self.lives.halt()
