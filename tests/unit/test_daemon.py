@@ -190,9 +190,10 @@ def test_an_idle_daemon_ends_and_never_refuses_anybody(tmp_path: Path) -> None:
 def test_a_mistake_in_mains_toml_is_told_at_once(box: Box) -> None:
     settings = box.home.settings()
     box.home.config.write_text("[settings]\nturns_maxx = 3\n")
-    with pytest.raises(DaemonError, match="unknown setting `turns_maxx`") as caught:
+    with pytest.raises(ConfigError, match="unknown setting `turns_maxx`") as caught:
         client_module.Client(box.home, settings).hello()
     assert "turns_max" in caught.value.hint
+    assert not isinstance(caught.value, DaemonError), "somebody has to mend the file: starting again does not help"
 
 
 def test_another_kernel_that_holds_the_home_is_named(box: Box) -> None:

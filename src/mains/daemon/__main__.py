@@ -2,7 +2,7 @@
 
 It ends by itself when there is nothing to do. When another daemon serves the home already, it ends with exit code 0
 and says nothing. Anything that keeps it from starting stands in the log's last lines: `error: ...`, `hint: ...`; the
-exit code is 2 when mains.toml or the home must be mended, else 1.
+exit code is 2 when mains.toml or the home must be mended first, else 1.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main() -> int:
         return _serve_or_yield(Place(home=home, idle_s=given.idle))
     except MainsError as error:
         sys.stderr.write(f"error: {error}\n" + (f"hint: {error.hint}\n" if error.hint else ""))
-        return BAD_CONFIG if isinstance(error, ConfigError) else 1
+        return BAD_CONFIG if isinstance(error, ConfigError) and not isinstance(error, HomeLockedError) else 1
 
 
 def _serve_or_yield(place: Place) -> int:
