@@ -30,12 +30,17 @@ K = TypeVar("K", bound=Hashable)
 class _Backend:
     """One engine as a lane sees it. `queued_tokens`: what it must read anew for those who wait."""
 
-    __slots__ = ("lane", "queued_tokens", "rates")
+    __slots__ = ("call_tokens_max", "lane", "queued_tokens", "rates")
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self.rates = Rates(engine.slots, settings, rpm=engine.rpm, tpm=engine.tpm)
         self.lane = Lane(engine.slots, gate=self.rates, prefix_tokens_max=engine.cache_tokens or TOKENS_MAX)
         self.queued_tokens = 0
+        self.call_tokens_max = engine.context_tokens or TOKENS_MAX  # read or made, of one call
+
+    def counted(self, usage: Usage) -> Usage:
+        """What an engine reported, as far as a call can have it: nonsense is billed, and starves nobody."""
+        return Usage(*(min(max(0, count), self.call_tokens_max) for count in msgspec.structs.astuple(usage)))
 
     def down(self, now_ms: int) -> bool:
         """Whether those who have another engine should go there: it is down, and nobody is needed to probe it."""
@@ -187,7 +192,7 @@ class Lanes:
     def answered(self, engine: str, pid: int, reply: Reply, now_ms: int) -> None:
         """The call of a process was answered."""
         backend = self._backends[engine]
-        backend.lane.settle(pid, reply.usage)
+        backend.lane.settle(pid, backend.counted(reply.usage) if reply.usage else None)
         backend.rates.succeeded(pid, reply.usage, reply.limits, now_ms)
 
     def failed(self, engine: str, pid: int, error: EngineError, now_ms: int) -> list[int]:

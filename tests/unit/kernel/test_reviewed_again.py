@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -285,3 +286,30 @@ async def test_a_call_that_never_went_out_counts_in_no_minute(world: World) -> N
         assert slow.calls == 0
         pid = await kernel.spawn(world.program("p"), engine="slow")
         await soon(world, kernel, pid, "EXITED")
+
+
+async def test_a_count_that_no_call_can_have_starves_nobody(world: World) -> None:
+    """An engine that once says nonsense: its caller would be served when all others had as much."""
+    blocker, gate = asyncio.Event(), asyncio.Event()
+    names = {"first": 1 << 60, "second": 5}
+
+    async def answer(request: Request) -> Reply:
+        name = request.messages[0].text
+        await asyncio.wait_for((blocker if name == "blocker" else gate).wait(), 20) if name not in names else None
+        return says("ok", names.get(name, 3_000))
+
+    async with world.open(answer, slots=2) as kernel:
+        for account in ("ann", "bob"):
+            await kernel.account_add(account)
+        programs = {name: world.program(name, prose=name) for name in ("blocker", "first", "second", "bob")}
+        held = await kernel.spawn(programs["blocker"])
+        await kernel.wait(await kernel.spawn(programs["first"], account="ann"), 10)
+        bobs = [await kernel.spawn(programs["bob"], account="bob") for _ in range(20)]
+        second = await kernel.spawn(programs["second"], account="ann")
+        gate.set()
+        for pid in [*bobs, second]:
+            await soon(world, kernel, pid, "EXITED")
+        blocker.set()
+        await kernel.wait(held, 10)
+        order = [request.messages[0].text for request in world.asked]
+        assert order.index("second") < len(order) - 5
