@@ -28,6 +28,7 @@ from mains.program import BANDS, Bound, Tree, bind, load_tree, local_zone, with_
 
 T = TypeVar("T")
 DAYS_MAX = 1_000_000
+_MS_MAX = 10**18  # no clock shows more, and the database's integers do not hold much more
 _BUDGET_MAX = 10**15  # sums of many such budgets still fit into the database's 64 bits
 
 
@@ -229,6 +230,9 @@ class Desk:
 
     async def meter(self, *, by: By = "", account: str = "", from_ms: int = 0, to_ms: int = 0) -> list[MeterRow]:
         """What ran and what it cost, summed by program, user, model or day (empty: by all but the day)."""
+        for at_ms in (from_ms, to_ms):
+            if type(at_ms) is not int or abs(at_ms) > _MS_MAX:
+                raise UsageError(f"from_ms and to_ms are whole milliseconds since 1970, not {at_ms!r:.40}")
         at, scope = await self._bill(bills.scope, account)
         zone, currency = at.zone or await asyncio.to_thread(local_zone), self._kernel.world.currency
         return await self._read(metering.meter, self.journal, scope, by, from_ms, to_ms, zone, currency)

@@ -209,6 +209,8 @@ BAD = [
     ("topup", ("ann",), {"tokens": 0.5}, "a top-up is a number above zero"),
     ("account", ("ann/x",), {}, "there is no account `ann/x`"),
     ("account", ("ann\ud800",), {}, "is no Unicode text"),
+    ("meter", (), {"from_ms": 10**30}, "are whole milliseconds since 1970"),
+    ("meter", (), {"to_ms": "now"}, "are whole milliseconds since 1970"),
     ("hold", ("ann", 1.5, 20), CALL, "in whole tokens"),
     ("hold", ("ann", 1, 20), {**CALL, "key": "\ud800"}, "is no Unicode text"),
     ("spawn", ("p.md",), {"account": "\ud800"}, "is no Unicode text"),
