@@ -264,10 +264,9 @@ class EndpointEngine:
 
         if isinstance(error, ServerError):
             return faults.reported(party, error)
-        if isinstance(error, BadAnswerError):
-            return faults.lost(party, f"{self._url} answered nonsense: {error}")
-        if isinstance(error, SilentError):
-            return faults.lost(party, f"{self._url} {error}")
+        if isinstance(error, BadAnswerError | SilentError):
+            said = f"answered nonsense: {error}" if isinstance(error, BadAnswerError) else str(error)
+            return faults.lost(party, f"{self._url} {said}")
         if isinstance(error, aiohttp.ClientConnectorCertificateError):
             text = f"the certificate of {self._url} is not valid: {error.certificate_error}"
             return faults.unsent(party, text, retryable=False)
@@ -326,9 +325,8 @@ class _Watch:
 
     def span_s(self) -> float:
         """How long the output took; when it came in one piece, which tells nothing of it, the whole call."""
-        now = self._monotonic()
-        streams = self._began and now - self._began >= STREAM_S_MIN
-        return now - (self._began if streams else self._asked)
+        now, began = self._monotonic(), self._began
+        return now - (began if began and now - began >= STREAM_S_MIN else self._asked)
 
 
 def key_header(key: str) -> dict[str, str]:
@@ -397,4 +395,6 @@ async def _beginning(response: aiohttp.ClientResponse, bytes_max: int) -> bytes:
 
 def _said(error: Exception) -> str:
     """The kind of the error and its own words (never its repr, which may show the request's headers)."""
+    if type(error).__name__ == "ClientPayloadError":  # its own words speak of a status 400 that nobody sent
+        return "its answer is not whole"
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
