@@ -59,6 +59,7 @@ class Door:
         self.name = engine.name
         self.slots = processes if policy else engine.slots
         self.context_tokens = engine.context_tokens
+        self.cache_tokens = engine.cache_tokens
         self.jobs: dict[int, Job] = {}  # by pid; to be filled before the process may run
         self.seen: list[Seen] = []
         self.busy_s = 0.0  # in which at least one call was made

@@ -45,8 +45,8 @@ def after_failure(p: Process, error: EngineError, settings: Settings) -> int | L
 
 
 def is_refusal(error: EngineError) -> bool:
-    """Whether the backend had too much to do, and took nothing."""
-    return error.throttled and error.spent is Spent.NOTHING
+    """Whether the backend had too much to do, or asked to wait, and took nothing."""
+    return error.spent is Spent.NOTHING and (error.throttled or error.retry_after_s > 0)
 
 
 def backoff_ms(failures: int, settings: Settings, chance: float) -> int:

@@ -252,9 +252,10 @@ async def test_nobody_in_a_crowd_is_ended_because_the_backend_has_too_much_to_do
         assert [(await kernel.outcome(pid)).state for pid in pids] == ["EXITED"] * 20
 
 
-async def test_a_backend_that_refuses_for_ever_is_given_up(world: World) -> None:
+@pytest.mark.parametrize("how", [{"throttled": True}, {"retry_after_s": 1.0}])
+async def test_a_backend_that_refuses_for_ever_is_given_up(world: World, how: dict[str, Any]) -> None:
     def answer(_: Request) -> Reply:
-        raise EngineError("too many", retryable=True, spent=Spent.NOTHING, throttled=True)
+        raise EngineError("too many", retryable=True, spent=Spent.NOTHING, **how)
 
     async with world.open(answer, refusals_max=9) as kernel:
         pid = await kernel.spawn(world.program("p"))
