@@ -176,12 +176,10 @@ def _plain(request: Request, output_tokens: int) -> Request:
 
 
 def _next(job: Job, turn: int) -> tuple[ToolCall, ...]:
-    """The tool that the plan has after this turn: a sleep, or a look for messages, which takes no time."""
+    """A look for messages, which never come, for as long as the plan's tool takes; none after the last turn."""
     if turn >= job.turns:
         return ()
-    if job.pause_s:
-        return (ToolCall("next", "sleep", msgspec.json.encode({"seconds": job.pause_s}).decode()),)
-    return (ToolCall("next", "receive", '{"timeout_s": 0}'),)
+    return (ToolCall("next", "receive", msgspec.json.encode({"timeout_s": job.pause_s}).decode()),)
 
 
 def _opening(messages: Sequence[Message]) -> float:

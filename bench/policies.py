@@ -51,13 +51,10 @@ COMPARED = ("FCFS", "round robin", "1 s barrier", "Mains")  # the first one's ca
 _ROOM = 10**6  # tokens; files have room for all
 _HELLO = Request((Message("user", "Hello."),), 1)  # the child starts at its first call
 _PROSE = {
-    "long": """You are a patient storyteller in a small harbour town. You tell long stories and never hurry. Each part
-goes on where the last one ended. You like the weather, the ships, the people who wait for them, and the old house at
-the end of the quay, of which everybody knows something and nobody knows all. You use plain words. You never say that a
-story has come to its end, you never count the parts, and you never speak of yourself.""",
+    "long": """You are a patient storyteller in a small harbour town. You use plain words and never hurry. Each part
+goes on where the last one ended. You never say that a story has come to its end.""",
     "mid": """You are a clerk in the office of a harbour. You write the log of the day: which ship came, what it had on
-board, who signed for it, and what was missing. You write whole sentences in plain words, one after another, and you
-leave nothing out. You never say that the day is over.""",
+board, and who signed for it. You never say that the day is over.""",
     "short": "You answer questions about a harbour town in one plain sentence.",
 }
 _ASKED = {
@@ -135,7 +132,7 @@ async def run(folder: Path, engine: Engine, policy: str, mix: Sequence[Job]) -> 
 
 
 def _program(name: str) -> str:
-    head = f"name: {name}\ndescription: a part of the mix\ntools: [receive, sleep]\ntemperature: 0"
+    head = f"name: {name}\ndescription: a part of the mix\ntools: [receive]\ntemperature: 0"
     return f"---\n{head}\n---\n{_PROSE[name]}\n"
 
 
