@@ -8,7 +8,7 @@ the very same calls: their sizes and pauses as they were measured in the first r
 Every process is one of the kernel (spawn, holds, journal, timers) and every call is made by llama.cpp. Mains is the
 kernel's own scheduler; the others are the policy classes of the simulator at a door before the engine (`door.py`, which
 says how). Each run has a fresh engine and a fresh home. Two sides: with files of what was read of each process
-("swap"), and with nothing but what the slots hold ("no swap"). Two rounds, the second in the opposite order of runs.
+("swap"), and with nothing but what the slots hold ("no swap"). One round; were there more, every second would be in the opposite order.
 
 Other work on the machine lengthens a run, and so may change the order. The notes tell how fast the engine was in each
 run: the tokens that it read and wrote, by the measured speeds, against the time in which it was busy. Where that
@@ -77,7 +77,7 @@ class Size(msgspec.Struct, frozen=True):
 
 
 _MIX = (Job("long", 4, 12),) * 9 + (Job("mid", 3, 8, 0.3),) * 4 + (Job("short", 1, 8),) * 3
-FULL = Size(_MIX, ("swap", "no swap"), 2, 3)
+FULL = Size(_MIX, ("swap", "no swap"), 1, 3)
 QUICK = Size((Job("long", 2, 2),) * 2 + (Job("mid", 2, 2, 0.05), Job("short", 1, 2)), ("swap",), 1, 1)
 
 
@@ -296,6 +296,6 @@ def main(quick: bool) -> Report:
         return Report("policies", (), (f"not measured: {error}",))
     with machine.scratch() as folder:
         figures, notes = kernel.run(_measure(folder, size))
-    rounds = f"{size.rounds} rounds, a fresh engine and home for each run"
+    rounds = f"rounds: {size.rounds}, a fresh engine and home for each run"
     note = f"{len(size.mix)} processes on {SLOTS} slots, all at once; {rounds}"
     return Report("policies", tuple(figures), (note, *notes))
