@@ -8,7 +8,7 @@ the very same calls: their sizes and pauses as they were measured in the first r
 Every process is one of the kernel (spawn, holds, journal, timers) and every call is made by llama.cpp. Mains is the
 kernel's own scheduler; the others are the policy classes of the simulator at a door before the engine (`door.py`, which
 says how). Each run has a fresh engine and a fresh home. Two sides: with files of what was read of each process
-("swap"), and with nothing but what the slots hold ("no swap"). One round; were there more, every second would be in the opposite order.
+("swap"), and with nothing but what the slots hold ("no swap"). Of more rounds every second is in the opposite order.
 
 Other work on the machine lengthens a run, and so may change the order. The notes tell how fast the engine was in each
 run: the tokens that it read and wrote, by the measured speeds, against the time in which it was busy. Where that
