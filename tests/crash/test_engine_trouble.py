@@ -59,7 +59,7 @@ def _config(url: str) -> str:
         "first_byte_s = 0.3\nidle_timeout_s = 0.3\n"
         for name in [*TROUBLES, "good"]
     ]
-    settings = "[settings]\nmodel_attempts_max = 2\nretry_base_ms = 1\n"
+    settings = "[settings]\nmodel_attempts_max = 2\nrefusals_max = 2\nretry_base_ms = 1\n"
     return settings + "\n".join(engines)
 
 

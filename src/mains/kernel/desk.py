@@ -163,22 +163,22 @@ class Desk:
     async def _look(self, pid: int) -> Outcome | None:
         """How it stands when it has ended or cannot go on by itself.
 
-        Its own rows are read at once; only who waits for children, of whom there may be many, is looked at in a thread.
+        Its own rows are read at once, all as of one moment, for it may be removed meanwhile. Only who waits for
+        children, of whom there may be many, is looked at in a thread.
         """
-        match views.present(self._kernel.journal, pid).state:
-            case State.WAITING:
-                return await self._read(self._rest, pid)
-            case State.EXITED | State.STOPPED:
-                return self._rest(pid)
-            case _:
-                return None
+        with self._kernel.journal.snapshot():
+            p = views.present(self._kernel.journal, pid)
+            if p.state is not State.WAITING:
+                return self._rest(p)
+        return await self._read(self._rest_of, pid)
 
-    def _rest(self, pid: int) -> Outcome | None:
-        journal = self._kernel.journal
-        with journal.snapshot():
-            p = views.present(journal, pid)
-            why = views.stuck(journal, p)
-            return self._outcome(p, why) if p.state is State.EXITED or why else None
+    def _rest_of(self, pid: int) -> Outcome | None:
+        with self._kernel.journal.snapshot():
+            return self._rest(views.present(self._kernel.journal, pid))
+
+    def _rest(self, p: Process) -> Outcome | None:
+        why = views.stuck(self._kernel.journal, p)
+        return self._outcome(p, why) if p.state is State.EXITED or why else None
 
     async def wait(self, pid: int, timeout_s: float | None = None) -> Outcome:
         """Wait until the process has ended or cannot go on by itself; on time-out, how it stands."""

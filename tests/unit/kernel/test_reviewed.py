@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -248,15 +250,20 @@ async def test_who_waits_is_told_the_result_though_it_is_removed(world: World, m
     async with world.open(done) as kernel:
         pid = await kernel.spawn(world.program("p"))
         await kernel.wait(pid, 10)
-        loop, stuck = asyncio.get_running_loop(), views.stuck
+        stuck, gone = views.stuck, list[Any]()
 
         def removed_meanwhile(*args: Any) -> str:
-            asyncio.run_coroutine_threadsafe(kernel.remove([pid]), loop).result(30)
+            """The pages go between the look at the process and that at its result."""
+            with contextlib.closing(sqlite3.connect(world.folder / "home" / "mains.db")) as other, other:
+                gone.extend(other.execute("DELETE FROM page RETURNING *").fetchall())
             return stuck(*args)
 
         monkeypatch.setattr(views, "stuck", removed_meanwhile)
         assert (await kernel.wait(pid, 60)).result == "done"
         monkeypatch.undo()
+        with contextlib.closing(sqlite3.connect(world.folder / "home" / "mains.db")) as other, other:
+            other.executemany(f"INSERT INTO page VALUES ({', '.join('?' * len(gone[0]))})", gone)
+        await kernel.remove([pid])
         with pytest.raises(NotFoundError, match=f"no process {pid}"):
             await kernel.wait(pid, 10)
 
