@@ -82,6 +82,6 @@ def top_up(tx: Tx, world: World, text: str, tokens: int, nano: int, key: str) ->
 def _roomier(tx: Tx, world: World, at: Place) -> AccountView:
     """Wake who was stopped for want of room, through the timers, which wake so many in a commit and no more."""
     for pid in accounts.stopped_below(tx, at.account):
-        timers.arm(tx, tx.now_ms, pid, timers.ROOM)
+        timers.arm(tx, timers.AT_ONCE, pid, timers.ROOM)  # until it fires, nobody calls the process stuck
     share_room(tx, (at.account,))
     return metering.account_view(tx, at, world.currency)

@@ -207,6 +207,8 @@ SELECT due_ms, pid, call FROM timer WHERE due_ms <= ? ORDER BY due_ms, pid LIMIT
 UPDATE timer SET due_ms = ? WHERE call = ? AND due_ms > ?
 -- name: timer_holds
 SELECT -pid FROM timer WHERE pid < 0
+-- name: timer_at_once
+SELECT 1 FROM timer WHERE pid = ? AND due_ms = ?
 -- name: timer_delete
 DELETE FROM timer WHERE due_ms = ? AND pid = ? AND call = ?
 -- name: timer_delete_pid

@@ -13,6 +13,7 @@ from mains.kernel.tx import Tx
 RETRY = ""
 SLOT = "@"  # of a schedule; no call has this name
 ROOM = "$"  # a window has ended, or an account was topped up
+AT_ONCE = 0  # due since 1970: whatever the clock says
 HOLD = "#"  # of a foreign call, whose number stands below zero in place of a pid
 
 

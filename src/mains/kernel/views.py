@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from mains.errors import NotFoundError
-from mains.kernel import metering, pages
+from mains.kernel import metering, pages, timers
 from mains.kernel.context import StoredInput
 from mains.kernel.journal import Journal
 from mains.kernel.ports import Message, Notice, Outcome, ProcessView, Usage
@@ -152,7 +152,8 @@ def open_calls(journal: Journal, p: Process) -> list[dict[str, Any]]:
 def stuck(journal: Journal, p: Process) -> str:
     """Why a process cannot go on by itself; empty when it can. One that waits only for stuck children is stuck too."""
     if p.state is State.STOPPED:
-        return "" if p.reason == "paused" else p.reason
+        woken = p.reason == "breaker" and journal.rows("timer_at_once", p.pid, timers.AT_ONCE)  # by a top-up
+        return "" if p.reason == "paused" or woken else p.reason
     if p.state is not State.WAITING or p.reason != "child":
         return ""
     if journal.rows("process_child_at_work", p.pid):

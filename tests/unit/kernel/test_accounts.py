@@ -129,6 +129,16 @@ async def test_a_top_up_wakes_who_was_stopped_where_they_were(world: World) -> N
         assert (view.posted_tokens + view.overrun_tokens, view.limits[0].used) == (300, 300)
 
 
+async def test_who_waits_right_after_a_top_up_is_not_told_that_the_process_is_stuck(world: World) -> None:
+    async with world.open(by_turn(says("ok", 40)), output_tokens_max=50) as kernel:
+        await kernel.account_add("ann")
+        await kernel.budget_set("ann", [tokens(10)])
+        pid = await kernel.spawn(world.program("p"), account="ann")
+        assert (await kernel.wait(pid, 10)).reason.startswith("breaker")
+        await kernel.topup("ann", tokens=10_000)
+        assert (await kernel.wait(pid, 10)).state == "EXITED"
+
+
 async def test_a_top_up_of_a_window_is_gone_with_it(world: World) -> None:
     async with world.open(by_turn(says("ok", 40)), output_tokens_max=50) as kernel:
         await kernel.account_add("ann", zone="UTC")
