@@ -14,7 +14,7 @@ from mains.kernel.event import Woken
 from mains.kernel.journal import _OF_ONE_OPERATION, Journal
 from mains.kernel.main import Kernel
 from mains.kernel.ports import Signal
-from mains.kernel.process import State, replace
+from mains.kernel.process import Process, State, replace
 from mains.kernel.tx import Tx, _encode
 
 Plant = Callable[[], Any]
@@ -124,8 +124,8 @@ def reorder_two_results() -> Any:
     """The results of a turn join the context in the order in which they came."""
     extend = pages.extend
 
-    def backwards(tx: Tx, pid: int, length: int, names: Any) -> None:
-        extend(tx, pid, length, list(reversed(names)))
+    def backwards(tx: Tx, process: Process, names: Any) -> None:
+        extend(tx, process, list(reversed(names)))
 
     as_calls_sees_it = mock.Mock(wraps=pages)
     as_calls_sees_it.extend = backwards

@@ -68,7 +68,7 @@ def tell(event: ev.AnyEvent, text_of: PageOf) -> tuple[str, str]:
     match event:
         case ev.Spawned() | ev.Sent() | ev.Exited():
             return _tell_life(event, text_of)
-        case ev.Asked() | ev.Replied() | ev.AskFailed() | ev.Refused():
+        case ev.Asked() | ev.Replied() | ev.AskFailed() | ev.Refused() | ev.Evicted():
             return _tell_model(event, text_of)
         case ev.Rerouted(engine=engine, reason=reason):
             return f"goes to the engine {engine}{f', because of: {reason}' if reason else ' again'}", ""
@@ -139,7 +139,9 @@ def _tell_life(event: ev.Spawned | ev.Sent | ev.Exited, text_of: PageOf) -> tupl
             return f"exited with code {code}{f': {detail}' if detail else ''}", text_of(result) if result else ""
 
 
-def _tell_model(event: ev.Asked | ev.Replied | ev.AskFailed | ev.Refused, text_of: PageOf) -> tuple[str, str]:
+def _tell_model(
+    event: ev.Asked | ev.Replied | ev.AskFailed | ev.Refused | ev.Evicted, text_of: PageOf
+) -> tuple[str, str]:
     match event:
         case ev.Asked(asking=asking, pages=read):
             again = f", attempt {asking.attempt}" if asking.attempt > 1 else ""
@@ -153,6 +155,9 @@ def _tell_model(event: ev.Asked | ev.Replied | ev.AskFailed | ev.Refused, text_o
             return f"model call failed: {reason} ({posted:,} tokens charged)", ""
         case ev.Refused(detail=detail):
             return f"no hold: {detail}", ""
+        case ev.Evicted(covers=covers, tokens=tokens):
+            gone = sum(each.until - each.first for each in covers)
+            return f"evicted {gone} pages ({-tokens:,} tokens)", "\n\n".join(text_of(each.pages[-1]) for each in covers)
 
 
 def export_row(row: tuple[Any, ...]) -> dict[str, Any]:

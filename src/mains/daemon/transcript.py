@@ -160,7 +160,7 @@ def _past(journal: Journal, p: Process, back: int) -> Iterator[Part]:
     """The last messages of the context; of a turn that is open, also the reply (its results come as they come)."""
     found = [
         msgspec.json.decode(data, type=Message)
-        for data in pages.read_context(journal, p.pid, max(0, p.length - back) if back else p.length)
+        for _, _, data in pages.history(journal.rows, p, max(0, p.length - back) if back else p.length)
     ]
     if p.calls:  # of a turn that is over, the reply is in the context
         found.append(_message(journal, p.reply))

@@ -16,9 +16,10 @@ import msgspec
 from mains.errors import JournalError, KernelPanic
 from mains.kernel import pages
 from mains.kernel.context import StoredInput
-from mains.kernel.event import AnyEvent, Asked, Exec, Execed, Replied, Returned, Spawned, named
-from mains.kernel.fold import apply
+from mains.kernel.event import AnyEvent, Evicted, Exec, Execed, Spawned, named
+from mains.kernel.fold import apply, joined
 from mains.kernel.journal import Journal
+from mains.kernel.past import frames
 from mains.kernel.process import Image, Process
 from mains.kernel.tx import decode_event, decode_process, row_crc
 
@@ -33,7 +34,7 @@ def verify(journal: Journal) -> list[str]:
     """Faults of the whole journal, of the page store and of the contexts."""
     with journal.snapshot():
         whole = _Whole(journal)
-        return whole.run() + whole.check_contexts() + whole.check_uses() + pages.verify(journal)
+        return whole.run() + whole.check_contexts() + whole.check_frames() + whole.check_uses() + pages.verify(journal)
 
 
 _Part = tuple[int, int]  # how many pages, and the checksum of their names
@@ -130,6 +131,8 @@ class _Whole(_Fold):
     def __init__(self, journal: Journal) -> None:
         super().__init__(journal, 0, 0)
         self._contexts: dict[int, tuple[_Part, _Part]] = {}  # pid -> its opening, and what grew behind it
+        self._mapped: dict[int, int] = {}  # pid -> how many positions a fork has of its source
+        self._covers: list[tuple[int, int, int, int, str]] = []  # as the events made them
         self._seen: set[str] = set()
         self._uses: set[tuple[str, int]] = set()  # which process's events name which page, as far as that is on record
         self._indexed = sum(row[0] for row in journal.rows("counter_get", "uses_seq"))
@@ -138,12 +141,16 @@ class _Whole(_Fold):
     def folded(self, seq: int, before: Process | None, event: AnyEvent) -> None:
         pid = event.process.pid if isinstance(event, Spawned) else before.pid if before else 0
         start, grown = self._contexts.get(pid, (_EMPTY, _EMPTY))
-        joined = _joined(before, event)
+        added = joined(before, event)
         if isinstance(event, Spawned):
-            start, joined = _with(_EMPTY, joined[: event.process.opening]), joined[event.process.opening :]
+            opening, maps = event.process.opening, event.process.maps
+            start, grown = _with(_EMPTY, added[:opening]), (maps[-1].until if maps else 0, 0)
+            added, self._mapped[pid] = added[opening:], grown[0]
         elif isinstance(event, Execed) and before is not None and before.next is not None:
             start = _with(_EMPTY, before.next.opening)
-        self._contexts[pid] = start, _with(grown, joined)
+        if isinstance(event, Evicted):
+            self._covers += [(pid, seq, each.first, each.until, " ".join(each.pages)) for each in event.covers]
+        self._contexts[pid] = start, _with(grown, added)
         for page in named(event):
             self._check_page(seq, page)
             if seq <= self._indexed:
@@ -198,14 +205,29 @@ class _Whole(_Fold):
         for pid, position, page in self._journal.scan("context_scan"):
             if pid in self._removed:
                 continue
-            start, grown = found.get(pid, (_EMPTY, _EMPTY))
-            length = start[0] + grown[0]
-            if position != length:
-                faults.append(f"process {pid}: position {length} of its context is missing")
             opening = self._contexts.get(pid, (_EMPTY, _EMPTY))[0][0]
-            found[pid] = (_with(start, (page,)), grown) if length < opening else (start, _with(grown, (page,)))
+            start, grown = found.get(pid, (_EMPTY, (self._mapped.get(pid, 0), 0)))
+            expected = start[0] - opening if position < 0 else grown[0]
+            if position != expected:
+                faults.append(f"process {pid}: position {expected} of its context is missing")
+            found[pid] = (_with(start, (page,)), grown) if position < 0 else (start, _with(grown, (page,)))
         differing = sorted(pid for pid in found | self._contexts if found.get(pid) != self._contexts.get(pid))
         return faults + [f"process {pid}: its context is not what its events made" for pid in differing]
+
+    def check_frames(self) -> list[str]:
+        """What was evicted; and of who had something evicted, each frame that a model was shown, made anew."""
+        stored = [row for row in self._journal.scan("cover_scan") if row[0] not in self._removed]
+        faults = ["cover: the table is not what the events made"] if stored != sorted(self._covers) else []
+        for pid in sorted({row[0] for row in self._covers} - self._removed):
+            try:
+                faults += [
+                    f"event {each.past.seq}: process {pid}: the frame made anew has another hash"
+                    for each in frames(self._journal, pid)
+                    if each.journalled and each.past.frame_hash() != each.journalled
+                ]
+            except (JournalError, KernelPanic) as error:
+                faults.append(f"process {pid}: its frames cannot be made anew: {error}")
+        return faults
 
 
 def _with(part: _Part, pages: Iterable[str]) -> _Part:
@@ -213,20 +235,3 @@ def _with(part: _Part, pages: Iterable[str]) -> _Part:
     for page in pages:
         length, crc = length + 1, zlib.crc32(page.encode(), crc)
     return length, crc
-
-
-def _joined(before: Process | None, event: AnyEvent) -> tuple[str, ...]:
-    """The pages that an event adds to its process's context."""
-    match event:
-        case Spawned():
-            return event.context
-        case Asked():
-            return event.pages
-        case Replied():
-            closed = all(call.page for call in event.calls)
-            return (event.page, *event.after, *((call.page for call in event.calls) if closed else ()))
-        case Returned() if before is not None:
-            results = [event.page if call.id == event.call else call.page for call in before.calls]
-            return tuple(results) if all(results) else ()
-        case _:
-            return ()

@@ -12,11 +12,12 @@ from pathlib import Path
 import msgspec
 
 from mains.errors import LimitError, SyscallError, UsageError
-from mains.kernel import accounts, ledger, pages, timers
+from mains.kernel import accounts, cover, ledger, pages, timers
 from mains.kernel.context import StoredFile, StoredInput, opening, tokens_of
 from mains.kernel.event import Spawned
+from mains.kernel.past import Past
 from mains.kernel.ports import Tool
-from mains.kernel.process import Image, Process, Route, State, replace
+from mains.kernel.process import Image, Map, Process, Route, State, replace
 from mains.kernel.tariff import Tariffs
 from mains.kernel.toolset import toolset
 from mains.kernel.tx import Tx
@@ -141,6 +142,9 @@ def bear(tx: Tx, world: World, birth: Birth, parent: Process | None) -> Process:
         created_ms=tx.now_ms,
         opening=len(image.opening),
         opening_tokens=image.opening_tokens,
+        frame=(frame := cover.chain(cover.seed(image.program, image.tools), image.opening)),
+        whole_frame=frame,
+        context_tokens=image.route.context_tokens,
         length=len(image.opening),
         whole_length=len(image.opening),
         frame_tokens=image.opening_tokens,
@@ -185,7 +189,7 @@ def _reserve(tools: bytes, program: Program) -> int:
 
 def _enter(tx: Tx, process: Process, context: tuple[str, ...], *, forked: bool) -> Process:
     ledger.open_account(tx, process.pid, process.accounts[1], process.budget)
-    pages.extend(tx, process.pid, 0, context)
+    pages.open_with(tx, process.pid, context)
     return tx.happen(None, Spawned(process=process, context=context, forked=forked))
 
 
@@ -280,7 +284,7 @@ def bear_run(tx: Tx, world: World, schedule: Process) -> Process:
     key = f"{schedule.pid}@{slot}"
     if row := tx.one("key_get", key):
         raise UsageError(f"the key `{key}` of its run belongs to {owner(row[0])}")
-    context = tuple(page for (page,) in tx.run("context_pages", schedule.pid, schedule.length))
+    context = pages.opening_of(tx.rows, schedule)
     born = replace(
         schedule, pid=pid, parent=schedule.pid, spawned_by=_RUN, item=slot, key=key,
         schedule=None, slot_ms=0, run=0, accounts=(pid, *schedule.accounts),
@@ -291,11 +295,13 @@ def bear_run(tx: Tx, world: World, schedule: Process) -> Process:
     return _enter(tx, born, context, forked=False)
 
 
-def fork(tx: Tx, world: World, source: Process) -> Process:
+def fork(tx: Tx, world: World, source: Process, past: Past | None = None) -> Process:
     """Write a process with the context of `source` as of its last whole turn: the turn since is made again.
 
-    Mail that was not read is not the fork's: one that has `answered` everything else waits for its own.
-    Pages are shared, never copied. The fork is a child of its source for the ledger: it brings no fresh limit.
+    `past`: how the source stood at an earlier event; the fork goes on from there. Mail that was not read is not the
+    fork's: one that has `answered` everything else waits for its own. The context is mapped, not copied: the work does
+    not grow with it. The fork is a child of its source for the ledger: it brings no fresh limit; and the source is kept
+    as long as it has forks.
     """
     check_live(tx, world)
     if source.schedule is not None:
@@ -304,23 +310,24 @@ def fork(tx: Tx, world: World, source: Process) -> Process:
         )
     if source.depth + 1 > world.settings.depth_max:
         raise UsageError(f"process {source.pid} cannot be forked: depth {source.depth} is the limit (depth_max)")
-    pid = _next_pid(tx)
-    whole = source.asking is None and not source.calls and (source.exit_code is None or source.idle)
-    answered = source.conversation and source.turn == source.idle_turn and source.length > source.whole_length
-    length, tokens = (source.length, source.frame_tokens) if whole else (source.whole_length, source.whole_tokens)
-    rows = tx.run("context_pages", source.pid, length)
-    context = tuple(page for (page,) in rows)
+    pid, of = _next_pid(tx), past.process if past else source
+    opening = past.opening if past else pages.opening_of(tx.rows, source)
+    whole = of.asking is None and not of.calls and (of.exit_code is None or of.idle)
+    answered = of.conversation and of.turn == of.idle_turn and of.length > of.whole_length
+    length, tokens = (of.length, of.frame_tokens) if whole else (of.whole_length, of.whole_tokens)
+    mapped = Map(source.pid, length - of.opening, past.seq if past else tx.seq)
+    frame = of.frame if whole else of.whole_frame
     born = replace(
-        source, pid=pid, parent=source.pid, spawned_by="", item="", key="", budget=None,
-        accounts=(pid, *source.accounts), depth=source.depth + 1, created_ms=tx.now_ms,
-        length=length, whole_length=length, frame_tokens=tokens, whole_tokens=tokens,
-        turn=source.turn if whole else source.whole_turn,
+        of, pid=pid, parent=source.pid, spawned_by="", item="", key="", budget=None,
+        accounts=(pid, *source.accounts), depth=source.depth + 1, created_ms=tx.now_ms, maps=(*of.maps, mapped),
+        length=length, whole_length=length, frame_tokens=tokens, whole_tokens=tokens, frame=frame, whole_frame=frame,
+        turn=of.turn if whole else of.whole_turn, covers=0,
         reply="", calls=(), asking=None, attempts=0, failures=0, failures_here=0, refusals=0, given_up=(),
         retry_ms=0, mends=0,
         input_tokens=0, cached_tokens=0, output_tokens=0, cost_nano=0, deferred=False, quota=-1, wanted=0,
         wanted_nano=0, mail=0, children=0,
         paused=False, ending=False, interrupted=False, fault="", detail="", exit_code=None, result="",
-        idle=whole and (source.idle or answered),
+        idle=whole and (of.idle or answered),
         state=State.NEW, reason="",
     )  # fmt: skip
-    return _enter(tx, born, context, forked=True)
+    return _enter(tx, born, opening, forked=True)

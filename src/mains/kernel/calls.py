@@ -76,7 +76,7 @@ def _returned(tx: Tx, p: Process, call: Call, text: str, messages: tuple[int, ..
     after = tx.happen(p, Returned(call=call.id, page=page, tokens=tokens_of(message), messages=messages))
     if not after.calls:
         results = [page if c.id == call.id else c.page for c in p.calls]
-        pages.extend(tx, p.pid, p.length, results)
+        pages.extend(tx, p, results)
     return after
 
 

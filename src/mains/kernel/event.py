@@ -12,8 +12,17 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind"):
     """Something that happened. Events are the truth; the process table is their fold."""
 
 
+class Placed(msgspec.Struct, frozen=True, array_like=True):
+    """Pages in place of the positions from `first` to below `until`."""
+
+    first: int
+    until: int
+    pages: tuple[str, ...]
+
+
 class Spawned(Event, tag="spawned", frozen=True):
-    """A process was made (by spawn or fork); `context` are its first pages, in order."""
+    """A process was made (by spawn or fork). `context` are its first pages, in order: of a fork only its opening, and
+    `process.maps` says where the others are (forks of an older Mains have all)."""
 
     process: Process
     context: tuple[str, ...]
@@ -21,12 +30,14 @@ class Spawned(Event, tag="spawned", frozen=True):
 
 
 class Asked(Event, tag="asked", frozen=True):
-    """The intent of a model call, with its hold. `pages` are messages read from the mailbox for this frame."""
+    """The intent of a model call, with its hold. `pages` join the context for it: messages from the mailbox, and what
+    they recall."""
 
     asking: Asking
     pages: tuple[str, ...] = ()
     tokens: int = 0
     messages: tuple[int, ...] = ()
+    frame: str = ""  # the hash of what the model is shown (empty: an older Mains)
 
 
 class Replied(Event, tag="replied", frozen=True):
@@ -42,6 +53,24 @@ class Replied(Event, tag="replied", frozen=True):
     messages: tuple[int, ...] = ()
     mended: bool = False
     spawned: int = 0
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    cost_nano: int = 0
+
+
+class Evicted(Event, tag="evicted", frozen=True):
+    """Positions of the context left the frame: pages stand in their place. `tokens` is what that changes (below zero:
+    less), `frame` the hash of the frame after it.
+
+    `hold` and what follows: it is the result of a model call that was asked for a summary.
+    """
+
+    covers: tuple[Placed, ...]
+    tokens: int
+    frame: str
+    hold: int = 0
+    posted: int = 0
     input_tokens: int = 0
     cached_tokens: int = 0
     output_tokens: int = 0
@@ -152,9 +181,10 @@ class Exec(Event, tag="exec", frozen=True):
 
 
 class Execed(Event, tag="execed", frozen=True):
-    """The process has taken the image that was planned; a schedule's next slot is `slot_ms`."""
+    """The process has taken the image that was planned; a schedule's next slot is `slot_ms`. `frame`: of its frame."""
 
     slot_ms: int = 0
+    frame: str = ""
 
 
 class Slotted(Event, tag="slot", frozen=True):
@@ -239,7 +269,7 @@ class Noted(Event, tag="noted", frozen=True):
 
 
 AnyEvent = (
-    Spawned | Asked | Replied | AskFailed | Rerouted | Called | Returned | Doubted | Answered
+    Spawned | Asked | Replied | Evicted | AskFailed | Rerouted | Called | Returned | Doubted | Answered
     | Signalled | Refused | Faulted | Woken | Sent | Exec | Execed | Slotted | Rested | Exited | Removed | Noted
     | Deferred | Opened | Limited | Warned
 )  # fmt: skip
@@ -256,6 +286,8 @@ def named(event: AnyEvent) -> list[str]:
             pages = [event.page, *event.after, *[call.page for call in event.calls]]
         case Returned() | Sent():
             return [event.page]
+        case Evicted():
+            pages = [page for placed in event.covers for page in placed.pages]
         case Exited():
             pages = [event.result]
         case Exec(image=i):

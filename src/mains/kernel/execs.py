@@ -8,6 +8,7 @@ immutable, and a fork made before keeps the old one.
 from __future__ import annotations
 
 from mains.kernel import pages, timers
+from mains.kernel.cover import chain, seed
 from mains.kernel.event import Exec, Execed
 from mains.kernel.process import Image, Process, State
 from mains.kernel.tx import Tx
@@ -24,13 +25,13 @@ def take(tx: Tx, p: Process) -> Process:
     """Take the planned image. No turn may be open."""
     image = p.next
     assert image is not None
-    grown = [page for (page,) in tx.run("context_pages", p.pid, p.length)][p.opening :]
-    tx.run("context_delete", p.pid)
-    pages.extend(tx, p.pid, 0, [*image.opening, *grown])
+    kept = [page for position, page, _ in pages.frame(tx.rows, p) if position >= 0]
+    pages.open_with(tx, p.pid, image.opening)
+    frame = chain(seed(image.program, image.tools), [*image.opening, *kept])
     slot_ms = next(image.schedule.slots(tx.now_ms), 0) if image.schedule else 0
     if slot_ms:
         timers.arm(tx, slot_ms, p.pid, timers.SLOT)
-    return tx.happen(p, Execed(slot_ms=slot_ms))
+    return tx.happen(p, Execed(slot_ms=slot_ms, frame=frame))
 
 
 def is_new(p: Process, image: Image) -> bool:

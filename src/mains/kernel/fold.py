@@ -7,6 +7,7 @@ to a process in its state is a KernelPanic: it would be our bug.
 from __future__ import annotations
 
 from mains.errors import KernelPanic
+from mains.kernel.cover import chain
 from mains.kernel.event import (
     Answered,
     AnyEvent,
@@ -15,6 +16,7 @@ from mains.kernel.event import (
     Called,
     Deferred,
     Doubted,
+    Evicted,
     Exec,
     Execed,
     Exited,
@@ -67,6 +69,8 @@ def _changed(p: Process, event: AnyEvent) -> Process:
             return _asked(p, event)
         case Replied():
             return _replied(p, event)
+        case Evicted():
+            return _evicted(p, event)
         case AskFailed():
             _require(p, p.asking is not None and p.asking.hold == event.hold, event)
             return replace(
@@ -125,7 +129,8 @@ def _require(p: Process, holds: bool, event: AnyEvent) -> None:
 
 
 def _asked(p: Process, event: Asked) -> Process:
-    _require(p, p.state is State.READY and not p.calls, event)
+    joined = not p.frame or chain(p.frame, event.pages) == event.frame
+    _require(p, p.state is State.READY and not p.calls and joined, event)
     added = len(event.pages)
     return replace(
         p,
@@ -139,8 +144,22 @@ def _asked(p: Process, event: Asked) -> Process:
         whole_length=p.length + added,
         whole_tokens=p.frame_tokens + event.tokens,
         whole_turn=p.turn,
+        frame=event.frame,
+        whole_frame=event.frame,
         mail=p.mail - len(event.messages),
     )
+
+
+def _evicted(p: Process, event: Evicted) -> Process:
+    asked = p.asking.hold if p.asking and p.asking.summary else 0
+    _require(p, event.hold == asked and not p.calls and (asked > 0 or p.state is State.READY), event)
+    settled = {"asking": None, "attempts": 0, "failures": 0, "failures_here": 0, "refusals": 0, "given_up": ()}
+    return replace(
+        p, covers=p.covers + 1, frame_tokens=p.frame_tokens + event.tokens, frame=event.frame,
+        input_tokens=p.input_tokens + event.input_tokens, cached_tokens=p.cached_tokens + event.cached_tokens,
+        output_tokens=p.output_tokens + event.output_tokens, cost_nano=p.cost_nano + event.cost_nano,
+        **(settled if asked else {}),
+    )  # fmt: skip
 
 
 def _rerouted(p: Process, event: Rerouted) -> Process:
@@ -149,6 +168,7 @@ def _rerouted(p: Process, event: Rerouted) -> Process:
     gone = (GivenUp(p.route, event.reason),) if event.reason else ()
     return replace(
         p, engine=route.engine, model=route.model, route=event.index, return_ms=event.return_ms, failures_here=0,
+        context_tokens=route.context_tokens,
         given_up=(*p.given_up, *gone),
     )  # fmt: skip
 
@@ -166,6 +186,7 @@ def _replied(p: Process, event: Replied) -> Process:
         turn=p.turn + 1,
         length=p.length + 1 + len(event.after),
         frame_tokens=p.frame_tokens + event.tokens,
+        frame=_chained(p, (event.page, *event.after)),
         mends=p.mends + 1 if event.mended else 0,
         mail=p.mail - len(event.messages),
         children=p.children + event.spawned,
@@ -186,13 +207,15 @@ def _execed(p: Process, event: Execed) -> Process:
     more, tokens = len(i.opening) - p.opening, i.opening_tokens - p.opening_tokens
     routed = {} if p.engine_forced else {
         "engine": i.route.engine, "model": i.route.model, "routes": i.route.chain, "route": 0, "return_ms": 0,
+        "context_tokens": i.route.context_tokens,
     }  # fmt: skip
     return replace(
         p, next=None, name=i.name, path=i.path, program=i.program, tree=i.tree, inputs=i.inputs, tools=i.tools,
         opening=len(i.opening), opening_tokens=i.opening_tokens, reads_mail=i.reads_mail,
         band=p.band if p.band_given else i.band,
         reserve_tokens=i.reserve_tokens, output_tokens_max=i.output_tokens_max, schedule=i.schedule,
-        slot_ms=event.slot_ms, length=p.length + more, whole_length=p.whole_length + more,
+        slot_ms=event.slot_ms, frame=event.frame, whole_frame=event.frame,
+        length=p.length + more, whole_length=p.whole_length + more,
         frame_tokens=p.frame_tokens + tokens, whole_tokens=p.whole_tokens + tokens, failures_here=0, given_up=(),
         **routed,
     )  # fmt: skip
@@ -223,7 +246,13 @@ def _closed(p: Process) -> Process:
     """A turn whose calls are all done is over: their results join the context, in the order of the calls."""
     if not p.calls or any(c.state is not CallState.DONE for c in p.calls):
         return p
-    return replace(p, calls=(), reply="", length=p.length + len(p.calls))
+    frame = _chained(p, tuple(c.page for c in p.calls))
+    return replace(p, calls=(), reply="", length=p.length + len(p.calls), frame=frame)
+
+
+def _chained(p: Process, pages: tuple[str, ...]) -> str:
+    """The frame's hash after these pages have joined it; not known where it was not."""
+    return chain(p.frame, pages) if p.frame else ""
 
 
 def _calls_to(p: Process, event: AnyEvent, ids: tuple[str, ...], before: CallState, after: CallState) -> Process:
@@ -251,3 +280,20 @@ def _signalled(p: Process, signal: str) -> Process:
             return replace(p, interrupted=True)
         case _:
             raise KernelPanic(f"process {p.pid}: signal {signal} has no event")
+
+
+def joined(before: Process | None, event: AnyEvent) -> tuple[str, ...]:
+    """The pages that an event adds to what its process's context is (an exec changes its opening besides)."""
+    match event:
+        case Spawned():
+            return event.context
+        case Asked():
+            return event.pages
+        case Replied():
+            closed = all(call.page for call in event.calls)
+            return (event.page, *event.after, *((call.page for call in event.calls) if closed else ()))
+        case Returned() if before is not None:
+            results = [event.page if call.id == event.call else call.page for call in before.calls]
+            return tuple(results) if all(results) else ()
+        case _:
+            return ()

@@ -6,12 +6,15 @@ A cache, never a truth: what is missing is read again, and it is bounded in byte
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
+from mains.errors import KernelPanic
 from mains.kernel import pages
 from mains.kernel.birth import World
+from mains.kernel.cover import chain, grown, seed
 from mains.kernel.journal import Journal
 from mains.kernel.ports import Message, Request, Sampling, Tool
 from mains.kernel.process import Call, Process
@@ -28,14 +31,28 @@ _BOXES_MAX = 1_000
 class Frame:
     """What one process has in mind, with its program and tools."""
 
-    __slots__ = ("box", "bytes", "image", "messages", "program")
+    __slots__ = ("box", "bytes", "covers", "grown", "hash", "image", "messages", "program", "starts")
 
     def __init__(self, image: _Image, program: Program, box: Toolbox) -> None:
         self.image = image
         self.program = program
         self.box = box
         self.messages: list[Message] = []
+        self.starts: list[int] = []  # of each message, the (first) position that it stands for
         self.bytes = 0
+        self.covers = 0  # how often something was evicted when this was read
+        self.grown = 0  # positions that were read
+        self.hash = seed(image[0], image[2])
+
+    def join(self, rows: Sequence[tuple[int, str, bytes]]) -> int:
+        """Let these pages join, and give their bytes."""
+        for position, page, data in rows:
+            self.messages.append(_message.decode(data))
+            self.starts.append(position)
+            self.hash = chain(self.hash, (page,))
+        size = sum(len(data) for _, _, data in rows)
+        self.bytes += size
+        return size
 
     def request(self, p: Process) -> Request:
         """The model call of a process whose intent is recorded."""
@@ -67,22 +84,27 @@ class Frames:
     def of(self, p: Process) -> Frame:
         """The frame of a process as it stands (its record must be committed)."""
         image = (p.program, p.inputs, p.tools)
-        if (known := self._frames.get(p.pid)) and known.image != image:
-            self.drop(p.pid)  # exec has changed the opening
+        if (known := self._frames.get(p.pid)) and (known.image != image or known.covers != p.covers):
+            self.drop(p.pid)  # exec has changed the opening, or something was evicted
         frame = self._frames.pop(p.pid, None) or Frame(image, *self._box(p))
         self._frames[p.pid] = frame
-        if len(frame.messages) < p.length:
-            self._read(p, frame)
+        self._read(p, frame)
         while self._bytes > self._bytes_max and len(self._frames) > 1:
             _, oldest = self._frames.popitem(last=False)
             self._bytes -= oldest.bytes
         return frame
 
     def _read(self, p: Process, frame: Frame) -> None:
-        for data in pages.read_context(self._journal, p.pid, len(frame.messages)):
-            frame.messages.append(_message.decode(data))
-            frame.bytes += len(data)
-            self._bytes += len(data)
+        """Read what is missing. Raises KernelPanic when that is not the frame which the record says."""
+        rows, length = self._journal.rows, grown(p)
+        if not frame.messages:
+            self._bytes += frame.join(pages.frame(rows, p))
+            frame.covers = p.covers
+        elif frame.grown < length:
+            self._bytes += frame.join(pages.span(rows, p, frame.grown, length))
+        frame.grown = length
+        if p.frame and frame.hash != p.frame:
+            raise KernelPanic(f"process {p.pid}: its frame is not the one that was journalled")
 
     def drop(self, pid: int) -> None:
         """Forget a process."""

@@ -7,16 +7,22 @@ A page's name is the SHA-256 of its bytes, in hexadecimal. Pages are stored once
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
 from mains.errors import NotFoundError
+from mains.kernel.cover import Cover, Span, chain, grown, layout, owners, seed
 from mains.kernel.journal import Journal
 from mains.kernel.ports import Message
-from mains.kernel.tx import Tx
+from mains.kernel.process import Process
+from mains.kernel.tx import Row, Tx
+
+Rows = Callable[..., list[Row]]
+"""Gives the rows of a named query: `tx.rows` within an operation, `journal.rows` for readers."""
 
 _encode = msgspec.json.Encoder().encode
+_NO_SEQ = 2**62  # above every event
 
 
 def name_of(data: bytes) -> str:
@@ -43,30 +49,79 @@ def put_message(tx: Tx, message: Message) -> str:
 
 def get(tx: Tx, page: str) -> bytes:
     """The bytes of a page. Raises NotFoundError."""
-    row = tx.one("page_get", page)
-    if row is None:
-        raise NotFoundError(f"page {page} does not exist")
-    data: bytes = row[0]
-    return data
+    return _one(tx.rows, page)
 
 
 def read(journal: Journal, page: str) -> bytes:
     """The bytes of a page, for readers. Raises NotFoundError."""
-    rows = journal.rows("page_get", page)
-    if not rows:
+    return _one(journal.rows, page)
+
+
+def extend(tx: Tx, p: Process, pages: Sequence[str]) -> None:
+    """Append pages to the context of a process, as it stands before the event that names them."""
+    start = grown(p)
+    tx.many("context_insert", [(p.pid, start + at, page) for at, page in enumerate(pages)])
+
+
+def open_with(tx: Tx, pid: int, opening: Sequence[str]) -> None:
+    """Give a context these pages as its opening, in place of the one that it has."""
+    tx.run("context_delete_opening", pid)
+    tx.many("context_insert", [(pid, at - len(opening), page) for at, page in enumerate(opening)])
+
+
+def covers_of(rows: Rows, p: Process) -> list[Cover]:
+    """What was evicted from a context, the oldest first: those of whose positions it maps, then its own."""
+    if not (p.covers or p.maps):
+        return []
+    found = [row for each in p.maps for row in rows("cover_of", each.pid, each.seq)]
+    found += rows("cover_of", p.pid, _NO_SEQ) if p.covers else []
+    return [Cover(seq, first, until, tuple(pages.split())) for seq, first, until, pages in found]
+
+
+def span(rows: Rows, p: Process, first: int, until: int) -> list[tuple[int, str, bytes]]:
+    """Positions from `first` to below `until` as they were said: (position, page, bytes) of each."""
+    return [row for owner in owners(p.pid, p.maps, first, until) for row in rows("context_span", *owner)]
+
+
+def frame(rows: Rows, p: Process) -> list[tuple[int, str, bytes]]:
+    """What stands in the frame: (position, page, bytes) in order. Each page of a cover has its first position."""
+    shown: list[tuple[int, str, bytes]] = rows("context_span", p.pid, -p.opening, 0)
+    for part in layout(covers_of(rows, p), grown(p)):
+        if isinstance(part, Span):
+            shown += span(rows, p, part.first, part.until)
+        else:
+            shown += [(part.first, page, _one(rows, page)) for page in part.pages]
+    return shown
+
+
+def frame_hash(p: Process, names: Iterable[str]) -> str:
+    """The hash of a frame of a process that holds pages of these names."""
+    return chain(seed(p.program, p.tools), names)
+
+
+def opening_of(rows: Rows, p: Process) -> tuple[str, ...]:
+    """The pages of a context's opening."""
+    return tuple(page for _, page, _ in rows("context_span", p.pid, -p.opening, 0))
+
+
+def known_frame(tx: Tx, p: Process) -> str:
+    """The hash of the frame as it stands; that of a process which an older Mains started is made from its pages."""
+    return p.frame or frame_hash(p, [page for _, page, _ in frame(tx.rows, p)])
+
+
+def history(rows: Rows, p: Process, start: int = 0) -> list[tuple[int, str, bytes]]:
+    """A whole context from its entry `start` on (0 is the first of its opening), whatever was evicted."""
+    first = start - p.opening
+    opening = rows("context_span", p.pid, first, 0) if first < 0 else []
+    return opening + span(rows, p, max(first, 0), grown(p))
+
+
+def _one(rows: Rows, page: str) -> bytes:
+    found = rows("page_get", page)
+    if not found:
         raise NotFoundError(f"page {page} does not exist")
-    data: bytes = rows[0][0]
+    data: bytes = found[0][0]
     return data
-
-
-def extend(tx: Tx, pid: int, length: int, pages: Sequence[str]) -> None:
-    """Append pages to the context of a process that has `length` of them."""
-    tx.many("context_insert", [(pid, length + at, page) for at, page in enumerate(pages)])
-
-
-def read_context(journal: Journal, pid: int, start: int = 0) -> list[bytes]:
-    """The bytes of a process's pages from `start` on, in order."""
-    return [data for (data,) in journal.rows("context_get", pid, start)]
 
 
 def verify(journal: Journal) -> list[str]:

@@ -31,13 +31,18 @@ class ToolCall(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Message(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One message of a frame. `call_id` ties a `tool` message to the call it answers."""
+    """One message of a frame. `call_id` ties a `tool` message to the call it answers.
+
+    `kind` says what it is where the role does not: a `rule` is never evicted; a `summary` or a `stub` stands in place
+    of what was; what was looked up again is a `recall`; `notes` and a `segment` come from outside the process.
+    """
 
     role: Literal["system", "user", "assistant", "tool"]
     text: str = ""
     calls: tuple[ToolCall, ...] = ()
     call_id: str = ""
     name: str = ""
+    kind: Literal["", "rule", "summary", "stub", "recall", "notes", "segment"] = ""
 
 
 class Tool(msgspec.Struct, frozen=True, omit_defaults=True):

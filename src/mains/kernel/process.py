@@ -84,6 +84,16 @@ class Asking(msgspec.Struct, frozen=True, omit_defaults=True):
     attempt: int
     nano: int = 0
     tariff: int = 0
+    summary: tuple[int, int] | None = None  # it asks for a summary of these positions, and is no turn
+
+
+class Map(msgspec.Struct, frozen=True, array_like=True):
+    """Positions below `until` (and not below those of the map before) are those of process `pid`, with the covers that
+    it had at event `seq`."""
+
+    pid: int
+    until: int
+    seq: int
 
 
 class Route(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -160,12 +170,14 @@ class Process(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     reserve_tokens: int = 0  # estimate of what every frame carries besides: the tool list, the output's schema
     output_tokens_max: int  # of one model call
     created_ms: int
+    maps: tuple[Map, ...] = ()  # of a fork: whose pages it has, the oldest first
 
     # written at spawn, and by a turn that takes another of the routes
     engine: str = ""
     model: str = ""
     route: int = 0  # the index of these in `routes`
     return_ms: int = 0  # when the first route is tried again
+    context_tokens: int = 0  # of the engine in use; 0: not known
 
     # written by exec
     next: Image | None = None  # what it takes before its next model call
@@ -180,7 +192,10 @@ class Process(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     whole_tokens: int = 0
     whole_turn: int = 0
     length: int = 0  # context entries
-    frame_tokens: int = 0  # estimate of those entries
+    frame_tokens: int = 0  # estimate of those that stand in the frame
+    frame: str = ""  # the frame's hash; empty: not known (of a process that an older Mains started)
+    whole_frame: str = ""
+    covers: int = 0  # how often something was evicted
     reply: str = ""  # page of the reply whose calls are open
     calls: tuple[Call, ...] = ()
     asking: Asking | None = None

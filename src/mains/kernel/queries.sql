@@ -169,22 +169,25 @@ SELECT freelist_count * page_size FROM pragma_freelist_count(), pragma_page_size
 SELECT hash, bytes FROM page
 -- name: context_insert
 INSERT INTO context (pid, position, page) VALUES (?, ?, ?)
--- name: context_delete
-DELETE FROM context WHERE pid = ?
+-- name: context_delete_opening
+DELETE FROM context WHERE pid = ? AND position < 0
 -- name: context_erase
 DELETE FROM context WHERE pid = ? AND position > (SELECT max(position) FROM context WHERE pid = ?) - ?
--- name: context_pages
-SELECT page FROM context WHERE pid = ? AND position < ? ORDER BY position
--- name: context_get
-SELECT page.bytes FROM context JOIN page ON page.hash = context.page
-WHERE context.pid = ? AND context.position >= ? ORDER BY context.position
--- name: context_hashes
-SELECT context.page, page.kind, length(page.bytes) FROM context LEFT JOIN page ON page.hash = context.page
-WHERE context.pid = ? ORDER BY context.position
+-- name: context_span
+SELECT context.position, context.page, page.bytes FROM context JOIN page ON page.hash = context.page
+WHERE context.pid = ? AND context.position >= ? AND context.position < ? ORDER BY context.position
 -- name: context_missing
 SELECT context.pid, context.position FROM context LEFT JOIN page ON page.hash = context.page WHERE page.hash IS NULL
 -- name: context_scan
 SELECT pid, position, page FROM context ORDER BY pid, position
+-- name: cover_insert
+INSERT INTO cover (pid, seq, first, until, pages) VALUES (?, ?, ?, ?, ?)
+-- name: cover_of
+SELECT seq, first, until, pages FROM cover WHERE pid = ? AND seq <= ? ORDER BY seq, first
+-- name: cover_delete
+DELETE FROM cover WHERE pid = ?
+-- name: cover_scan
+SELECT pid, seq, first, until, pages FROM cover ORDER BY pid, seq, first
 
 -- name: message_insert
 INSERT INTO message (pid, sender, page, key) VALUES (?, ?, ?, ?)

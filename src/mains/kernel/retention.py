@@ -150,6 +150,7 @@ def erase(tx: Tx, most: int) -> bool:
         _erase(tx, pid, body)
         _cut(tx, seq, crc)
     if len(events) < left:
+        tx.run("cover_delete", pid)
         tx.run("removed_delete", pid)
     return tx.one("removed_next") is not None
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from mains.errors import DiskFullError, JournalError
 from mains.kernel.ports import Probe
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 _LEAST_FREE_BYTES = 64 * 1024  # SQLite's index of the write-ahead log has 32 KiB
 
 

@@ -1,4 +1,4 @@
--- The home's database, version 3 (`migrations/` leads here from older ones). One writer; readers have connections of their own.
+-- The home's database, version 4 (`migrations/` leads here from older ones). One writer; readers have connections of their own.
 -- Every hash is the SHA-256 of what it names, in hexadecimal. Times are milliseconds since 1970 (UTC).
 
 CREATE TABLE IF NOT EXISTS event (          -- append-only: the truth
@@ -73,11 +73,20 @@ CREATE TABLE IF NOT EXISTS cut (            -- runs of events that were erased w
     crc   INTEGER NOT NULL                  -- of the last one: the chain goes on from it
 ) STRICT;
 
-CREATE TABLE IF NOT EXISTS context (        -- the page table of each process
+CREATE TABLE IF NOT EXISTS context (        -- the page table of each process; of a fork, from where its maps end
     pid      INTEGER NOT NULL,
-    position INTEGER NOT NULL,
+    position INTEGER NOT NULL,              -- below 0: the opening; 0, 1, 2 ...: what grew behind it
     page     TEXT    NOT NULL,
     PRIMARY KEY (pid, position)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS cover (          -- what was evicted: pages that stand in the frame in place of positions
+    pid   INTEGER NOT NULL,
+    seq   INTEGER NOT NULL,                 -- the event that did it: a later one holds
+    first INTEGER NOT NULL,
+    until INTEGER NOT NULL,                 -- positions first to until - 1
+    pages TEXT    NOT NULL,                 -- hashes, with spaces between
+    PRIMARY KEY (pid, seq, first)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE IF NOT EXISTS message (        -- mailboxes

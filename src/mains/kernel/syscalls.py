@@ -212,7 +212,7 @@ def _exit(i: Invocation) -> Answer:
 
 
 def _earlier(i: Invocation, call: str) -> str:
-    for (data,) in i.tx.run("context_get", i.process.pid, 0):
+    for _, _, data in pages.history(i.tx.rows, i.process):
         message = msgspec.json.decode(data, type=Message)
         if message.role == "tool" and message.call_id == call:
             return message.text

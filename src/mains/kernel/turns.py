@@ -34,6 +34,7 @@ from mains.kernel.calls import (
     share_room,
 )
 from mains.kernel.context import cut, tokens_of
+from mains.kernel.cover import chain
 from mains.kernel.event import Answered, Asked, AskFailed, Called, Doubted, Faulted, Replied, Woken
 from mains.kernel.ports import Message, Tool, Usage
 from mains.kernel.process import Asking, Call, CallState, Process, State
@@ -84,8 +85,10 @@ def begin(tx: Tx, world: World, pid: int, engine: str = "") -> Process | None:
         hold.id, hold.tokens, hold.output_tokens_max, p.engine, p.attempts + 1, nano=hold.nano, tariff=hold.tariff
     )
     if mail:
-        pages.extend(tx, pid, p.length, read)
-    after = tx.happen(p, Asked(asking=asking, pages=read, tokens=tokens, messages=mailbox.consume(tx, mail)))
+        pages.extend(tx, p, read)
+    frame = chain(pages.known_frame(tx, p), read)
+    asked = Asked(asking=asking, pages=read, tokens=tokens, messages=mailbox.consume(tx, mail), frame=frame)
+    after = tx.happen(p, asked)
     share_room(tx, p.accounts)
     return after
 
@@ -106,7 +109,7 @@ def replied(
     p, page = turn.process, pages.put_message(tx, verdict.message)
     after_pages, after_tokens = _mend_pages(tx, verdict)
     results = [c.page for c in turn.calls]
-    length = p.length
+    before = p
     p = tx.happen(
         p,
         Replied(
@@ -116,7 +119,7 @@ def replied(
             output_tokens=spent.output_tokens, cost_nano=charged.nano,
         ),
     )  # fmt: skip
-    pages.extend(tx, pid, length, [page, *after_pages, *(results if not p.calls else ())])
+    pages.extend(tx, before, [page, *after_pages, *(results if not p.calls else ())])
     for call in p.calls:
         if call.due_ms:
             timers.arm(tx, call.due_ms, pid, call.id)

@@ -81,6 +81,7 @@ def outcome(journal: Journal, p: Process, program: Program, why: str = "") -> Ou
 def show(journal: Journal, p: Process) -> dict[str, Any]:
     """Everything about one process."""
     shown: dict[str, Any] = msgspec.to_builtins(view(p))
+    history = pages.history(journal.rows, p)
     inputs = msgspec.json.decode(pages.read(journal, p.inputs), type=list[StoredInput])
     accounts = [
         {
@@ -114,10 +115,8 @@ def show(journal: Journal, p: Process) -> dict[str, Any]:
         "children": [c.pid for c in journal.processes("process_children", p.pid)],
         "accounts": accounts,
         "currency": next((row[0] for row in journal.rows("account_currency")), ""),
-        "context": [
-            {"page": page, "kind": kind, "bytes": size} for page, kind, size in journal.rows("context_hashes", p.pid)
-        ],
-        "messages": [msgspec.json.decode(data) for data in pages.read_context(journal, p.pid)],
+        "context": [{"position": position, "page": page, "bytes": len(data)} for position, page, data in history],
+        "messages": [msgspec.json.decode(data) for _, _, data in history],
         "result": pages.read(journal, p.result).decode() if p.result else None,
     }
 

@@ -58,13 +58,17 @@ _NEXT = {
 _PYTHON = re.compile(r"[A-Z]\w*(Error|Exception|Group|Panic): ")
 _message = msgspec.json.Decoder(Message)
 
+_BEFORE_ALL = -(2**31)  # positions of an opening are below 0
+
 
 class _Context:
-    """The context of one process as it was seen, and the calls in it that still lack a result."""
+    """The context of one process as it was seen, and the calls in it that still lack a result. Of a fork, `mapped`
+    entries behind the opening are its source's."""
 
-    __slots__ = ("messages", "open", "pages")
+    __slots__ = ("mapped", "messages", "open", "pages")
 
     def __init__(self) -> None:
+        self.mapped = 0
         self.pages: list[str] = []
         self.messages: list[Message] = []
         self.open: list[str] = []
@@ -102,16 +106,14 @@ class Witness:
         """After a boot: what was seen before is still there. Raises Broke."""
         self.committed()
         for pid, context in self._contexts.items():
-            rows = self.reader.rows("context", pid, 0)
-            if [page for page, _ in rows] != context.pages:
+            rows, opening = self.reader.rows("context", pid, _BEFORE_ALL), self._openings[pid]
+            own = [*range(opening), *range(opening + context.mapped, len(context.pages))]
+            if [page for page, _ in rows] != [context.pages[at] for at in own]:
                 raise Broke(PAGES, f"the context of process {pid} is not what it was")
-            self._check_bytes(pid, rows)
+            for at, (page, data) in zip(own, rows, strict=True):
+                if data is None or _message.decode(data) != context.messages[at]:
+                    raise Broke(PAGES, f"process {pid}: page {page[:8]} of its context is missing or changed")
         self._compare_table()
-
-    def _check_bytes(self, pid: int, rows: list[tuple[str, bytes | None]]) -> None:
-        for (page, data), message in zip(rows, self._contexts[pid].messages, strict=True):
-            if data is None or _message.decode(data) != message:
-                raise Broke(PAGES, f"process {pid}: page {page[:8]} of its context is missing or changed")
 
     def close(self) -> None:
         """The world has ended."""
@@ -164,7 +166,7 @@ class Witness:
             case Spawned():
                 self._contexts[pid] = _Context()
                 self._openings[pid] = self.table[pid].opening
-                self.letters.born(pid, len(event.context))
+                self.letters.born(pid, self.table[pid].length)
             case Refused() if event.quota >= 0:
                 self._wakeable.add(pid)
             case AskFailed() if event.retry_ms:
@@ -199,7 +201,7 @@ class Witness:
     def _other_opening(self, pid: int) -> None:
         """Another program begins the context otherwise; all that came after stays."""
         before, context = self._openings[pid], self._contexts[pid]
-        rows = self.reader.rows("context", pid, 0)[: self.table[pid].opening]
+        rows = self.reader.rows("context", pid, _BEFORE_ALL)[: self.table[pid].opening]
         context.pages[:before] = [page for page, _ in rows]
         context.messages[:before] = [_message.decode(data or b"") for _, data in rows]
         self._openings[pid] = self.table[pid].opening
@@ -220,7 +222,9 @@ class Witness:
 
     def _context(self, p: Process) -> None:
         context = self._contexts[p.pid]
-        for page, data in self.reader.rows("context", p.pid, len(context.pages)):
+        if not context.pages and p.maps:
+            self._map(p, context)
+        for page, data in self.reader.rows("context", p.pid, len(context.pages) - p.opening):
             if data is None:
                 raise Broke(PAGES, f"process {p.pid}: page {page[:8]} of its context does not exist")
             message = _message.decode(data)
@@ -240,6 +244,17 @@ class Witness:
             raise Broke(RESULTS, f"process {p.pid}: {len(context.pages)} pages, and its record says {p.length}")
         if bool(context.open) != bool(p.calls) and p.state is not State.EXITED:
             raise Broke(RESULTS, f"process {p.pid}: open in the context {context.open}, in its record {p.calls}")
+
+    def _map(self, p: Process, context: _Context) -> None:
+        """A fork begins with an opening of its own, and what its source had."""
+        source = self._contexts[p.maps[-1].pid]
+        if p.maps[-1].pid in self.table:
+            self._context(self.table[p.maps[-1].pid])
+        rows = self.reader.rows("context", p.pid, _BEFORE_ALL)[: p.opening]
+        start, context.mapped = self._openings[p.maps[-1].pid], p.maps[-1].until
+        context.pages = [page for page, _ in rows] + source.pages[start : start + context.mapped]
+        context.messages = [_message.decode(data or b"") for _, data in rows]
+        context.messages += source.messages[start : start + context.mapped]
 
     # at each act
 

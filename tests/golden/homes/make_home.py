@@ -3,8 +3,8 @@
     PYTHONPATH=<a checkout of that day>/src:. python -m tests.golden.homes.make_home vN FOLDER
 
 FOLDER/home/mains.db is what a `kill -9` left; `vN.db.gz` beside this file is that database, compressed. v1 was made at
-commit 71877c9, v2 at f35a96e. Do not make them anew: their worth is that old code wrote them. The test takes the
-programs' replies and the device from here.
+commit 71877c9, v2 at f35a96e, v3 at 17eacb8. Do not make them anew: their worth is that old code wrote them. The test
+takes the programs' replies and the device from here.
 """
 
 from __future__ import annotations

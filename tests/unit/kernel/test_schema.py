@@ -119,7 +119,7 @@ def test_a_migration_that_fails_changes_nothing(old: Path, monkeypatch: pytest.M
     before = contents(old)
     text = schema._text
     monkeypatch.setattr(schema, "_text", lambda name: f"{text(name)}; INSERT INTO nowhere VALUES (1);")
-    with pytest.raises(JournalError, match="schema version 3: no such table: nowhere; nothing was changed"):
+    with pytest.raises(JournalError, match="schema version 4: no such table: nowhere; nothing was changed"):
         migrate(old)
     assert contents(old) == before
 
@@ -137,7 +137,7 @@ def test_a_disk_that_fills_during_the_migration(old: Path) -> None:
     before = contents(old)
     with opened(old) as connection:
         connection.execute("PRAGMA max_page_count = 34")
-        with pytest.raises(DiskFullError, match="no room to bring it to schema version 3: database or disk is full"):
+        with pytest.raises(DiskFullError, match="no room to bring it to schema version 4: database or disk is full"):
             prepare(connection, old, NoProbe(), migrate=True)
     assert contents(old) == before
 
@@ -146,7 +146,7 @@ def test_a_home_of_a_newer_mains_is_refused_and_left_alone(old: Path) -> None:
     with opened(old) as connection:
         connection.execute("PRAGMA user_version = 99")
     before = contents(old)
-    with pytest.raises(JournalError, match=r"written by a newer Mains \(schema version 99; this one knows 3\)"):
+    with pytest.raises(JournalError, match=r"written by a newer Mains \(schema version 99; this one knows 4\)"):
         migrate(old)
     assert contents(old) == before
 
