@@ -93,7 +93,7 @@ def draw_price(rows: list[price.Row], path: Path) -> None:
     windows.set_xticks([], minor=True)
     windows.set_xlabel("window, tokens")
     windows.set_ylabel("billed input, of the full history")
-    windows.legend(frameon=False, fontsize=8)
+    windows.legend(frameon=False, fontsize=8, ncols=2, loc="upper right")
     places = range(len(price.VIEWS))
     for at, (who, marker) in enumerate((("marks only", "s"), ("Mains", "D"))):
         for style, back in zip(("-", "--", ":"), price.BACK, strict=True):
@@ -103,9 +103,10 @@ def draw_price(rows: list[price.Row], path: Path) -> None:
             views.plot(places, heights, color=colour, marker=marker, linestyle=style, label=label)
     views.set_xticks(places, [f"{view:,}" if view else "all" for view in price.VIEWS])
     views.set_xlabel("characters of a result that enter the frame (window 32k)")
-    views.legend(frameon=False, fontsize=8)
+    views.legend(frameon=False, fontsize=8, ncols=2, loc="upper right")
     for axes in (windows, views):
         axes.grid(alpha=0.3)
+        axes.set_ylim(0.5, 1.6)
         axes.axhline(price.GOAL, color="#999999", linewidth=0.8)
     canvas.savefig(path, dpi=130)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 
-from bench.replay import Frame, Item, Run, Step
+from bench.replay import RATES, Frame, Item, Run, Step
 from mains.kernel import eviction
 from mains.kernel.eviction import Entry, Misfit
 
@@ -116,7 +116,7 @@ class Mains:
         if turn:
             self._join(step)
         left = eviction.expected_turns(turn, 200)
-        made = eviction.plan(self.entries, self.marks, eviction.Rates(), left, self.policy)
+        made = eviction.plan(self.entries, self.marks, RATES, left, self.policy)
         if isinstance(made, Misfit):
             return Frame(self._items(), fits=False)
         asked = self._evict(made) if made.stubs or made.summary else 0

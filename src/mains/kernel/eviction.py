@@ -24,8 +24,8 @@ change often.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
-from itertools import accumulate, islice
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 PINNED = frozenset({"rule", "notes"})  # and the opening
@@ -135,14 +135,20 @@ def plan(
     layout = _Layout(entries, rates, turns_left, policy, warm=warm)
     if total > marks.window:
         return _made_to_fit(layout, marks, total)
-    if total > marks.high:
-        way = layout.way_to(total - marks.low)
-        if way and layout.gain(way, 1.0) > 0:
-            return layout.planned(way, total)
-    thrifty = layout.best_stubs(round(total * policy.share))
-    if thrifty and layout.gain(thrifty, policy.factor) > 0:
-        return layout.planned(thrifty, total)
-    return Plan(total)
+    paying = (way for way, factor in _worth_a_look(layout, marks, total) if way and layout.gain(way, factor) > 0)
+    way = next(paying, None)
+    return layout.planned(way, total) if way else Plan(total)
+
+
+def _worth_a_look(layout: _Layout, marks: Marks, total: int) -> Iterator[tuple[_Break | None, float]]:
+    """What may be done to a frame that fits, best first, and how many times over it has to pay."""
+    above, wanted = total > marks.high, total - marks.low
+    if above:
+        yield layout.best_stubs(wanted), 1.0
+    yield layout.best_stubs(round(total * layout.policy.share)), layout.policy.factor
+    if above:
+        layout.spare(1, message=True)
+        yield layout.way_to(wanted), 1.0
 
 
 def _made_to_fit(layout: _Layout, marks: Marks, total: int) -> Plan | Misfit:
@@ -181,6 +187,8 @@ class _Layout:
         self.replies = [at for at, entry in enumerate(entries) if entry.kind == "reply"]
         self.last = self.replies[-1] if self.replies else 0  # from here on nothing is answered yet
         self.pinned = {at for at, entry in enumerate(entries) if entry.pinned}
+        self.messages = [at for at, entry in enumerate(entries) if entry.kind == "message"]
+        self.fat = [at for at, entry in enumerate(entries) if self._is_worth_a_stub(entry)]
         self.first = next((at for at in range(self.last) if entries[at].position >= 0), self.last)
         self.cuts = [at for at in range(self.first + 1, self.last + 1) if self._is_between_turns(at)]
         self.tokens = [entry.tokens for entry in entries]
@@ -189,16 +197,16 @@ class _Layout:
 
     def spare(self, keep_turns: int, *, message: bool) -> None:
         """Let the results of the last turns be as they are, and the last message or not."""
-        entries, places = self.entries, range(len(self.entries))
-        messages = (at for at in reversed(places) if entries[at].kind == "message")
-        self.stay = self.pinned.union(islice(messages, int(message)))
+        self.stay = self.pinned.union(self.messages[-1:] if message else ())
         whole = self.replies[-max(1, keep_turns) :][:1] or [0]
-        self.stubs = [at for at in range(whole[0]) if self._is_worth_a_stub(entries[at])]
-        save = [0] * len(entries)
+        self.stubs = self.fat[: bisect_left(self.fat, whole[0])]
+        save = [0] * len(self.tokens)
         for at in self.stubs:
             save[at] = self.tokens[at] - self.policy.stub_tokens
-        self.save = _sums_from(save, len(entries))
-        going = (0 if at < self.first or at in self.stay else self.tokens[at] for at in places)
+        self.save = _sums_from(save, len(save))
+        going = list(self.tokens)
+        for at in self.stay:
+            going[at] = 0
         self.gone = [*accumulate(going, initial=0)]  # of each place, what a summary of all before it would take away
 
     def _is_between_turns(self, at: int) -> bool:

@@ -9,7 +9,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mains.kernel.eviction import DEFAULT, Entry, Marks, Misfit, Plan, Policy, Rates, expected_turns, marks_of, plan
+from mains.kernel.eviction import (
+    DEFAULT,
+    Entry,
+    Marks,
+    Misfit,
+    Plan,
+    Policy,
+    Rates,
+    Summary,
+    expected_turns,
+    marks_of,
+    plan,
+)
 
 POLICY = Policy(stub_tokens=10, summary_tokens=30, keep_turns=2, factor=3.0, share=0.3)
 WIDE = Marks(1_000_000, 1_000_000, 1_000_000)
@@ -237,6 +249,15 @@ def test_a_break_pays_when_its_turns_are_worth_what_is_read_again() -> None:
     assert plan(entries, Marks(2_000, size(entries) - 1, 500), Rates(), 6, POLICY) == Plan(size(entries))
 
 
+def test_the_example_of_the_book() -> None:
+    """Chapter 37."""
+    grown = [pair for tokens in (2_600, 300, 2_600, 300, 40) for pair in (("reply", 60), ("result", tokens))]
+    entries = context(*grown, opening=(1_500,))
+    assert plan(entries, marks_of(31_000, 90, 50), Rates(), 10) == Plan(2_320, (1, 3, 5), None, 660)
+    assert plan(entries, marks_of(2_100, 90, 50), Rates(), 10) == Plan(2_000, (), Summary(0, 8, ()), 400, forced=True)
+    assert plan(entries, marks_of(1_900, 90, 50), Rates(), 10) == Misfit(2_000, 1_900, (0, 9, 10))
+
+
 def test_below_the_high_mark_little_is_not_worth_a_new_prefix() -> None:
     entries = context(*turns(200, 20, 20), opening=(600,))
     assert plan(entries, WIDE, Rates(), 100, POLICY) == Plan(size(entries))
@@ -283,6 +304,33 @@ def test_an_older_summary_goes_into_the_next() -> None:
     assert second.summary == (0, 7, ())
 
 
+def test_what_one_cover_brought_goes_as_one() -> None:
+    """A message that stood beside an old summary is no place to cut: the two have one range."""
+    entries = context(("message", 300), ("reply", 200), ("result", 200), *turns(19))
+    first = plan(entries, marks_of(500, 80, 50), Rates(), 10, POLICY)
+    assert isinstance(first, Plan)
+    assert first.summary == (0, 3, (1,))
+    entries = [*applied(entries, first), Entry(5, 6, 10, "message"), Entry(6, 7, 20, "reply")]
+    second = plan(entries, Marks(498, 490, 450), Rates(), 10, POLICY)
+    assert isinstance(second, Plan)
+    assert second.summary == (0, 3, ())
+    assert second.tokens == size(applied(entries, second)) == 100 + 30 + 39 + 10 + 20
+
+
+def test_a_stub_is_not_made_a_stub_again() -> None:
+    entries = [Entry(-1, 0, 100, "program"), Entry(0, 1, 20, "reply"), Entry(1, 2, 500, "stub", tied=True)]
+    entries += [Entry(2, 3, 20, "reply"), Entry(3, 4, 20, "reply")]
+    assert plan(entries, WIDE, Rates(), 100, POLICY) == Plan(660)
+
+
+def test_a_summary_pays_for_its_own_call() -> None:
+    """470 are saved a turn; 50 are read again (500); the call reads 600 cached and writes 30 (2,100): six turns."""
+    entries = context(("reply", 500), ("reply", 20), ("reply", 20))
+    limits = Marks(2_000, 639, 300)
+    assert plan(entries, limits, Rates(), 5, POLICY) == Plan(640)
+    assert plan(entries, limits, Rates(), 6, POLICY) == Plan(170, (), Summary(0, 1, ()), 50)
+
+
 def test_the_message_that_began_the_exchange_stays_until_nothing_else_helps() -> None:
     entries = context(("message", 300), *turns(400, 20))
     spared = plan(entries, marks_of(530, 90, 50), Rates(), 10, POLICY)
@@ -304,6 +352,18 @@ def test_what_is_pinned_stays_beside_the_summary() -> None:
     assert isinstance(made, Plan)
     assert made.summary == (0, 4, (2,))
     assert [e.kind for e in applied(entries, made)] == ["program", "rule", "summary", "reply", "result"]
+
+
+def test_an_answer_is_never_pinned() -> None:
+    """Notes that came as the result of a call leave with that call, or become a stub."""
+    entries = context(*turns(300, 19, 19), ("reply", 20))
+    entries[2] = entries[2]._replace(kind="notes")
+    made = plan(entries, marks_of(300, 90, 80), Rates(), 10, POLICY)
+    gone = plan(entries, marks_of(200, 90, 60), Rates(), 10, POLICY)
+    assert isinstance(made, Plan)
+    assert isinstance(gone, Plan)
+    assert made.stubs == (1,)
+    assert gone.summary == (0, 6, ())
 
 
 def test_what_cannot_fit_is_named_with_the_largest_first() -> None:
@@ -337,7 +397,7 @@ def test_turns_that_are_left() -> None:
 def test_ten_thousand_entries_in_twenty_milliseconds(limits: Marks) -> None:
     entries = context(*turns(*[900] * 5_000))
     spans = []
-    for _ in range(5):
+    for _ in range(10):
         begun = time.process_time()
         plan(entries, limits, Rates(), 100, DEFAULT)
         spans.append(time.process_time() - begun)
