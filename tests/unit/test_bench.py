@@ -20,6 +20,7 @@ GIVES = {
     "ledger": ("hold + settle, at 10", "CPU a pair, at 10", "without limits, at 10", "one caller alone", "fsync"),
     "fairness": ("gap, ten to one", "Jain, ServeGen", "longest wait, silent tools"),
     "completion": ("mean, FCFS / Mains, load 1.2", "mean, 1 s barrier / Mains, load 1.2", "P99, FCFS / Mains, load 1"),
+    "price": ("billed input, view 3,000, 32k", "prefix stability, 8k", "billed input, magagent, at worst"),
     "start": ("mains --help", "import mains", "bare Python"),
 }
 

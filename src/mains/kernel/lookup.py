@@ -20,7 +20,7 @@ import msgspec
 from mains.errors import MainsError
 from mains.kernel import pages, stubs
 from mains.kernel.context import StoredInput
-from mains.kernel.cover import Span, grown, layout
+from mains.kernel.cover import Span, grown, layout, window
 from mains.kernel.journal import Journal
 from mains.kernel.ports import Message
 from mains.kernel.process import Process
@@ -30,6 +30,7 @@ from mains.settings import Settings
 
 PIECE = 48_000  # characters of a file that are one document; the next begins so many before its end:
 OVERLAP = 2_000
+_READS_PER_WINDOW = 4
 _HITS = 5
 _HITS_MAX = 20
 _RANGE = re.compile(r"(lines?|characters?|chars?)?\s*(\d+)\s*(?:-|to|\u2013)\s*(\d+)")
@@ -90,6 +91,10 @@ class Lookup:
         except MainsError as error:
             return f"error: {error}"
 
+    def _most(self, p: Process) -> int:
+        """Tokens that are given at once."""
+        return max(1, min(self._settings.read_tokens_max, window(self._settings, p) // _READS_PER_WINDOW))
+
     # read
 
     def _read(self, p: Process, handle: str, wanted: str) -> str:
@@ -98,7 +103,7 @@ class Lookup:
             text = self._text(p, handle)
         if text is None:
             return f"error: there is no `{handle}` in your memory (handles are such as mem:0, input:NAME)"
-        return _part(handle, text, wanted, self._settings.view_tokens_max)
+        return _part(handle, text, wanted, self._most(p))
 
     def _text(self, p: Process, handle: str) -> str | None:
         if found := _MEM.fullmatch(handle):
@@ -135,7 +140,7 @@ class Lookup:
         return spaces, names, {position for part in parts for position in range(part.first, part.until)}
 
     def _tell(self, p: Process, hits: Sequence[Found], names: Mapping[str, str]) -> str:
-        room = self._settings.view_tokens_max * BYTES_PER_TOKEN // len(hits)
+        room = self._most(p) * BYTES_PER_TOKEN // len(hits)
         told = []
         for hit in hits:
             if hit.space in names:

@@ -11,7 +11,7 @@ from mains.engines.scripted import ScriptedEngine
 from mains.errors import ConfigError, EngineError, Spent
 from mains.kernel.lanes import Lanes, waiting_of
 from mains.kernel.ports import Engine, EngineState, Reply, Usage
-from mains.kernel.process import Process, State
+from mains.kernel.process import Map, Process, State, replace
 from mains.kernel.waiting import OUTPUT_WEIGHT
 
 
