@@ -1,0 +1,133 @@
+"""The chunks of some spaces in the order of BM25: those that are indexed, and those that are not yet, as one list."""
+
+from __future__ import annotations
+
+import array
+import heapq
+from bisect import bisect_left
+from typing import NamedTuple, TypeAlias
+
+from mains.search.chunks import chunks_of
+from mains.search.scoring import LEVELS, impacts, rarity, weights
+from mains.search.source import Doc
+from mains.search.store import BLOCK_CHUNKS, DamagedError, Place, Space, Store
+from mains.search.terms import Query, terms_of
+
+ENTRIES_MAX = 200_000  # of postings, read for one query; the rarest terms come first
+
+Blocks: TypeAlias = "list[tuple[int, array.array[int]]]"
+
+
+class Part(NamedTuple):
+    """A space as one search sees it: what is indexed, how many chunks of that are seen, and the rest, to be scanned."""
+
+    name: str
+    space: Space | None
+    seen: int
+    rest: list[Doc]
+
+
+class Found(NamedTuple):
+    """A chunk that has terms of the query. `doc`: its document, when it was scanned."""
+
+    score: float
+    part: Part
+    place: Place
+    doc: Doc | None
+
+
+class _Scanned(NamedTuple):
+    part: Part
+    doc: Doc
+    place: Place
+    impacts: dict[str, int]
+
+
+class _Term(NamedTuple):
+    """A term of the query: in how many chunks it is, and where (for each part its blocks)."""
+
+    term: str
+    found: int
+    blocks: list[Blocks]
+
+
+def ranked(store: Store | None, parts: list[Part], query: Query, most: int) -> tuple[list[Found], float]:
+    """The best chunks, best first, and what all terms of the query weigh together. Raises what the store does."""
+    for part in parts:
+        if store and part.space:
+            store.place(part.space, part.space.chunks - 1)  # so many there are: nothing is made for more
+    scanned = [each for part in parts for each in _scan(part, query)]
+    chunks = sum(part.seen for part in parts) + len(scanned)
+    scores = [[0.0] * part.seen for part in parts]
+    fresh = [0.0] * len(scanned)
+    whole, entries = 0.0, 0
+    for term in sorted((_term(store, parts, scanned, term) for term in query.terms), key=lambda term: term.found):
+        if not term.found:
+            continue
+        whole += rarity(term.found, chunks)
+        entries += term.found
+        if entries > ENTRIES_MAX and entries > term.found:
+            break
+        weight = weights(term.found, chunks)
+        for blocks, into in zip(term.blocks, scores, strict=True):
+            _score(blocks, weight, into)
+        for at, each in enumerate(scanned):
+            fresh[at] += weight[each.impacts.get(term.term, 0)]
+    return _best(store, parts, scores, scanned, fresh, most), whole
+
+
+def _scan(part: Part, query: Query) -> list[_Scanned]:
+    """The chunks of the rest of a space, with the query's terms in them."""
+    return [
+        _Scanned(part, doc, Place(doc.position, first, until), _asked(doc.text[first:until], query))
+        for doc in part.rest
+        for first, until in chunks_of(doc.text)
+    ]
+
+
+def _asked(text: str, query: Query) -> dict[str, int]:
+    found = impacts(terms_of(text))
+    return {term: found[term] for term in query.terms & found.keys()}
+
+
+def _term(store: Store | None, parts: list[Part], scanned: list[_Scanned], term: str) -> _Term:
+    blocks = [_seen(store.postings(part.space, term), part.seen) if store and part.space else [] for part in parts]
+    indexed = sum(len(entries) for each in blocks for _, entries in each)
+    return _Term(term, indexed + sum(term in each.impacts for each in scanned), blocks)
+
+
+def _seen(blocks: Blocks, seen: int) -> Blocks:
+    """The entries of the first `seen` chunks (entries are in order)."""
+    whole = [(base, entries) for base, entries in blocks if base + BLOCK_CHUNKS <= seen]
+    for base, entries in blocks:
+        if base < seen < base + BLOCK_CHUNKS:
+            whole.append((base, entries[: bisect_left(entries, (seen - base) * LEVELS)]))
+    return whole
+
+
+def _score(blocks: Blocks, weight: list[float], into: list[float]) -> None:
+    """Add what a term weighs in each chunk. The hot loop of every search: some 60 ns an entry."""
+    for base, entries in blocks:
+        if base < 0 or (entries and base + max(entries) // LEVELS >= len(into)):
+            raise DamagedError("a posting is damaged")
+        for entry in entries:
+            into[base + entry // LEVELS] += weight[entry % LEVELS]
+
+
+def _best(
+    store: Store | None,
+    parts: list[Part],
+    scores: list[list[float]],
+    scanned: list[_Scanned],
+    fresh: list[float],
+    most: int,
+) -> list[Found]:
+    """The best of what is indexed and what was scanned; of equals, the later."""
+    best = [Found(score, each.part, each.place, each.doc) for score, each in zip(fresh, scanned, strict=True) if score]
+    for part, of in zip(parts, scores, strict=True):
+        if store is None or part.space is None:
+            continue
+        chosen = heapq.nlargest(most, range(part.seen - 1, -1, -1), key=of.__getitem__)
+        best += [Found(of[at], part, store.place(part.space, at), None) for at in chosen if of[at] > 0]
+    best.sort(key=lambda found: (-found.score, -found.place.position))
+    return best[:most]
