@@ -15,6 +15,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from mains.errors import DeviceError
 from mains.search.ranking import Part, ranked
@@ -36,6 +37,13 @@ Reach = Mapping[str, int | None]
 """The spaces of a recall, and for each the position at which it ends (None: all of it is seen)."""
 
 
+class Answer(NamedTuple):
+    """The hits of a recall, and the spaces whose rest was scanned for it."""
+
+    hits: list[Hit]
+    scanned: list[str]
+
+
 class _BehindError(Exception):
     """Much of a space is not indexed any more, or not yet: somebody else forgot it, or made the file anew."""
 
@@ -52,7 +60,7 @@ class Finder:
 
     # ------------------------------------------------------------------------------------------------------- steps
 
-    def recall(self, reach: Reach, text: str, k: int) -> Iterator[list[Hit] | None]:
+    def recall(self, reach: Reach, text: str, k: int) -> Iterator[Answer | None]:
         """Steps that end with the best hits. Raises DeviceError (too much to scan) and what the source raises."""
         query = query_of(text)
         for tries in range(TRIES_MAX):
@@ -60,7 +68,7 @@ class Finder:
                 for name, until in reach.items():
                     for _ in self._index(name, until, SCAN_CHARS_MAX):
                         yield None
-                yield self._search(reach, query, k) if query.terms and k > 0 else []
+                yield self._search(reach, query, k) if query.terms and k > 0 else Answer([], [])
                 return
             except DamagedError as error:
                 self._renew(error, tries)
@@ -189,7 +197,7 @@ class Finder:
 
     # ------------------------------------------------------------------------------------------------------ search
 
-    def _search(self, reach: Reach, query: Query, k: int) -> list[Hit]:
+    def _search(self, reach: Reach, query: Query, k: int) -> Answer:
         try:
             return self._hits(self._ready(), reach, query, k)
         except DamagedError:
@@ -198,7 +206,7 @@ class Finder:
             self.fault = str(error)
             return self._hits(None, reach, query, k)
 
-    def _hits(self, store: Store | None, reach: Reach, query: Query, k: int) -> list[Hit]:
+    def _hits(self, store: Store | None, reach: Reach, query: Query, k: int) -> Answer:
         parts = list(self._parts(store, reach))
         found, whole = ranked(store, parts, query, CANDIDATES_MAX + k)
         hits: list[Hit] = []
@@ -217,7 +225,7 @@ class Finder:
         best: dict[str, Hit] = {}
         for hit in hits:
             best.setdefault(hit.page, hit)
-        return list(best.values())[:k]
+        return Answer(list(best.values())[:k], [part.name for part in parts if part.rest])
 
     def _document(self, name: str, position: int) -> Doc | None:
         """The document at a position; None: the source does not have it any more."""

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mains.errors import DeviceError, LimitError
-from mains.search.finder import Finder
+from mains.search.finder import Answer, Finder
 from mains.search.source import Hit, Source
 from mains.search.store import StoreError
 
@@ -91,14 +91,18 @@ class Index:
         self._recalls += 1
         self._leisure.clear()
         try:
-            hits: list[Hit] = await self._run(self._finder.recall(reach, query, min(k, HITS_MAX)), "search")
+            answer: Answer = await self._run(self._finder.recall(reach, query, min(k, HITS_MAX)), "search")
+        except DeviceError:
+            for space in reach:
+                self.touch(space)
+            raise
         finally:
             self._recalls -= 1
             if not self._recalls:
                 self._leisure.set()
-            for space in reach:
-                self.touch(space)
-        return hits
+        for space in answer.scanned:
+            self.touch(space)
+        return answer.hits
 
     def touch(self, space: str) -> None:
         """A space has grown: index it when there is leisure."""

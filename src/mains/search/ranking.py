@@ -8,11 +8,12 @@ from bisect import bisect_left
 from typing import NamedTuple, TypeAlias
 
 from mains.search.chunks import chunks_of
-from mains.search.scoring import LEVELS, impacts, rarity, weights
+from mains.search.scoring import IMPACT_BITS, LEVELS, impacts, rarity, weights
 from mains.search.source import Doc
 from mains.search.store import BLOCK_CHUNKS, DamagedError, Place, Space, Store
 from mains.search.terms import Query, terms_of
 
+_LEVEL = LEVELS - 1
 ENTRIES_MAX = 200_000  # of postings, read for one query; the rarest terms come first
 
 Blocks: TypeAlias = "list[tuple[int, array.array[int]]]"
@@ -98,20 +99,21 @@ def _term(store: Store | None, parts: list[Part], scanned: list[_Scanned], term:
 
 def _seen(blocks: Blocks, seen: int) -> Blocks:
     """The entries of the first `seen` chunks (entries are in order)."""
-    whole = [(base, entries) for base, entries in blocks if base + BLOCK_CHUNKS <= seen]
+    whole = [(base, entries) for base, entries in blocks if 0 <= base <= seen - BLOCK_CHUNKS]
     for base, entries in blocks:
-        if base < seen < base + BLOCK_CHUNKS:
+        if 0 <= base < seen < base + BLOCK_CHUNKS:
             whole.append((base, entries[: bisect_left(entries, (seen - base) * LEVELS)]))
     return whole
 
 
 def _score(blocks: Blocks, weight: list[float], into: list[float]) -> None:
     """Add what a term weighs in each chunk. The hot loop of every search: some 60 ns an entry."""
-    for base, entries in blocks:
-        if base < 0 or (entries and base + max(entries) // LEVELS >= len(into)):
-            raise DamagedError("a posting is damaged")
-        for entry in entries:
-            into[base + entry // LEVELS] += weight[entry % LEVELS]
+    try:
+        for base, entries in blocks:
+            for entry in entries:
+                into[base + (entry >> IMPACT_BITS)] += weight[entry & _LEVEL]
+    except IndexError:
+        raise DamagedError("a posting of a chunk that is not there") from None
 
 
 def _best(

@@ -13,12 +13,13 @@ import math
 from collections import Counter
 from itertools import pairwise
 
-from mains.search.terms import Query, Terms, terms_of, worded
+from mains.search.terms import Query, Terms, line_of, worded
 
 K1 = 1.2
 B = 0.75
 USUAL_TERMS = 120  # of a chunk
-LEVELS = 64  # of an impact, which takes 6 bits
+IMPACT_BITS = 6
+LEVELS = 1 << IMPACT_BITS  # of an impact
 # In what all terms of the query weigh together. No chunk gets more than K1 + 1 of that for its terms alone, so the
 # exact wording comes before everything without it.
 WORDING_WEIGHT = K1 + 1
@@ -49,5 +50,5 @@ def wording(query: Query, text: str) -> float:
     exact = WORDING_WEIGHT if query.wording and query.wording in worded(text) else 0.0
     if not query.pairs:
         return exact
-    near = query.pairs.intersection(pairwise(terms_of(text).line))
+    near = query.pairs.intersection(pairwise(line_of(text)))
     return exact + PAIRS_WEIGHT * len(near) / len(query.pairs)

@@ -78,6 +78,13 @@ def terms_of(text: str) -> Terms:
     return Terms(line, inner)
 
 
+def line_of(text: str) -> list[str]:
+    """The `line` of a text's terms, without the price of what stands within them."""
+    if text.isascii():
+        return [word[:TERM_CHARS_MAX] for word in _ASCII.findall(text.casefold())]
+    return terms_of(text).line
+
+
 def query_of(text: str) -> Query:
     """A query from any text. Of a long one, the beginning counts; without terms (`!?`), nothing is found."""
     text = text[:QUERY_CHARS_MAX]
