@@ -12,17 +12,21 @@ When the file cannot be written, what is not indexed is scanned up to SCAN_ALL_C
 
 from __future__ import annotations
 
+import heapq
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+import msgspec
 
 from mains.errors import DeviceError
 from mains.search.ranking import Part, ranked
 from mains.search.scoring import wording
 from mains.search.source import Doc, Hit, Source
-from mains.search.store import DamagedError, Space, Store, StoreError, erase
-from mains.search.terms import Query, query_of
+from mains.search.store import DamagedError, Place, Space, Store, StoreError, erase
+from mains.search.terms import Query, query_of, worded
+from mains.search.vectors import fused, product, unpacked
 
 SCAN_DOCS_MAX = 16  # a rest of fewer documents is scanned, not indexed
 SCAN_CHARS_MAX = 64 * 1024
@@ -31,6 +35,8 @@ BATCH_CHARS = 128 * 1024  # indexed in one step, if documents are not larger
 BATCH_DOCS_MAX = 64
 SCAN_DOCS_MIN = 2
 TRIES_MAX = 3  # of one recall, when the file turns out to be damaged
+VECTORS_MAX = 256  # compared in one step
+WORDING_PAIRS_MIN = 2  # a query of fewer neighbours is no wording
 CANDIDATES_MAX = 32  # chunks whose text is compared with the query's wording
 
 Reach = Mapping[str, int | None]
@@ -42,6 +48,25 @@ class Answer(NamedTuple):
 
     hits: list[Hit]
     scanned: list[str]
+
+
+class Meant(NamedTuple):
+    """What a query means: the vector that `model` makes of it."""
+
+    model: str
+    numbers: bytes
+
+
+class Wanting(NamedTuple):
+    """Texts of chunks that have no vector yet, from `ordinal` on."""
+
+    space: Space
+    ordinal: int
+    texts: list[str]
+
+
+Near = tuple[str, Place]
+"""A chunk that is near in meaning: its space and where it comes from."""
 
 
 class _BehindError(Exception):
@@ -60,7 +85,7 @@ class Finder:
 
     # ------------------------------------------------------------------------------------------------------- steps
 
-    def recall(self, reach: Reach, text: str, k: int) -> Iterator[Answer | None]:
+    def recall(self, reach: Reach, text: str, k: int, meant: Meant | None = None) -> Iterator[Answer | None]:
         """Steps that end with the best hits. Raises DeviceError (too much to scan) and what the source raises."""
         query = query_of(text)
         for tries in range(TRIES_MAX):
@@ -68,7 +93,8 @@ class Finder:
                 for name, until in reach.items():
                     for _ in self._index(name, until, SCAN_CHARS_MAX):
                         yield None
-                yield self._search(reach, query, k) if query.terms and k > 0 else Answer([], [])
+                near = (yield from self._near(reach, meant)) if meant else []
+                yield self._search(reach, query, near, k) if k > 0 else Answer([], [])
                 return
             except DamagedError as error:
                 self._renew(error, tries)
@@ -197,40 +223,103 @@ class Finder:
 
     # ------------------------------------------------------------------------------------------------------ search
 
-    def _search(self, reach: Reach, query: Query, k: int) -> Answer:
+    def _search(self, reach: Reach, query: Query, near: list[Near], k: int) -> Answer:
         try:
-            return self._hits(self._ready(), reach, query, k)
+            return self._answer(self._ready(), reach, query, near, k)
         except DamagedError:
             raise
         except StoreError as error:
             self.fault = str(error)
-            return self._hits(None, reach, query, k)
+            return self._answer(None, reach, query, near, k)
 
-    def _hits(self, store: Store | None, reach: Reach, query: Query, k: int) -> Answer:
+    def _answer(self, store: Store | None, reach: Reach, query: Query, near: list[Near], k: int) -> Answer:
         parts = list(self._parts(store, reach))
         found, whole = ranked(store, parts, query, CANDIDATES_MAX + k)
-        hits: list[Hit] = []
-        docs: dict[tuple[str, int], Doc | None] = {}
-        for each in found:
-            where = (each.part.name, each.place.position)
-            if where not in docs:
-                docs[where] = each.doc or self._document(*where)
-            doc = docs[where]
-            if doc is None:
-                continue
-            text = doc.text[each.place.first : each.place.until]
-            score = each.score + whole * wording(query, text)
-            hits.append(Hit(where[0], doc.position, doc.page, score, each.place.first, each.place.until, text))
+        docs = {(each.part.name, each.doc.position): each.doc for each in found if each.doc}
+        hits = [
+            msgspec.structs.replace(hit, score=each.score + whole * wording(query, hit.text))
+            for each in found
+            if (hit := self._hit(docs, each.part.name, each.place)) is not None
+        ]
         hits.sort(key=lambda hit: (-hit.score, -hit.position, hit.first))
         best: dict[str, Hit] = {}
         for hit in hits:
             best.setdefault(hit.page, hit)
+        if near:
+            best = _joined(query, best, [self._hit(docs, name, place) for name, place in near])
         return Answer(list(best.values())[:k], [part.name for part in parts if part.rest])
+
+    def _hit(self, docs: dict[tuple[str, int], Doc], name: str, place: Place) -> Hit | None:
+        """A chunk with its text; None: the source does not have its document any more."""
+        doc = docs.get((name, place.position)) or self._document(name, place.position)
+        if doc is None:
+            return None
+        docs[name, place.position] = doc
+        text = doc.text[place.first : place.until]
+        return Hit(name, doc.position, doc.page, 0.0, place.first, place.until, text)
 
     def _document(self, name: str, position: int) -> Doc | None:
         """The document at a position; None: the source does not have it any more."""
         docs = self._source.read(name, position, 1)
         return docs[0] if docs and docs[0].position == position else None
+
+    # ----------------------------------------------------------------------------------------------------- vectors
+
+    def _near(self, reach: Reach, meant: Meant) -> Generator[None, None, list[Near]]:
+        """Steps through the vectors of these spaces; the chunks that are nearest, in their order."""
+        query, best = unpacked(meant.numbers), list[tuple[float, int, str, Place]]()
+        for name, until in reach.items():
+            start = 0
+            while rows := self._vectors(name, meant.model, start):
+                for _, place, numbers in rows:
+                    if len(numbers) == len(meant.numbers) and (until is None or place.position < until):
+                        best.append((product(query, unpacked(numbers)), place.position, name, place))
+                best = heapq.nlargest(CANDIDATES_MAX, best)
+                start = rows[-1][0] + 1
+                yield
+        return [(name, place) for *_, name, place in best]
+
+    def _vectors(self, name: str, model: str, start: int) -> list[tuple[int, Place, bytes]]:
+        store = self._ready()
+        try:
+            space = store.space(name) if store else None
+            return store.vectors(space, model, start, VECTORS_MAX) if store and space else []
+        except DamagedError:
+            raise
+        except StoreError as error:
+            self.fault = str(error)
+            return []
+
+    def wanting(self, name: str, model: str, most: int) -> Wanting | None:
+        """The next chunks of a space without a vector of this model; None: there are none. Raises StoreError."""
+        store = self._ready()
+        space = store.space(name) if store else None
+        if store is None or space is None or (ordinal := store.vectors_next(space, model)) >= space.chunks:
+            return None
+        docs: dict[tuple[str, int], Doc] = {}
+        places = [store.place(space, at) for at in range(ordinal, min(ordinal + most, space.chunks))]
+        hits = [self._hit(docs, name, place) for place in places]
+        return Wanting(space, ordinal, [hit.text if hit else "" for hit in hits])
+
+    def keep(self, name: str, wanting: Wanting, model: str, numbers: Sequence[bytes]) -> None:
+        """Keep the vectors of such chunks, unless the space was forgotten meanwhile. Raises StoreError."""
+        store = self._ready()
+        space = store.space(name) if store else None
+        if store is not None and space is not None and space.id == wanting.space.id:
+            store.keep(space, model, wanting.ordinal, numbers)
+
+
+def _joined(query: Query, words: dict[str, Hit], near: list[Hit | None]) -> dict[str, Hit]:
+    """Both rankings as one. What has the query's wording stays in front: who asks word for word means it."""
+    meant: dict[str, Hit] = {}
+    for hit in near:
+        if hit is not None:
+            meant.setdefault(hit.page, hit)
+    scores = fused(list(words), list(meant))
+    whole = len(query.pairs) >= WORDING_PAIRS_MIN
+    exact = {page for page, hit in words.items() if whole and query.wording in worded(hit.text)}
+    order = sorted(scores, key=lambda page: (page not in exact, -scores[page]))
+    return {page: msgspec.structs.replace(words.get(page) or meant[page], score=scores[page]) for page in order}
 
 
 def _within(docs: list[Doc], start: int, until: int | None) -> list[Doc]:

@@ -24,8 +24,10 @@ from typing import Any, NamedTuple
 
 from mains.errors import DeviceError, LimitError
 from mains.search.finder import Answer, Finder
+from mains.search.meaning import Meaning
 from mains.search.source import Hit, Source
 from mains.search.store import StoreError
+from mains.search.vectors import Embedder
 
 WAIT_S = 30.0
 RECALLS_MAX = 256
@@ -37,9 +39,10 @@ _END: Any = object()
 
 
 class IndexState(NamedTuple):
-    """For a person: why the index is not used or was made anew (empty: all is well), and what waits."""
+    """For a person: why the file (`fault`) or the vectors are not used (empty: all is well), and what waits."""
 
     fault: str
+    vectors: str
     touched: int
     recalls: int
 
@@ -55,15 +58,18 @@ class Index:
         wait_s: float = WAIT_S,
         recalls_max: int = RECALLS_MAX,
         touched_max: int = TOUCHED_MAX,
+        embedder: Embedder | None = None,
         connect: Callable[..., sqlite3.Connection] = sqlite3.connect,
     ) -> None:
         self._path = path
         self._finder = Finder(path, source, connect)
+        self._meaning = Meaning(embedder, self._finder, self._call)
         self._wait_s = wait_s
         self._recalls_max = recalls_max
         self._touched_max = touched_max
         self._thread = ThreadPoolExecutor(1, "mains-memory")
-        self._touched: dict[str, None] = {}
+        self._touched: dict[str, int] = {}  # and which touch it was
+        self._touches = 0
         self._tending: asyncio.Task[None] | None = None
         self._recalls = 0
         self._leisure = asyncio.Event()
@@ -73,7 +79,7 @@ class Index:
 
     def state(self) -> IndexState:
         """How it stands."""
-        return IndexState(self._finder.fault or self._fault, len(self._touched), self._recalls)
+        return IndexState(self._finder.fault or self._fault, self._meaning.fault, len(self._touched), self._recalls)
 
     async def recall(self, spaces: Sequence[tuple[str, int | None]], query: str, k: int) -> list[Hit]:
         """The best `k` documents (at most HITS_MAX; one of each page) of these spaces, best first.
@@ -91,7 +97,9 @@ class Index:
         self._recalls += 1
         self._leisure.clear()
         try:
-            answer: Answer = await self._run(self._finder.recall(reach, query, min(k, HITS_MAX)), "search")
+            meant = await self._meaning.of_query(query)
+            steps = self._finder.recall(reach, query, min(k, HITS_MAX), meant)
+            answer: Answer = await self._run(steps, "search")
         except DeviceError:
             for space in reach:
                 self.touch(space)
@@ -108,7 +116,8 @@ class Index:
         """A space has grown: index it when there is leisure."""
         if self._closed or (len(self._touched) >= self._touched_max and space not in self._touched):
             return
-        self._touched[space] = None
+        self._touches += 1
+        self._touched[space] = self._touches
         if self._tending is None or self._tending.done():
             self._tending = asyncio.get_running_loop().create_task(self._tend(), name="memory index")
 
@@ -155,25 +164,37 @@ class Index:
             raise DeviceError(text, hint="try again later", retryable=True) from None
         return value
 
+    def _call(self, function: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
+        return asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+
     def _step(self, steps: Iterator[Any]) -> asyncio.Future[Any]:
-        return asyncio.get_running_loop().run_in_executor(self._thread, next, steps, _END)
+        return self._call(next, steps, _END)
 
     async def _tend(self) -> None:
         """Index what was touched, the longest waiting first."""
         while self._touched:
-            space = next(iter(self._touched))
-            steps = self._finder.index(space)
-            while self._touched.get(space, _END) is None:
+            space, touch = next(iter(self._touched.items()))
+            steps, more = self._finder.index(space), True
+            while more and self._touched.get(space) == touch:
                 await self._leisure.wait()
                 began = time.monotonic()
-                step = self._step(steps)
-                try:
-                    await asyncio.wait({step})
-                finally:
-                    step.cancel()  # closing: nobody looks at how it ends
-                if (error := step.exception()) is not None:
-                    self._fault = f"{space} cannot be indexed: {error}"  # who recalls in it is told
-                if error is not None or step.result() is _END:
-                    self._touched.pop(space, None)
-                    break
+                more = await self._tended(space, steps)
                 await asyncio.sleep(min(PAUSE_S_MAX, time.monotonic() - began))
+            again = self._touched.pop(space, touch)
+            if again != touch:  # it has grown meanwhile: the others first
+                self._touched[space] = again
+
+    async def _tended(self, space: str, steps: Iterator[Any]) -> bool:
+        """One step of a space, or vectors for some of its chunks; False when there is nothing left to do."""
+        step = asyncio.ensure_future(self._next(space, steps))
+        try:
+            await asyncio.wait({step})
+        finally:
+            step.cancel()  # closing: nobody looks at how it ends
+        if (error := step.exception()) is not None:
+            self._fault = f"{space} cannot be indexed: {error}"  # who recalls in it is told
+            return False
+        return step.result()
+
+    async def _next(self, space: str, steps: Iterator[Any]) -> bool:
+        return await self._step(steps) is not _END or await self._meaning.tend(space)

@@ -2,7 +2,7 @@
 
 -- name: make_space
 CREATE TABLE space (
-  id INTEGER PRIMARY KEY,
+  id INTEGER PRIMARY KEY AUTOINCREMENT,  -- never used again for another space
   name TEXT NOT NULL UNIQUE,
   next INTEGER NOT NULL,   -- the first position that is not indexed
   page TEXT NOT NULL,      -- of the position before it: whether the index is still of this space
@@ -24,6 +24,15 @@ CREATE TABLE posting (
   block INTEGER NOT NULL,  -- ordinal / 1024
   entries BLOB NOT NULL,   -- 16 bits each, little-endian: ordinal % 1024 * 64 + impact
   PRIMARY KEY (space, term, block)
+) WITHOUT ROWID
+
+-- name: make_vector
+CREATE TABLE vector (
+  space INTEGER NOT NULL,
+  model TEXT NOT NULL,
+  ordinal INTEGER NOT NULL,  -- of a chunk; those before it have one, too
+  numbers BLOB NOT NULL,     -- float32, little-endian, of length 1; empty: the text was not there any more
+  PRIMARY KEY (space, model, ordinal)
 ) WITHOUT ROWID
 
 -- name: space_get
@@ -49,3 +58,16 @@ ON CONFLICT DO UPDATE SET entries = CAST(entries || excluded.entries AS BLOB)
 SELECT block, entries FROM posting WHERE space = ? AND term = ?
 -- name: posting_delete
 DELETE FROM posting WHERE space = ?
+
+-- name: vector_add
+INSERT OR REPLACE INTO vector (space, model, ordinal, numbers) VALUES (?, ?, ?, ?)
+-- name: vector_next
+SELECT coalesce(max(ordinal), -1) + 1 FROM vector WHERE space = ? AND model = ?
+-- name: vector_scan
+SELECT v.ordinal, c.position, c.first, c.until, v.numbers
+FROM vector v JOIN chunk c ON c.space = v.space AND c.ordinal = v.ordinal
+WHERE v.space = ? AND v.model = ? AND v.ordinal >= ? ORDER BY v.ordinal LIMIT ?
+-- name: vector_delete_others
+DELETE FROM vector WHERE space = ? AND model <> ?
+-- name: vector_delete
+DELETE FROM vector WHERE space = ?

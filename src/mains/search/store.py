@@ -101,7 +101,7 @@ class Store:
         if self._one("PRAGMA schema_version"):
             raise DamagedError(f"{self.path}: of another version")
         with self._transaction():
-            for name in ("make_space", "make_chunk", "make_posting"):
+            for name in ("make_space", "make_chunk", "make_posting", "make_vector"):
                 execute(self._queries[name])
             execute(f"PRAGMA application_id = {_APPLICATION}")
             execute(f"PRAGMA user_version = {VERSION}")
@@ -149,8 +149,15 @@ class Store:
         """Remove and overwrite what there is of a space. `cut` must follow: until then the log still has it."""
         with _told(self.path), self._transaction():
             if (space := self._space(name)) is not None:
-                for query in ("posting_delete", "chunk_delete", "space_delete"):
+                for query in ("posting_delete", "chunk_delete", "vector_delete", "space_delete"):
                     self._rows(query, space.id)
+
+    def keep(self, space: Space, model: str, ordinal: int, numbers: Sequence[bytes]) -> None:
+        """Keep the vectors of chunks from `ordinal` on; those that other models made of this space go."""
+        with _told(self.path), self._transaction():
+            self._rows("vector_delete_others", space.id, model)
+            rows = ((space.id, model, ordinal + at, each) for at, each in enumerate(numbers))
+            self._connection.executemany(self._queries["vector_add"], rows)
 
     def cut(self) -> None:
         """Move the write-ahead log into the file and cut it off."""
@@ -196,6 +203,19 @@ class Store:
         if not rows:
             raise DamagedError(f"{self.path}: a chunk is missing")
         return Place(*rows[0])
+
+    def vectors_next(self, space: Space, model: str) -> int:
+        """The first chunk that has no vector."""
+        with _told(self.path):
+            return int(self._rows("vector_next", space.id, model)[0][0])
+
+    def vectors(self, space: Space, model: str, start: int, most: int) -> list[tuple[int, Place, bytes]]:
+        """Vectors of chunks from `start` on, with their ordinals and places."""
+        with _told(self.path):
+            rows = self._rows("vector_scan", space.id, model, start, most)
+        if not all(isinstance(row[-1], bytes) for row in rows):
+            raise DamagedError(f"{self.path}: a vector is damaged")
+        return [(ordinal, Place(position, first, until), numbers) for ordinal, position, first, until, numbers in rows]
 
     def chunks_before(self, space: Space, position: int) -> int:
         """How many chunks come from documents before a position."""
