@@ -99,19 +99,19 @@ def _term(store: Store | None, parts: list[Part], scanned: list[_Scanned], term:
 
 def _seen(blocks: Blocks, seen: int) -> Blocks:
     """The entries of the first `seen` chunks (entries are in order)."""
-    whole = [(base, entries) for base, entries in blocks if 0 <= base <= seen - BLOCK_CHUNKS]
-    for base, entries in blocks:
-        if 0 <= base < seen < base + BLOCK_CHUNKS:
-            whole.append((base, entries[: bisect_left(entries, (seen - base) * LEVELS)]))
+    whole = [(offset, entries) for offset, entries in blocks if 0 <= offset <= seen - BLOCK_CHUNKS]
+    for offset, entries in blocks:
+        if 0 <= offset < seen < offset + BLOCK_CHUNKS:
+            whole.append((offset, entries[: bisect_left(entries, (seen - offset) * LEVELS)]))
     return whole
 
 
 def _score(blocks: Blocks, weight: list[float], into: list[float]) -> None:
     """Add what a term weighs in each chunk. The hot loop of every search: some 60 ns an entry."""
     try:
-        for base, entries in blocks:
+        for offset, entries in blocks:
             for entry in entries:
-                into[base + (entry >> IMPACT_BITS)] += weight[entry & _LEVEL]
+                into[offset + (entry >> IMPACT_BITS)] += weight[entry & _LEVEL]
     except IndexError:
         raise DamagedError("a posting of a chunk that is not there") from None
 
