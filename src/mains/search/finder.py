@@ -21,11 +21,11 @@ from typing import NamedTuple
 import msgspec
 
 from mains.errors import DeviceError
-from mains.search.ranking import Part, ranked
-from mains.search.scoring import wording
+from mains.search.ranking import Part, Ranking, ranked
+from mains.search.scoring import is_worded, wording
 from mains.search.source import Doc, Hit, Source
 from mains.search.store import DamagedError, Place, Space, Store, StoreError, erase
-from mains.search.terms import Query, query_of, worded
+from mains.search.terms import Query, query_of
 from mains.search.vectors import fused, product, unpacked
 
 SCAN_DOCS_MAX = 16  # a rest of fewer documents is scanned, not indexed
@@ -234,13 +234,14 @@ class Finder:
 
     def _answer(self, store: Store | None, reach: Reach, query: Query, near: list[Near], k: int) -> Answer:
         parts = list(self._parts(store, reach))
-        found, whole = ranked(store, parts, query, CANDIDATES_MAX + k)
-        docs = {(each.part.name, each.doc.position): each.doc for each in found if each.doc}
+        ranking = ranked(store, parts, query, CANDIDATES_MAX + k)
+        docs = {(each.part.name, each.doc.position): each.doc for each in ranking.best if each.doc}
         hits = [
-            msgspec.structs.replace(hit, score=each.score + whole * wording(query, hit.text))
-            for each in found
+            msgspec.structs.replace(hit, score=each.score + ranking.whole * wording(query, hit.text))
+            for each in ranking.best
             if (hit := self._hit(docs, each.part.name, each.place)) is not None
         ]
+        hits += self._worded(query, ranking, docs, k)
         hits.sort(key=lambda hit: (-hit.score, -hit.position, hit.first))
         best: dict[str, Hit] = {}
         for hit in hits:
@@ -248,6 +249,18 @@ class Finder:
         if near:
             best = _joined(query, best, [self._hit(docs, name, place) for name, place in near])
         return Answer(list(best.values())[:k], [part.name for part in parts if part.rest])
+
+    def _worded(self, query: Query, ranking: Ranking, docs: dict[tuple[str, int], Doc], k: int) -> list[Hit]:
+        """Of the chunks that are not among the best, up to `k` that have the query's wording, the best first."""
+        hits: list[Hit] = []
+        for each in ranking.worded:
+            if len(hits) == k:
+                break
+            hit = self._hit(docs, each.part.name, each.place)
+            if hit is not None and is_worded(query, hit.text):
+                score = each.score + ranking.whole * wording(query, hit.text)
+                hits.append(msgspec.structs.replace(hit, score=score))
+        return hits
 
     def _hit(self, docs: dict[tuple[str, int], Doc], name: str, place: Place) -> Hit | None:
         """A chunk with its text; None: the source does not have its document any more."""
@@ -317,7 +330,7 @@ def _joined(query: Query, words: dict[str, Hit], near: list[Hit | None]) -> dict
             meant.setdefault(hit.page, hit)
     scores = fused(list(words), list(meant))
     whole = len(query.pairs) >= WORDING_PAIRS_MIN
-    exact = {page for page, hit in words.items() if whole and query.wording in worded(hit.text)}
+    exact = {page for page, hit in words.items() if whole and is_worded(query, hit.text)}
     order = sorted(scores, key=lambda page: (page not in exact, -scores[page]))
     return {page: msgspec.structs.replace(words.get(page) or meant[page], score=scores[page]) for page in order}
 

@@ -16,6 +16,8 @@ from mains.search.terms import Query, terms_of
 _LEVEL = LEVELS - 1
 ENTRIES_MAX = 200_000  # of postings, read for one query; the rarest terms come first
 
+WORDED_MAX = 256  # chunks beyond the best whose text is looked into, because they have all words of the query
+
 Blocks: TypeAlias = "list[tuple[int, array.array[int]]]"
 
 
@@ -52,8 +54,16 @@ class _Term(NamedTuple):
     blocks: list[Blocks]
 
 
-def ranked(store: Store | None, parts: list[Part], query: Query, most: int) -> tuple[list[Found], float]:
-    """The best chunks, best first, and what all terms of the query weigh together. Raises what the store does."""
+class Ranking(NamedTuple):
+    """The best chunks, best first; others that may have the query's wording; what all its terms weigh together."""
+
+    best: list[Found]
+    worded: list[Found]
+    whole: float
+
+
+def ranked(store: Store | None, parts: list[Part], query: Query, most: int) -> Ranking:
+    """The chunks of some spaces by how well they fit. Raises what the store does."""
     for part in parts:
         if store and part.space:
             store.place(part.space, part.space.chunks - 1)  # so many there are: nothing is made for more
@@ -62,7 +72,8 @@ def ranked(store: Store | None, parts: list[Part], query: Query, most: int) -> t
     scores = [[0.0] * part.seen for part in parts]
     fresh = [0.0] * len(scanned)
     whole, entries = 0.0, 0
-    for term in sorted((_term(store, parts, scanned, term) for term in query.terms), key=lambda term: term.found):
+    terms = sorted((_term(store, parts, scanned, term) for term in query.terms), key=lambda term: term.found)
+    for term in terms:
         if not term.found:
             continue
         whole += rarity(term.found, chunks)
@@ -74,7 +85,47 @@ def ranked(store: Store | None, parts: list[Part], query: Query, most: int) -> t
             _score(blocks, weight, into)
         for at, each in enumerate(scanned):
             fresh[at] += weight[each.impacts.get(term.term, 0)]
-    return _best(store, parts, scores, scanned, fresh, most), whole
+    line = {term for pair in query.pairs for term in pair}
+    best, worded = _of_scanned(scanned, fresh, line)
+    with_all = _with_all([term for term in terms if term.term in line], parts, most)
+    for part, of, every in zip(parts, scores, with_all, strict=True):
+        if store is not None and part.space is not None:
+            chosen = heapq.nlargest(most, range(part.seen - 1, -1, -1), key=of.__getitem__)
+            others = heapq.nlargest(WORDED_MAX, every.difference(chosen), key=of.__getitem__)
+            best += [Found(of[at], part, store.place(part.space, at), None) for at in chosen if of[at] > 0]
+            worded += [Found(of[at], part, store.place(part.space, at), None) for at in others]
+    best = _in_order(best)
+    more = _in_order([*best[most:], *worded]) if line else []
+    return Ranking(best[:most], more[:WORDED_MAX], whole)
+
+
+def _of_scanned(scanned: list[_Scanned], scores: list[float], line: set[str]) -> tuple[list[Found], list[Found]]:
+    """Scanned chunks with terms of the query, and those with all of its line."""
+    found = [
+        (Found(score, each.part, each.place, each.doc), line <= each.impacts.keys())
+        for score, each in zip(scores, scanned, strict=True)
+        if score
+    ]
+    return [each for each, _ in found], [each for each, every in found if every]
+
+
+def _in_order(found: list[Found]) -> list[Found]:
+    """Best first; of equals, the later."""
+    return sorted(found, key=lambda each: (-each.score, -each.place.position))
+
+
+def _with_all(terms: list[_Term], parts: list[Part], few: int) -> list[set[int]]:
+    """For each part the chunks that have all these terms; when they are `few`, perhaps some that have not all."""
+    every: list[set[int]] = []
+    for number in range(len(parts)):
+        left: set[int] | None = None
+        for term in terms:  # the rarest first
+            here = {offset + (entry >> IMPACT_BITS) for offset, entries in term.blocks[number] for entry in entries}
+            left = here if left is None else left & here
+            if len(left) <= few:
+                break
+        every.append(left or set())
+    return every
 
 
 def _scan(part: Part, query: Query) -> list[_Scanned]:
@@ -114,22 +165,3 @@ def _score(blocks: Blocks, weight: list[float], into: list[float]) -> None:
                 into[offset + (entry >> IMPACT_BITS)] += weight[entry & _LEVEL]
     except IndexError:
         raise DamagedError("a posting of a chunk that is not there") from None
-
-
-def _best(
-    store: Store | None,
-    parts: list[Part],
-    scores: list[list[float]],
-    scanned: list[_Scanned],
-    fresh: list[float],
-    most: int,
-) -> list[Found]:
-    """The best of what is indexed and what was scanned; of equals, the later."""
-    best = [Found(score, each.part, each.place, each.doc) for score, each in zip(fresh, scanned, strict=True) if score]
-    for part, of in zip(parts, scores, strict=True):
-        if store is None or part.space is None:
-            continue
-        chosen = heapq.nlargest(most, range(part.seen - 1, -1, -1), key=of.__getitem__)
-        best += [Found(of[at], part, store.place(part.space, at), None) for at in chosen if of[at] > 0]
-    best.sort(key=lambda found: (-found.score, -found.place.position))
-    return best[:most]

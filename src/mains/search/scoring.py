@@ -45,9 +45,14 @@ def weights(found: int, chunks: int) -> list[float]:
     return [level * step for level in range(LEVELS)]
 
 
+def is_worded(query: Query, text: str) -> bool:
+    """Whether a text has the query word for word."""
+    return bool(query.wording) and query.wording in worded(text)
+
+
 def wording(query: Query, text: str) -> float:
     """How much of the query's wording stands in a text: 0 to WORDING_WEIGHT + PAIRS_WEIGHT."""
-    exact = WORDING_WEIGHT if query.wording and query.wording in worded(text) else 0.0
+    exact = WORDING_WEIGHT if is_worded(query, text) else 0.0
     if not query.pairs:
         return exact
     near = query.pairs.intersection(pairwise(line_of(text)))
