@@ -13,6 +13,7 @@ price      what a growing context costs through the planner and with what others
 embedded   tokens a second through Mains against the same engine asked directly
 kv         rounds of 16 processes on 2 slots of the embedded engine, with and without files (only when it is named)
 policies   the order of four policies on the embedded engine, beside the simulator's (only when it is named)
+recall     a search in the memory of one process in a home of 500,000 pages, beside FTS5 (only when it is named)
 soak       200 processes living on with faults: memory and descriptors (only when it is named; --minutes 60)
 
 Against what users would pick instead; only when named, for they need the rivals' environment (`make bench-rivals`):
@@ -45,7 +46,7 @@ NAMES = (
     "price",
     "embedded",
 )
-NAMED = ("kv", "policies")  # run only when they are named
+NAMED = ("kv", "policies", "recall")  # run only when they are named
 LONG = ("soak",)  # run only when they are named
 CONTESTS = ("rivals", "kills", "waiting", "cap")
 EVERY = (*NAMES, *NAMED, *LONG, *CONTESTS)

@@ -41,11 +41,30 @@ _decode = msgspec.json.Decoder(Message).decode
 class Found(Protocol):
     """A place that answers a query: a document of a space, and the part of it that fits best."""
 
-    space: str
-    position: int
-    first: int
-    until: int
-    text: str
+    @property
+    def space(self) -> str:
+        """Where."""
+        ...
+
+    @property
+    def position(self) -> int:
+        """Of the document."""
+        ...
+
+    @property
+    def first(self) -> int:
+        """Where the part begins, in characters."""
+        ...
+
+    @property
+    def until(self) -> int:
+        """And ends."""
+        ...
+
+    @property
+    def text(self) -> str:
+        """The part."""
+        ...
 
 
 class Search(Protocol):
@@ -170,9 +189,8 @@ class Documents:
         while len(found) < most:
             rows = self._journal.rows("context_from", int(space[1:]), max(0, start), most)
             for position, page, data in rows:
-                message = _decode(data)
-                if not _is_echo(message):
-                    found.append((position, page, text_of(message)))
+                if text := _said(_decode(data)):
+                    found.append((position, page, text))
             if len(rows) < most:
                 break
             start = rows[-1][0] + 1
@@ -191,9 +209,11 @@ def text_of(message: Message) -> str:
     return "\n".join([message.text, *calls] if message.text else calls)
 
 
-def _is_echo(message: Message) -> bool:
-    """Whether a message only gives again what stands elsewhere in the memory."""
-    return message.kind == "recall" or (message.role == "tool" and message.name in LOOKUPS)
+def _said(message: Message) -> str:
+    """What a message says that stands nowhere else in the memory: no lookup, and nothing that was looked up."""
+    if message.kind == "recall" or (message.role == "tool" and message.name in LOOKUPS):
+        return ""
+    return text_of(msgspec.structs.replace(message, calls=tuple(c for c in message.calls if c.name not in LOOKUPS)))
 
 
 def _inputs(journal: Journal, p: Process) -> list[tuple[str, str]]:
@@ -218,7 +238,7 @@ def _part(handle: str, text: str, wanted: str, tokens_max: int) -> str:
         low, high = int(found[2]), int(found[3])
         if (found[1] or "line").startswith("line"):
             first = sum(map(len, lines[: max(0, low - 1)]))
-            until = first + sum(map(len, lines[max(0, low - 1) : high]))
+            until = first + len("".join(lines[max(0, low - 1) : high]).rstrip("\n"))
         else:
             first, until = min(low, len(text)), min(high, len(text))
     shown = text[first:until].encode()[: tokens_max * BYTES_PER_TOKEN].decode(errors="ignore")
