@@ -31,7 +31,8 @@ from mains.search.vectors import fused, product, unpacked
 SCAN_DOCS_MAX = 16  # a rest of fewer documents is scanned, not indexed
 SCAN_CHARS_MAX = 64 * 1024
 SCAN_ALL_CHARS_MAX = 2 * 1024 * 1024  # of what is scanned when the file cannot be written
-BATCH_CHARS = 128 * 1024  # indexed in one step, if documents are not larger
+BATCH_COST = 64 * 1024  # indexed in one step, in characters of English: some 50 ms, if no document is larger
+COST_UNSPACED = 4  # a character of Chinese makes more terms
 BATCH_DOCS_MAX = 64
 SCAN_DOCS_MIN = 2
 TRIES_MAX = 3  # of one recall, when the file turns out to be damaged
@@ -116,7 +117,7 @@ class Finder:
         most = SCAN_DOCS_MAX
         while (usual := self._add(name, until, most, little)) is not None:
             yield
-            most = max(SCAN_DOCS_MIN, min(BATCH_DOCS_MAX, BATCH_CHARS // max(1, usual)))
+            most = max(SCAN_DOCS_MIN, min(BATCH_DOCS_MAX, BATCH_COST // max(1, usual)))
 
     def forget(self, names: Sequence[str]) -> Iterator[bool | None]:
         """Steps that remove spaces and what is left of them in the file; the last is True. Raises StoreError."""
@@ -185,7 +186,7 @@ class Finder:
         return None, _within(self._source.read(name, 0, most), 0, until)
 
     def _add(self, name: str, until: int | None, most: int, little: int) -> int | None:
-        """Index a batch of a space; how long a document is in it. None: the rest is little, or cannot be indexed."""
+        """Index a batch of a space; what a document of it costs. None: the rest is little, or cannot be indexed."""
         store = self._ready()
         if store is None:
             return None
@@ -202,7 +203,7 @@ class Finder:
             self.fault = str(error)
             return None
         self.fault = ""
-        return sum(len(doc.text) for doc in batch) // len(batch)
+        return sum(map(_cost, batch)) // len(batch)
 
     def _parts(self, store: Store | None, reach: Reach) -> Iterator[Part]:
         left = SCAN_ALL_CHARS_MAX
@@ -341,10 +342,14 @@ def _within(docs: list[Doc], start: int, until: int | None) -> list[Doc]:
 
 def _batch(docs: list[Doc]) -> list[Doc]:
     """As many of the first documents as make a batch, at least one."""
-    chars, count = 0, 0
+    cost, count = 0, 0
     for doc in docs:
-        chars += len(doc.text)
-        if count and chars > BATCH_CHARS:
+        cost += _cost(doc)
+        if count and cost > BATCH_COST:
             break
         count += 1
     return docs[:count]
+
+
+def _cost(doc: Doc) -> int:
+    return len(doc.text) * (1 if doc.text.isascii() else COST_UNSPACED)

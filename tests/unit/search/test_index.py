@@ -49,7 +49,7 @@ async def test_the_exact_sentence_comes_before_the_same_words(path: Path) -> Non
 
 
 async def test_exact_wording_is_found_among_many_that_fit_as_well(path: Path) -> None:
-    words = "the red car of the town is at the old gate".split()
+    words = ["the", "red", "car", "of", "the", "town", "is", "at", "the", "old", "gate"]
     chance = random.Random(5)
     others = [" ".join(chance.sample(words, len(words))) for _ in range(150)]
     exact = "once upon a time " * 30 + " ".join(words)
