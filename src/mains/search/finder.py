@@ -37,7 +37,6 @@ BATCH_DOCS_MAX = 64
 SCAN_DOCS_MIN = 2
 TRIES_MAX = 3  # of one recall, when the file turns out to be damaged
 VECTORS_MAX = 256  # compared in one step
-WORDING_PAIRS_MIN = 2  # a query of fewer neighbours is no wording
 CANDIDATES_MAX = 32  # chunks whose text is compared with the query's wording
 
 Reach = Mapping[str, int | None]
@@ -248,7 +247,7 @@ class Finder:
         for hit in hits:
             best.setdefault(hit.page, hit)
         if near:
-            best = _joined(query, best, [self._hit(docs, name, place) for name, place in near])
+            best = _joined(query, best, [self._hit(docs, name, place) for name, place in near], k)
         return Answer(list(best.values())[:k], [part.name for part in parts if part.rest])
 
     def _worded(self, query: Query, ranking: Ranking, docs: dict[tuple[str, int], Doc], k: int) -> list[Hit]:
@@ -323,15 +322,16 @@ class Finder:
             store.keep(space, model, wanting.ordinal, numbers)
 
 
-def _joined(query: Query, words: dict[str, Hit], near: list[Hit | None]) -> dict[str, Hit]:
-    """Both rankings as one. What has the query's wording stays in front: who asks word for word means it."""
+def _joined(query: Query, words: dict[str, Hit], near: list[Hit | None], k: int) -> dict[str, Hit]:
+    """Both rankings as one. What few have word for word stays in front: who asks for it means it."""
     meant: dict[str, Hit] = {}
     for hit in near:
         if hit is not None:
             meant.setdefault(hit.page, hit)
     scores = fused(list(words), list(meant))
-    whole = len(query.pairs) >= WORDING_PAIRS_MIN
-    exact = {page for page, hit in words.items() if whole and is_worded(query, hit.text)}
+    exact = {page for page, hit in words.items() if is_worded(query, hit.text)}
+    if len(exact) > k:  # a word that many have is no wording
+        exact = set()
     order = sorted(scores, key=lambda page: (page not in exact, -scores[page]))
     return {page: msgspec.structs.replace(words.get(page) or meant[page], score=scores[page]) for page in order}
 
