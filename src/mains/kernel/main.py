@@ -86,7 +86,8 @@ class Kernel:
     async def __aenter__(self) -> Self:
         self.journal = self._open()
         self._frames = Frames(self.journal, self.world, self.settings)
-        self.search = self._new_search(Documents(self.journal)) if self._new_search else None
+        self.documents = Documents(self.journal)
+        self.search = self._new_search(self.documents) if self._new_search else None
         self._acts.lookup = self._lookup = Lookup(self.journal, self.search, self.settings)
         self._group = await asyncio.TaskGroup().__aenter__()
         booted = False

@@ -130,6 +130,14 @@ class Finder:
             erase(self._path)
         yield True
 
+    def names(self) -> list[str]:
+        """The spaces of which something is in the file; none when there is no file, or it cannot be used."""
+        store = self._ready() if self._path.exists() else None
+        try:
+            return store.names() if store else []
+        except StoreError:
+            return []
+
     def close(self) -> None:
         """Close the file; it is opened again when it is needed."""
         store, self._store = self._store, None

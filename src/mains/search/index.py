@@ -121,6 +121,11 @@ class Index:
         if self._tending is None or self._tending.done():
             self._tending = asyncio.get_running_loop().create_task(self._tend(), name="memory index")
 
+    async def spaces(self) -> list[str]:
+        """The spaces of which something is in the file."""
+        names: list[str] = await self._call(self._finder.names)
+        return names
+
     async def forget(self, spaces: Sequence[str]) -> None:
         """Remove these spaces and overwrite what they had in the file.
 

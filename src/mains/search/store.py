@@ -185,6 +185,11 @@ class Store:
             raise DamagedError(f"{self.path}: a space is damaged")
         return Space(*rows[0])
 
+    def names(self) -> list[str]:
+        """The spaces of which something is indexed."""
+        with _told(self.path):
+            return [name for (name,) in self._rows("space_names")]
+
     def counts(self) -> tuple[int, int]:
         """How many spaces and chunks are indexed."""
         with _told(self.path):
