@@ -144,7 +144,9 @@ class _Reading:
         """Whether this text belongs to the model call that is in flight, as far as was read."""
         p = self._process
         asking = p.asking if p else None
-        return p is not None and asking is not None and (delta.turn, delta.attempt) == (p.turn + 1, asking.attempt)
+        if p is None or asking is None or asking.summary is not None:  # a summary is nothing that is said
+            return False
+        return (delta.turn, delta.attempt) == (p.turn + 1, asking.attempt)
 
     def is_holed(self, delta: Notice) -> bool:
         """Whether text that came before this one, in its model call, may have been missed."""
@@ -245,7 +247,7 @@ def _notes(seq: int, event: ev.AnyEvent) -> Iterator[Part]:
             yield Part("note", seq, text=f"made again: {by}")
         case ev.Refused(detail=detail) | ev.Faulted(detail=detail):
             yield Part("note", seq, text=f"stopped: {detail}" if isinstance(event, ev.Faulted) else detail)
-        case ev.Rerouted() | ev.Exec() | ev.Execed() | ev.Slotted():
+        case ev.Rerouted() | ev.Exec() | ev.Execed() | ev.Slotted() | ev.Evicted():
             yield Part("note", seq, text=diary.tell(event, lambda _: "")[0])
         case ev.Signalled(signal=signal) if signal in ("STOP", "CONT", "TERM"):
             told = {"STOP": "paused", "CONT": "goes on", "TERM": "told to end"}

@@ -11,6 +11,12 @@ SELECT seq, at_ms, pid, kind, body, crc FROM event WHERE seq > ? ORDER BY seq
 SELECT crc FROM event WHERE seq = ?
 -- name: event_of
 SELECT seq, at_ms, pid, kind, body FROM event WHERE pid = ? AND seq > ? ORDER BY seq LIMIT ?
+-- name: event_frames
+SELECT seq, kind, body FROM event WHERE pid = ? AND seq <= ? AND kind IN ('asked', 'replied', 'evicted', 'execed') ORDER BY seq
+-- name: event_at
+SELECT at_ms FROM event WHERE seq = ?
+-- name: event_next
+SELECT seq, kind FROM event WHERE pid = ? AND seq > ? ORDER BY seq LIMIT 1
 -- name: event_after
 SELECT seq, at_ms, pid, kind, body FROM event WHERE seq > ? ORDER BY seq LIMIT ?
 
@@ -180,6 +186,16 @@ WHERE context.pid = ? AND context.position >= ? AND context.position < ? ORDER B
 SELECT context.pid, context.position FROM context LEFT JOIN page ON page.hash = context.page WHERE page.hash IS NULL
 -- name: context_scan
 SELECT pid, position, page FROM context ORDER BY pid, position
+-- name: context_names
+SELECT position, page FROM context WHERE pid = ? AND position >= ? AND position < ? ORDER BY position
+-- name: context_uses
+SELECT page, count(*), min(position) FROM context GROUP BY page
+-- name: page_kinds
+SELECT kind, count(*), sum(length(bytes)) FROM page GROUP BY kind
+-- name: page_sizes
+SELECT hash, length(bytes) FROM page WHERE kind = 'message'
+-- name: cover_count
+SELECT count(*) FROM cover
 -- name: cover_insert
 INSERT INTO cover (pid, seq, first, until, pages) VALUES (?, ?, ?, ?, ?)
 -- name: cover_of
