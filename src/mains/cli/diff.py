@@ -9,11 +9,11 @@ import typer
 
 from mains.cli.app import app
 from mains.cli.options import HomeOption, JsonOption, PidArgument, complete_pids, daemon_of
-from mains.cli.render import clean, say, say_json, shorten
+from mains.cli.render import clean, console, say, say_json, shorten
 
 View = Mapping[str, Any]
 
-_WORDS_MAX = 100
+_WORDS_MIN = 20
 
 
 @app.command(epilog="Example: mains diff 3 9 --full")
@@ -36,7 +36,7 @@ def diff(
         return
     for line in heading(found):
         say(clean(line))
-    for line in texts(found) if full else listed(found):
+    for line in texts(found) if full else listed(found, console().width):
         say(clean(line))
 
 
@@ -60,15 +60,17 @@ def _told(value: str | None) -> str:
     return "none" if value is None else shorten(value, 200)
 
 
-def listed(found: View) -> Iterator[str]:
+def listed(found: View, width: int) -> Iterator[str]:
     """What each has behind the shared pages, a line for each page."""
-    for side in (found["one"], found["other"]):
+    sides = [found["one"], found["other"]]
+    for side in sides if any(side["behind"] for side in sides) else []:
         if not side["behind"]:
             yield f"process {side['pid']} ({side['program']}) has nothing more"
             continue
         yield f"process {side['pid']} ({side['program']}) has {len(side['behind']):,} more"
         for page in side["behind"]:
-            yield f"  {_name(page)}: {shorten(page['words'], _WORDS_MAX)}"
+            begins = f"  {_name(page)}: "
+            yield begins + shorten(page["words"], max(_WORDS_MIN, width - len(begins)))
 
 
 def _name(page: View) -> str:

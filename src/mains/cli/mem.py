@@ -17,6 +17,7 @@ from mains.errors import UsageError
 View = Mapping[str, Any]
 
 _GAUGE_MAX = 60
+_KEY_MIN = 20
 _LABEL = 9  # characters before each line of what is told
 
 
@@ -79,7 +80,7 @@ def _history(view: View) -> Iterator[str]:
     faults = view["faults"]
     looked = [f"{faults[name]:,} by {name}" for name in ("recall", "read") if faults[name]]
     looked += [f"{faults['prefetched']:,} unasked"] if faults["prefetched"] else []
-    times = f"{view['evictions']:,} times" if view["evictions"] != 1 else "once"
+    times = {1: "once", 2: "twice"}.get(view["evictions"], f"{view['evictions']:,} times")
     if view["evictions"] or looked:
         yield _line("evicted", times + (f"; looked up again: {', '.join(looked)}" if looked else ""))
     if view["calls"] > 1:
@@ -106,8 +107,9 @@ def _draw(view: View, width: int) -> None:
         drawn.rstrip()
         out.print(drawn)
     say("")
-    for line in textwrap.wrap(", ".join(key(view["pages"])), max(20, width)):
-        say(line)
+    told = [each.replace(" ", "\N{NO-BREAK SPACE}") for each in key(view["pages"])]  # one is not broken in two
+    for line in textwrap.wrap(", ".join(told), max(_KEY_MIN, width)):
+        say(line.replace("\N{NO-BREAK SPACE}", " "))
 
 
 def _say_pages(view: View) -> None:

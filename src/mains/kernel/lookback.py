@@ -100,7 +100,7 @@ def fork_point(journal: Journal, pid: int, seq: int) -> Past:
 def _has_answered(journal: Journal, found: Past) -> bool:
     """Whether the last thing that was said is a reply without calls."""
     p = found.process
-    if not found.grown or p.asking is not None or p.calls or p.exit_code is not None:
+    if not found.grown or p.idle or p.asking is not None or p.calls or p.exit_code is not None:
         return False
     message = msgspec.json.decode(_bytes_of(journal, found.grown[-1]))
     return bool(message["role"] == "assistant" and not message.get("calls"))

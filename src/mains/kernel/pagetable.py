@@ -249,7 +249,8 @@ def _entries(journal: Journal, p: Process, told: Sequence[_Page], asks: Sequence
             for page in (page for page in part.pages if page in kept):
                 data = pages.read(journal, page)
                 standing = _Page(part.first, page, len(data), _decode(data), turn, turn)
-                yield _entry(standing, "frame", part.until, seen(turn, _LAST), standing=True)
+                where = "pinned" if standing.message.kind == "rule" else "frame"
+                yield _entry(standing, where, part.until, seen(turn, _LAST), standing=True)
 
 
 def _entry(each: _Page, where: str, until: int, used: int, *, standing: bool = False) -> Entry:

@@ -189,7 +189,9 @@ SELECT pid, position, page FROM context ORDER BY pid, position
 -- name: context_names
 SELECT position, page FROM context WHERE pid = ? AND position >= ? AND position < ? ORDER BY position
 -- name: context_uses
-SELECT page, count(*), min(position) FROM context GROUP BY page
+SELECT page, count(*), count(DISTINCT pid), min(position) FROM context GROUP BY page
+-- name: context_of_pages
+SELECT pid, position, page FROM context WHERE page IN (SELECT value FROM json_each(?))
 -- name: page_kinds
 SELECT kind, count(*), sum(length(bytes)) FROM page GROUP BY kind
 -- name: page_sizes

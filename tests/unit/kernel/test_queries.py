@@ -17,7 +17,7 @@ READS_EVERYTHING = {
     "event_last", "pid_last", "process_live", "process_count_live", "process_count_quota", "process_states",
     "removed_all", "removed_next", "cut_count", "page_orphans", "pages_free", "account_all_named", "budget_all",
     "tally_all", "used_all", "hold_counts", "adjusted_counts", "tally_counts", "context_uses", "page_kinds",
-    "page_sizes", "cover_count", "timer_next",
+    "context_of_pages", "page_sizes", "cover_count", "timer_next",
 }  # fmt: skip
 
 
