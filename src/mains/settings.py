@@ -47,9 +47,16 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     first_byte_s: float = 300.0  # silence of an engine before its first output: long prompts take long to read
     stream_idle_s: float = 60.0  # silence of an engine after it
     device_timeout_s: float = 120.0
-    result_bytes_max: int = 64 * 1024  # of one tool result in a frame; the rest is cut, and said so
+    result_bytes_max: int = 1024 * 1024  # of one tool result; the rest is cut, and said so
     halt_grace_s: float = 5.0  # how long an orderly halt waits for device calls in flight
     term_grace_s: float = 10.0  # from TERM to KILL for a process with a device call in flight
+
+    # memory
+    frame_tokens_max: int = 128_000  # of one model call, its answer and tools included
+    frame_high_percent: int = 85  # of what fits: above it something leaves the frame
+    frame_low_percent: int = 50  # down to it, in one step
+    view_tokens_max: int = 4_096  # of a result or message that are shown at once; the rest stands in memory
+    summary_tokens_max: int = 1_024  # of what stands for old turns
 
     # accounts
     accounts_max: int = 100_000  # named ones, and those of programs

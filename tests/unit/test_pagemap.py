@@ -80,9 +80,10 @@ def test_handles() -> None:
 
 VIEW: dict[str, Any] = {
     "pid": 7, "program": "digest", "state": "WAITING", "reason": "message", "frame_tokens": 5_000,
-    "reserve_tokens": 1_000, "window_tokens": 8_000, "high_tokens": 6_800, "low_tokens": 4_000, "resident": 23,
-    "pinned": 3, "standing": 2, "evicted": 18, "evictions": 3, "faults": {"recall": 2, "read": 1, "prefetched": 1},
-    "calls": 26, "stable": 24, "input_tokens": 90_000, "cached_tokens": 80_000,
+    "reserve_tokens": 1_000, "answer_tokens": 500, "context_tokens": 8_000, "window_tokens": 8_000,
+    "high_tokens": 6_800, "low_tokens": 4_000, "resident": 23, "pinned": 3, "standing": 2, "evicted": 18,
+    "evictions": 3, "faults": {"recall": 2, "read": 1, "prefetched": 1}, "calls": 26, "stable": 24,
+    "input_tokens": 90_000, "cached_tokens": 80_000,
 }  # fmt: skip
 
 
@@ -90,7 +91,7 @@ def test_what_is_told_of_a_memory() -> None:
     told = "\n".join(summary(VIEW, 80))
     assert told.splitlines()[0] == "process 7: digest, WAITING message"
     for part in (
-        "about 6,000 of 8,000 tokens (75 %): 5,000 of pages, 1,000 of tools",
+        "about 5,000 of 8,000 tokens (62 %), beside 1,000 of tools and 500 of the answer",
         "above 6,800 it evicts, down to 4,000",
         "23 in the frame (3 pinned, 2 in place of others), 18 evicted",
         "3 times; looked up again: 2 by recall, 1 by read, 1 unasked",
@@ -99,10 +100,13 @@ def test_what_is_told_of_a_memory() -> None:
     ):
         assert part in told
     quiet = VIEW | {
-        "window_tokens": 0, "reserve_tokens": 0, "evictions": 0, "faults": dict.fromkeys(VIEW["faults"], 0),
-        "calls": 1, "input_tokens": 0, "standing": 0, "evicted": 0,
+        "window_tokens": 0, "context_tokens": 0, "high_tokens": 0, "low_tokens": 0, "evictions": 0,
+        "faults": dict.fromkeys(VIEW["faults"], 0), "calls": 1, "input_tokens": 0, "standing": 0, "evicted": 0,
     }  # fmt: skip
-    assert list(summary(quiet, 80))[1:] == [
-        "frame    about 5,000 tokens (the window is not known)",
+    assert list(summary(quiet, 12))[1:] == [
+        "frame    about 5,000 of 0 tokens, beside 1,000 of tools and 500 of the answer",
+        "         how much the engine takes is not known",
+        "         [.]",
+        "         above 0 it evicts, down to 0",
         "pages    23 in the frame (3 pinned)",
     ]

@@ -70,6 +70,7 @@ def report_of(tree: Tree, home: Home) -> dict[str, Any]:
         "schedule": _schedule(program),
         "budget": program.budget,
         "max_tokens": program.max_tokens,
+        "frame_tokens": program.frame_tokens,
         "band": program.band,
         "on_doubt": program.on_doubt,
         "fixed_tokens": estimate_tokens(program.prose) + tool_tokens,

@@ -32,7 +32,7 @@ def lines_of(seen: View) -> Iterator[str]:
         yield f"--- tool {tool['name']}: {tool['description']}"
         yield _compact(tool["parameters"])
     for place, message in zip(seen["places"], seen["messages"], strict=True):
-        handle = "opening" if place["position"] < 0 else f"mem:{place['position']}"
+        handle = "opening" if place["position"] < 0 else f"mem:{place['position']}" if place["page"] else "asked"
         said = " ".join(filter(None, [message["role"], message.get("name"), message.get("call_id")]))
         yield f"--- {handle} {said}{f' ({kind})' if (kind := message.get('kind')) else ''}"
         if text := message.get("text", ""):

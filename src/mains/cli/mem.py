@@ -56,20 +56,15 @@ def mem(
 def summary(view: View, width: int) -> Iterator[str]:
     """How the memory of a process stands and how it did, in lines."""
     yield f"process {view['pid']}: {view['program']}, {view['state']} {view['reason']}".strip()
-    used, window = view["frame_tokens"] + view["reserve_tokens"], view["window_tokens"]
-    of = f"of {window:,} tokens ({100 * used / window:.0f} %)" if window else "tokens (the window is not known)"
-    parts = (
-        f": {view['frame_tokens']:,} of pages, {view['reserve_tokens']:,} of tools" if view["reserve_tokens"] else ""
-    )
-    yield _line("frame", f"about {used:,} {of}{parts}")
-    if window:
-        marks = [mark for mark in (view["low_tokens"], view["high_tokens"]) if mark]
-        told = f" above {marks[1]:,} it evicts, down to {marks[0]:,}" if len(marks) == 2 else ""
-        room = min(_GAUGE_MAX, width - _LABEL)
-        if room > 2:
-            yield _line("", gauge(used, window, marks, room))
-        if told:
-            yield _line("", told.strip())
+    used, window = view["frame_tokens"], view["window_tokens"]
+    share = f" ({100 * used / window:.0f} %)" if window else ""
+    beside = f"beside {view['reserve_tokens']:,} of tools and {view['answer_tokens']:,} of the answer"
+    yield _line("frame", f"about {used:,} of {window:,} tokens{share}, {beside}")
+    if not view["context_tokens"]:
+        yield _line("", "how much the engine takes is not known")
+    if (room := min(_GAUGE_MAX, width - _LABEL)) > 2:
+        yield _line("", gauge(used, window, (view["low_tokens"], view["high_tokens"]), room))
+    yield _line("", f"above {view['high_tokens']:,} it evicts, down to {view['low_tokens']:,}")
     standing = f", {view['standing']:,} in place of others" if view["standing"] else ""
     evicted = f", {view['evicted']:,} evicted" if view["evicted"] else ""
     yield _line("pages", f"{view['resident']:,} in the frame ({view['pinned']:,} pinned{standing}){evicted}")

@@ -68,7 +68,7 @@ def tell(event: ev.AnyEvent, text_of: PageOf) -> tuple[str, str]:
     match event:
         case ev.Spawned() | ev.Sent() | ev.Exited():
             return _tell_life(event, text_of)
-        case ev.Asked() | ev.Replied() | ev.AskFailed() | ev.Refused() | ev.Evicted():
+        case ev.Asked() | ev.Replied() | ev.AskFailed() | ev.Refused() | ev.Evicted() | ev.Joined():
             return _tell_model(event, text_of)
         case ev.Rerouted(engine=engine, reason=reason):
             return f"goes to the engine {engine}{f', because of: {reason}' if reason else ' again'}", ""
@@ -140,7 +140,7 @@ def _tell_life(event: ev.Spawned | ev.Sent | ev.Exited, text_of: PageOf) -> tupl
 
 
 def _tell_model(
-    event: ev.Asked | ev.Replied | ev.AskFailed | ev.Refused | ev.Evicted, text_of: PageOf
+    event: ev.Asked | ev.Replied | ev.AskFailed | ev.Refused | ev.Evicted | ev.Joined, text_of: PageOf
 ) -> tuple[str, str]:
     match event:
         case ev.Asked(asking=asking, pages=read):
@@ -155,6 +155,8 @@ def _tell_model(
             return f"model call failed: {reason} ({posted:,} tokens charged)", ""
         case ev.Refused(detail=detail):
             return f"no hold: {detail}", ""
+        case ev.Joined(pages=read):
+            return f"reads {len(read)} pages", "\n\n".join(map(text_of, read))
         case ev.Evicted(covers=covers, tokens=tokens):
             gone = sum(each.until - each.first for each in covers)
             return f"evicted {gone} pages ({-tokens:,} tokens)", "\n\n".join(text_of(each.pages[-1]) for each in covers)

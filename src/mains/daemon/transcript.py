@@ -161,8 +161,8 @@ def _is_end(part: Part | Standing) -> bool:
 def _past(journal: Journal, p: Process, back: int) -> Iterator[Part]:
     """The last messages of the context; of a turn that is open, also the reply (its results come as they come)."""
     found = [
-        msgspec.json.decode(data, type=Message)
-        for _, _, data in pages.history(journal.rows, p, max(0, p.length - back) if back else p.length)
+        msgspec.json.decode(place.data, type=Message)
+        for place in pages.history(journal.rows, p, max(0, p.length - back) if back else p.length)
     ]
     if p.calls:  # of a turn that is over, the reply is in the context
         found.append(_message(journal, p.reply))
@@ -214,7 +214,7 @@ def _text(journal: Journal, page: str) -> str:
 def _parts(journal: Journal, seq: int, event: ev.AnyEvent) -> Iterator[Part]:
     """What an event shows."""
     match event:
-        case ev.Asked(pages=read):
+        case ev.Asked(pages=read) | ev.Joined(pages=read):
             for message in (_message(journal, page) for page in read):
                 yield Part("heard", seq, text=message.text, name=message.name)
         case ev.Replied(page=page, after=after):

@@ -139,6 +139,7 @@ def bear(tx: Tx, world: World, birth: Birth, parent: Process | None) -> Process:
         budget=birth.budget if birth.budget is not None or birth.schedule else birth.program.budget,
         reserve_tokens=image.reserve_tokens,
         output_tokens_max=image.output_tokens_max,
+        frame_tokens_max=image.frame_tokens_max,
         created_ms=tx.now_ms,
         opening=len(image.opening),
         opening_tokens=image.opening_tokens,
@@ -175,13 +176,14 @@ def image_of(tx: Tx, world: World, birth: Birth) -> Image:
         reads_mail=any(tool.name == "receive" for tool in tools) and not birth.conversation,
         band=birth.program.band,
         route=birth.route,
-        reserve_tokens=_reserve(tools_page if tools else b"", birth.program),
+        reserve_tokens=reserve_of(tools_page if tools else b"", birth.program),
         output_tokens_max=birth.program.max_tokens or world.settings.output_tokens_max,
+        frame_tokens_max=birth.program.frame_tokens or 0,
         schedule=birth.schedule,
     )
 
 
-def _reserve(tools: bytes, program: Program) -> int:
+def reserve_of(tools: bytes, program: Program) -> int:
     """An estimate of what every frame carries besides its messages: the tool list and the output's schema."""
     output = _encode(program.output) if program.output is not None else b""
     return sum(estimate_tokens(part.decode()) for part in (tools, output) if part)
@@ -315,13 +317,13 @@ def fork(tx: Tx, world: World, source: Process, past: Past | None = None) -> Pro
     whole = of.asking is None and not of.calls and (of.exit_code is None or of.idle)
     answered = of.conversation and of.turn == of.idle_turn and of.length > of.whole_length
     length, tokens = (of.length, of.frame_tokens) if whole else (of.whole_length, of.whole_tokens)
-    mapped = Map(source.pid, length - of.opening, past.seq if past else tx.seq)
+    mapped = Map(source.pid, length - of.opening, past.seq if past else tx.seq, of.breaks)
     frame = of.frame if whole else of.whole_frame
     born = replace(
         of, pid=pid, parent=source.pid, spawned_by="", item="", key="", budget=None,
         accounts=(pid, *source.accounts), depth=source.depth + 1, created_ms=tx.now_ms, maps=(*of.maps, mapped),
         length=length, whole_length=length, frame_tokens=tokens, whole_tokens=tokens, frame=frame, whole_frame=frame,
-        turn=of.turn if whole else of.whole_turn, covers=0,
+        turn=of.turn if whole else of.whole_turn, covers=0, breaks=0,
         reply="", calls=(), asking=None, attempts=0, failures=0, failures_here=0, refusals=0, given_up=(),
         retry_ms=0, mends=0,
         input_tokens=0, cached_tokens=0, output_tokens=0, cost_nano=0, deferred=False, quota=-1, wanted=0,

@@ -1,5 +1,6 @@
 """Calls in progress: what is issued next, how a call gets its result, who that wakes, and how a process ends.
 
+counted(usage)                    what an engine reported, within reason
 next_calls(calls)                 which pending device calls may go out now (pure)
 return_call(tx, p, call, text)    a result; the last one of a turn closes it into the context
 deliver(tx, p)                    a message for a process that waits in `receive`
@@ -18,14 +19,20 @@ import msgspec
 from mains.kernel import ledger, limits, mailbox, pages, timers
 from mains.kernel.context import tokens_of
 from mains.kernel.event import Exited, Refused, Rested, Returned, Woken
-from mains.kernel.ports import Message
+from mains.kernel.ports import Message, Usage
 from mains.kernel.process import Call, CallState, Process, State
 from mains.kernel.tx import Tx
 from mains.settings import Settings
 
 TERM_CODE = 143
 KILL_CODE = 137
+_COUNT_MAX = 10**9  # tokens of one call: sums of many such still fit into the database's 64 bits
 INTERRUPTED = "interrupted: a person stopped this turn before the call was done"
+
+
+def counted(usage: Usage) -> Usage:
+    """What an engine reported, without numbers below zero or above what any call can have."""
+    return Usage(*(min(max(0, count), _COUNT_MAX) for count in msgspec.structs.astuple(usage)))
 
 
 def next_calls(calls: tuple[Call, ...]) -> tuple[str, ...]:

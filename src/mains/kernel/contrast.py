@@ -17,9 +17,10 @@ from mains.kernel import pages, views
 from mains.kernel.context import StoredInput
 from mains.kernel.cover import grown, owners
 from mains.kernel.journal import Journal
-from mains.kernel.pagetable import kind_of, words_of
+from mains.kernel.pagetable import words_of
 from mains.kernel.ports import Message
 from mains.kernel.process import Process
+from mains.kernel.stubs import kind_of
 
 _VALUE_MAX = 200  # characters of an input that are told
 
@@ -108,7 +109,7 @@ def _side(journal: Journal, p: Process, opening: int, shared: int, full: bool) -
                 Behind(
                     position=position,
                     handle=f"mem:{position}" if position >= 0 else "",
-                    kind=kind_of(message, position),
+                    kind=kind_of(position, message),
                     who=f"{message.role} {message.name}".strip(),
                     page=page,
                     words=words_of(message),

@@ -30,8 +30,7 @@ class Spawned(Event, tag="spawned", frozen=True):
 
 
 class Asked(Event, tag="asked", frozen=True):
-    """The intent of a model call, with its hold. `pages` join the context for it: messages from the mailbox, and what
-    they recall."""
+    """The intent of a model call, with its hold. `pages` are messages from the mailbox that join the context for it."""
 
     asking: Asking
     pages: tuple[str, ...] = ()
@@ -59,6 +58,15 @@ class Replied(Event, tag="replied", frozen=True):
     cost_nano: int = 0
 
 
+class Joined(Event, tag="joined", frozen=True):
+    """Pages joined the context before its next model call: large messages, what a message names of what was evicted,
+    and what is new in segments."""
+
+    pages: tuple[str, ...]
+    tokens: int
+    messages: tuple[int, ...] = ()
+
+
 class Evicted(Event, tag="evicted", frozen=True):
     """Positions of the context left the frame: pages stand in their place. `tokens` is what that changes (below zero:
     less), `frame` the hash of the frame after it.
@@ -69,6 +77,9 @@ class Evicted(Event, tag="evicted", frozen=True):
     covers: tuple[Placed, ...]
     tokens: int
     frame: str
+    unseen: bool = False  # no model was shown what left: frames begin as they did
+    tools: str = ""  # the page of the tool list from now on (empty: as it was)
+    reserve_tokens: int = 0
     hold: int = 0
     posted: int = 0
     input_tokens: int = 0
@@ -269,7 +280,7 @@ class Noted(Event, tag="noted", frozen=True):
 
 
 AnyEvent = (
-    Spawned | Asked | Replied | Evicted | AskFailed | Rerouted | Called | Returned | Doubted | Answered
+    Spawned | Asked | Joined | Replied | Evicted | AskFailed | Rerouted | Called | Returned | Doubted | Answered
     | Signalled | Refused | Faulted | Woken | Sent | Exec | Execed | Slotted | Rested | Exited | Removed | Noted
     | Deferred | Opened | Limited | Warned
 )  # fmt: skip
@@ -280,14 +291,14 @@ def named(event: AnyEvent) -> list[str]:
     match event:
         case Spawned(process=p):
             pages = [p.program, p.tree, p.inputs, p.tools, *event.context]
-        case Asked():
+        case Asked() | Joined():
             return list(event.pages)
         case Replied():
             pages = [event.page, *event.after, *[call.page for call in event.calls]]
         case Returned() | Sent():
             return [event.page]
         case Evicted():
-            pages = [page for placed in event.covers for page in placed.pages]
+            pages = [event.tools, *[page for placed in event.covers for page in placed.pages]]
         case Exited():
             pages = [event.result]
         case Exec(image=i):

@@ -25,7 +25,7 @@ def take(tx: Tx, p: Process) -> Process:
     """Take the planned image. No turn may be open."""
     image = p.next
     assert image is not None
-    kept = [page for position, page, _ in pages.frame(tx.rows, p) if position >= 0]
+    kept = [place.page for place in pages.frame(tx.rows, p) if place.position >= 0]
     pages.open_with(tx, p.pid, image.opening)
     frame = chain(seed(image.program, image.tools), [*image.opening, *kept])
     slot_ms = next(image.schedule.slots(tx.now_ms), 0) if image.schedule else 0

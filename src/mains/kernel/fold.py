@@ -21,6 +21,7 @@ from mains.kernel.event import (
     Execed,
     Exited,
     Faulted,
+    Joined,
     Limited,
     Noted,
     Opened,
@@ -69,6 +70,8 @@ def _changed(p: Process, event: AnyEvent) -> Process:
             return _asked(p, event)
         case Replied():
             return _replied(p, event)
+        case Joined():
+            return _joined(p, event)
         case Evicted():
             return _evicted(p, event)
         case AskFailed():
@@ -150,12 +153,22 @@ def _asked(p: Process, event: Asked) -> Process:
     )
 
 
+def _joined(p: Process, event: Joined) -> Process:
+    _require(p, p.state is State.READY and not p.calls, event)
+    return replace(
+        p, length=p.length + len(event.pages), frame_tokens=p.frame_tokens + event.tokens,
+        frame=_chained(p, event.pages), mail=p.mail - len(event.messages),
+    )  # fmt: skip
+
+
 def _evicted(p: Process, event: Evicted) -> Process:
     asked = p.asking.hold if p.asking and p.asking.summary else 0
     _require(p, event.hold == asked and not p.calls and (asked > 0 or p.state is State.READY), event)
     settled = {"asking": None, "attempts": 0, "failures": 0, "failures_here": 0, "refusals": 0, "given_up": ()}
     return replace(
-        p, covers=p.covers + 1, frame_tokens=p.frame_tokens + event.tokens, frame=event.frame,
+        p, covers=p.covers + 1, breaks=p.breaks + (not event.unseen), frame_tokens=p.frame_tokens + event.tokens, frame=event.frame,
+        tools=event.tools or p.tools, reserve_tokens=event.reserve_tokens,
+        whole_frame=p.whole_frame if event.unseen else "",
         input_tokens=p.input_tokens + event.input_tokens, cached_tokens=p.cached_tokens + event.cached_tokens,
         output_tokens=p.output_tokens + event.output_tokens, cost_nano=p.cost_nano + event.cost_nano,
         **(settled if asked else {}),
@@ -213,7 +226,8 @@ def _execed(p: Process, event: Execed) -> Process:
         p, next=None, name=i.name, path=i.path, program=i.program, tree=i.tree, inputs=i.inputs, tools=i.tools,
         opening=len(i.opening), opening_tokens=i.opening_tokens, reads_mail=i.reads_mail,
         band=p.band if p.band_given else i.band,
-        reserve_tokens=i.reserve_tokens, output_tokens_max=i.output_tokens_max, schedule=i.schedule,
+        reserve_tokens=i.reserve_tokens, output_tokens_max=i.output_tokens_max, frame_tokens_max=i.frame_tokens_max,
+        schedule=i.schedule,
         slot_ms=event.slot_ms, frame=event.frame, whole_frame=event.frame,
         length=p.length + more, whole_length=p.whole_length + more,
         frame_tokens=p.frame_tokens + tokens, whole_tokens=p.whole_tokens + tokens, failures_here=0, given_up=(),
@@ -287,7 +301,7 @@ def joined(before: Process | None, event: AnyEvent) -> tuple[str, ...]:
     match event:
         case Spawned():
             return event.context
-        case Asked():
+        case Asked() | Joined():
             return event.pages
         case Replied():
             closed = all(call.page for call in event.calls)

@@ -5,6 +5,7 @@ A cache, never a truth: what is missing is read again, and it is bounded in byte
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import msgspec
 
 from mains.errors import KernelPanic
-from mains.kernel import pages
+from mains.kernel import pages, stubs
 from mains.kernel.birth import World
 from mains.kernel.cover import chain, grown, seed
 from mains.kernel.journal import Journal
@@ -31,7 +32,7 @@ _BOXES_MAX = 1_000
 class Frame:
     """What one process has in mind, with its program and tools."""
 
-    __slots__ = ("box", "bytes", "covers", "grown", "hash", "image", "messages", "program", "starts")
+    __slots__ = ("box", "breaks", "bytes", "grown", "hash", "image", "messages", "program", "starts")
 
     def __init__(self, image: _Image, program: Program, box: Toolbox) -> None:
         self.image = image
@@ -40,31 +41,35 @@ class Frame:
         self.messages: list[Message] = []
         self.starts: list[int] = []  # of each message, the (first) position that it stands for
         self.bytes = 0
-        self.covers = 0  # how often something was evicted when this was read
+        self.breaks = 0  # of its process, when this was read
         self.grown = 0  # positions that were read
         self.hash = seed(image[0], image[2])
 
-    def join(self, rows: Sequence[tuple[int, str, bytes]]) -> int:
+    def join(self, places: Sequence[pages.Place]) -> int:
         """Let these pages join, and give their bytes."""
-        for position, page, data in rows:
-            self.messages.append(_message.decode(data))
-            self.starts.append(position)
-            self.hash = chain(self.hash, (page,))
-        size = sum(len(data) for _, _, data in rows)
+        for place in places:
+            self.messages.append(_message.decode(place.data))
+            self.starts.append(place.position)
+        self.hash = chain(self.hash, [place.page for place in places])
+        size = sum(len(place.data) for place in places)
         self.bytes += size
         return size
 
     def request(self, p: Process) -> Request:
         """The model call of a process whose intent is recorded."""
         assert p.asking is not None
+        messages, old = self.messages, p.asking.summary
+        if old is not None:  # what the engine has read already, up to the end of what is to be summed up
+            upto = bisect_left(self.starts, old.until)
+            messages = [*messages[:upto], stubs.ask(old.first, old.until, p.asking.output_tokens_max)]
         return Request(
-            messages=tuple(self.messages),
+            messages=tuple(messages),
             output_tokens_max=p.asking.output_tokens_max,
             tools=self.box.tools,
-            output=self.program.output,
+            output=self.program.output if old is None else None,
             model=p.model,
             sampling=Sampling(temperature=self.program.temperature),
-            key=f"{p.pid}-{p.turn + 1}-{p.asking.attempt}",
+            key=f"{p.pid}-{p.turn + 1}-{p.asking.attempt}" + (f"-{p.covers}" if old else ""),
             process=p.pid,
             tenant=p.tenant,
         )
@@ -84,7 +89,7 @@ class Frames:
     def of(self, p: Process) -> Frame:
         """The frame of a process as it stands (its record must be committed)."""
         image = (p.program, p.inputs, p.tools)
-        if (known := self._frames.get(p.pid)) and (known.image != image or known.covers != p.covers):
+        if (known := self._frames.get(p.pid)) and (known.image != image or known.breaks != p.breaks):
             self.drop(p.pid)  # exec has changed the opening, or something was evicted
         frame = self._frames.pop(p.pid, None) or Frame(image, *self._box(p))
         self._frames[p.pid] = frame
@@ -99,9 +104,9 @@ class Frames:
         rows, length = self._journal.rows, grown(p)
         if not frame.messages:
             self._bytes += frame.join(pages.frame(rows, p))
-            frame.covers = p.covers
+            frame.breaks = p.breaks
         elif frame.grown < length:
-            self._bytes += frame.join(pages.span(rows, p, frame.grown, length))
+            self._bytes += frame.join(pages.frame(rows, p, frame.grown))
         frame.grown = length
         if p.frame and frame.hash != p.frame:
             raise KernelPanic(f"process {p.pid}: its frame is not the one that was journalled")

@@ -282,10 +282,11 @@ def waiting_of(p: Process) -> Waiting:
     """What the scheduler is told of a process. Nothing is read for it.
 
     Its prompt begins with what all processes of its program have (tools, program), and goes on with its own; a fork
-    goes on with its source's.
+    goes on with its source's, until something of its own was evicted. What stands behind an eviction is new to engines.
     """
     shared = p.reserve_tokens + p.opening_tokens
-    forked = p.parent and not p.spawned_by
+    of = p.maps[-1] if p.maps and not p.breaks else None
+    stretch = (of.pid, of.breaks) if of else (p.pid, p.breaks)
     own = p.frame_tokens - p.opening_tokens
     return Waiting(
         pid=p.pid,
@@ -294,7 +295,7 @@ def waiting_of(p: Process) -> Waiting:
         program=_root_of(p),
         input_tokens=p.frame_tokens + p.reserve_tokens,
         output_tokens=_output_tokens(p),
-        prefix=(((p.tools, p.program), shared), (p.parent if forked else p.pid, own if own > 0 else 0)),
+        prefix=(((p.tools, p.program), shared), (stretch, max(0, own))),
     )
 
 

@@ -9,10 +9,12 @@ call can be compared. It goes back as far as the history does: a removed process
 
 from __future__ import annotations
 
+from bisect import bisect_left
+
 import msgspec
 
 from mains.errors import NotFoundError, UsageError
-from mains.kernel import pages, past, views
+from mains.kernel import pages, past, stubs, views
 from mains.kernel.cover import chain, seed
 from mains.kernel.journal import Journal
 from mains.kernel.past import Past
@@ -22,7 +24,7 @@ _END_OF_TURN = ("rested", "exited")
 
 
 class Place(msgspec.Struct, frozen=True):
-    """A page of a frame, and the (first) position that it stands for."""
+    """A page of a frame, and the (first) position that it stands for. What asks for a summary is no page (empty)."""
 
     position: int
     page: str
@@ -31,8 +33,8 @@ class Place(msgspec.Struct, frozen=True):
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
     """What a model was shown. `messages` and `tools` are the bytes of their pages.
 
-    `journalled` is the hash that the intent of the call has (empty: an older Mains), `made` the one that these bytes
-    give; they `agree` when both are the same (None: nothing was noted).
+    `journalled` is the hash of the whole frame that the intent of the call has (empty: an older Mains), `made` the one
+    that its bytes give; they `agree` when both are the same (None: nothing was noted).
     """
 
     pid: int
@@ -59,10 +61,15 @@ def seen(journal: Journal, pid: int, seq: int) -> Seen:
         shown = past.shown(journal, pid, seq)
         p, asking = shown.past.process, shown.past.process.asking
         assert asking is not None  # the event was the intent of a call
-        frame = shown.past.frame()
-        messages = [_bytes_of(journal, page) for _, page in frame]
+        frame = [Place(position, page) for position, page in shown.past.frame()]
+        messages = [_bytes_of(journal, place.page) for place in frame]
         tools = _bytes_of(journal, p.tools)
         made = chain(seed(p.program, pages.name_of(tools)), map(pages.name_of, messages))
+        if (old := asking.summary) is not None:  # it is shown what came before the end of that, and what is asked
+            upto = bisect_left(frame, old.until, key=lambda place: place.position)
+            asked = stubs.ask(old.first, old.until, asking.output_tokens_max)
+            frame = [*frame[:upto], Place(old.until, "")]
+            messages = [*messages[:upto], msgspec.json.encode(asked)]
         return Seen(
             pid=pid,
             seq=shown.past.seq,
@@ -76,7 +83,7 @@ def seen(journal: Journal, pid: int, seq: int) -> Seen:
             journalled=shown.journalled,
             made=made,
             agree=made == shown.journalled if shown.journalled else None,
-            places=[Place(position, page) for position, page in frame],
+            places=frame,
             messages=[msgspec.Raw(message) for message in messages],
             tools=msgspec.Raw(tools),
         )

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from mains.errors import ConfigError, DeviceError, DiskFullError, EngineError, JournalError, KernelPanic, MainsError
-from mains.kernel import audit, fallback, foreign, orders, recovery, timers, turns
+from mains.kernel import audit, fallback, foreign, orders, paging, recovery, timers, turns
 from mains.kernel.acts import Acts
 from mains.kernel.birth import World
 from mains.kernel.clock import Clock
@@ -188,6 +188,8 @@ class Kernel:
             self._lanes.broken_off(engine, p.pid)
             raise
         self._lanes.answered(engine, p.pid, reply, self._clock.now_ms())
+        if p.asking.summary is not None:
+            return lambda tx: paging.summed(tx, self.world, p.pid, hold, reply), "summed"
         verdict = judge(reply, turn, frame.box, self.settings)
         return lambda tx: turns.replied(tx, self.world, p.pid, hold, verdict, reply.usage, frame.box), "replied"
 

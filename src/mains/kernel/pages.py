@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -69,29 +70,43 @@ def open_with(tx: Tx, pid: int, opening: Sequence[str]) -> None:
     tx.many("context_insert", [(pid, at - len(opening), page) for at, page in enumerate(opening)])
 
 
-def covers_of(rows: Rows, p: Process) -> list[Cover]:
-    """What was evicted from a context, the oldest first: those of whose positions it maps, then its own."""
+def covers_of(rows: Rows, p: Process, start: int = 0) -> list[Cover]:
+    """What was evicted from a context, from position `start` on: the oldest first, what it maps before its own."""
     if not (p.covers or p.maps):
         return []
-    found = [row for each in p.maps for row in rows("cover_of", each.pid, each.seq)]
-    found += rows("cover_of", p.pid, _NO_SEQ) if p.covers else []
+    found = [row for each in p.maps for row in rows("cover_of", each.pid, start, each.seq)]
+    found += rows("cover_of", p.pid, start, _NO_SEQ) if p.covers else []
     return [Cover(seq, first, until, tuple(pages.split())) for seq, first, until, pages in found]
 
 
-def span(rows: Rows, p: Process, first: int, until: int) -> list[tuple[int, str, bytes]]:
-    """Positions from `first` to below `until` as they were said: (position, page, bytes) of each."""
-    return [row for owner in owners(p.pid, p.maps, first, until) for row in rows("context_span", *owner)]
+class Place(NamedTuple):
+    """A page that stands for the positions from `position` to below `until`: for one, or with others for a cover's."""
+
+    position: int
+    until: int
+    page: str
+    data: bytes
 
 
-def frame(rows: Rows, p: Process) -> list[tuple[int, str, bytes]]:
-    """What stands in the frame: (position, page, bytes) in order. Each page of a cover has its first position."""
-    shown: list[tuple[int, str, bytes]] = rows("context_span", p.pid, -p.opening, 0)
-    for part in layout(covers_of(rows, p), grown(p)):
+def span(rows: Rows, p: Process, first: int, until: int) -> list[Place]:
+    """Positions from `first` to below `until` as they were said."""
+    return [place for owner in owners(p.pid, p.maps, first, until) for place in _own(rows, *owner)]
+
+
+def frame(rows: Rows, p: Process, start: int = -1) -> list[Place]:
+    """What stands in the frame, in order; from position `start` on (below 0: from the beginning)."""
+    shown = _own(rows, p.pid, -p.opening, 0) if start < 0 else []
+    for part in layout(covers_of(rows, p, max(0, start)), grown(p)):
         if isinstance(part, Span):
-            shown += span(rows, p, part.first, part.until)
-        else:
-            shown += [(part.first, page, _one(rows, page)) for page in part.pages]
+            shown += span(rows, p, max(start, part.first), part.until)
+        elif part.first >= start:
+            shown += [Place(part.first, part.until, page, _one(rows, page)) for page in part.pages]
     return shown
+
+
+def _own(rows: Rows, pid: int, first: int, until: int) -> list[Place]:
+    found = rows("context_span", pid, first, until)
+    return [Place(position, position + 1, page, data) for position, page, data in found]
 
 
 def frame_hash(p: Process, names: Iterable[str]) -> str:
@@ -101,18 +116,18 @@ def frame_hash(p: Process, names: Iterable[str]) -> str:
 
 def opening_of(rows: Rows, p: Process) -> tuple[str, ...]:
     """The pages of a context's opening."""
-    return tuple(page for _, page, _ in rows("context_span", p.pid, -p.opening, 0))
+    return tuple(place.page for place in _own(rows, p.pid, -p.opening, 0))
 
 
 def known_frame(tx: Tx, p: Process) -> str:
     """The hash of the frame as it stands; that of a process which an older Mains started is made from its pages."""
-    return p.frame or frame_hash(p, [page for _, page, _ in frame(tx.rows, p)])
+    return p.frame or frame_hash(p, [place.page for place in frame(tx.rows, p)])
 
 
-def history(rows: Rows, p: Process, start: int = 0) -> list[tuple[int, str, bytes]]:
+def history(rows: Rows, p: Process, start: int = 0) -> list[Place]:
     """A whole context from its entry `start` on (0 is the first of its opening), whatever was evicted."""
     first = start - p.opening
-    opening = rows("context_span", p.pid, first, 0) if first < 0 else []
+    opening = _own(rows, p.pid, first, 0) if first < 0 else []
     return opening + span(rows, p, max(first, 0), grown(p))
 
 

@@ -1,12 +1,11 @@
 """The page table of a process as a person sees it: each page, what it is, and where it stands. A reader of the journal.
 
-    table(journal, pid)     every page in order, and how the memory of the process did until now
-    kind_of(message, ...)   what a page is, in a word
+    table(journal, world, pid)     every page in order, and how the memory of the process did until now
 
-A page stands in the `frame`, is `pinned` there (the opening and rules are never evicted), or is `evicted`; what stands
-in place of evicted pages follows them. Turns are counted along the context: a reply and the results of its calls belong
-to its turn, a message to the turn that reads it first. A page was *used* in the last turn whose model saw it, or that
-looked it up (a call of `read`, or text that came back and names its handle).
+A page stands in the `frame`, is `pinned` there (the opening, rules and notes are never evicted), or is `evicted`; what
+stands in place of evicted pages follows them. Turns are counted along the context: a reply and the results of its calls
+belong to its turn, a message to the turn that reads it first. A page was *used* in the last turn whose model saw it, or
+that looked it up (a call of `read`, or text that came back and names its handle).
 """
 
 from __future__ import annotations
@@ -17,12 +16,14 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from mains.kernel import pages, views
+from mains.kernel import eviction, pages, paging, views
+from mains.kernel.birth import World
 from mains.kernel.context import tokens_of
 from mains.kernel.cover import Cover, Span, grown, layout, owners
 from mains.kernel.journal import Journal
 from mains.kernel.ports import Message
 from mains.kernel.process import Asking, Process
+from mains.kernel.stubs import kind_of
 from mains.kernel.tx import Row
 
 WORDS_MAX = 160  # characters of the beginning of a page
@@ -72,8 +73,10 @@ class PageTable(msgspec.Struct, frozen=True, kw_only=True):
     frame: str  # the frame's hash; empty: not known
     frame_tokens: int  # of the messages
     reserve_tokens: int  # of the tool list and the output's schema
-    window_tokens: int  # 0: not known
-    high_tokens: int  # above this something is evicted; 0: there is no mark
+    answer_tokens: int  # that an answer may have
+    context_tokens: int  # of the engine; 0: not known
+    window_tokens: int  # that messages may have, beside tools and answer
+    high_tokens: int  # above this something is evicted
     low_tokens: int  # until no more than this is left
     resident: int  # pages in the frame
     pinned: int  # of those
@@ -88,13 +91,15 @@ class PageTable(msgspec.Struct, frozen=True, kw_only=True):
     pages: list[Entry]
 
 
-def table(journal: Journal, pid: int) -> PageTable:
+def table(journal: Journal, world: World, pid: int) -> PageTable:
     """See the module's header. Raises NotFoundError."""
     with journal.snapshot():
         p = views.present(journal, pid)
         told = list(_told(journal, p))
         asks, calls, stable = _asks(journal, p, told)
         entries = list(_entries(journal, p, told, asks))
+    room = paging.window(world, p)
+    marks = eviction.marks(room, world.settings.frame_high_percent, world.settings.frame_low_percent)
     where = [each.where for each in entries]
     names = [call.name for each in told for call in each.message.calls]
     return PageTable(
@@ -106,9 +111,11 @@ def table(journal: Journal, pid: int) -> PageTable:
         frame=p.frame,
         frame_tokens=p.frame_tokens,
         reserve_tokens=p.reserve_tokens,
-        window_tokens=p.context_tokens,
-        high_tokens=0,
-        low_tokens=0,
+        answer_tokens=p.output_tokens_max,
+        context_tokens=p.context_tokens,
+        window_tokens=room,
+        high_tokens=marks.high,
+        low_tokens=marks.low,
         resident=len(where) - where.count("evicted"),
         pinned=where.count("pinned"),
         standing=sum(each.position >= 0 and not each.handle for each in entries),
@@ -125,21 +132,6 @@ def table(journal: Journal, pid: int) -> PageTable:
         cached_tokens=p.cached_tokens,
         pages=entries,
     )
-
-
-def kind_of(message: Message, position: int) -> str:
-    """What a page of a context is; its position says whether the program made it (below 0)."""
-    if message.kind:
-        return message.kind
-    match message.role:
-        case "system":
-            return "program"
-        case "user":
-            return "input" if position < 0 else "message"
-        case "assistant":
-            return "reply"
-        case "tool":
-            return "result"
 
 
 def words_of(message: Message) -> str:
@@ -179,7 +171,12 @@ class _Asked(msgspec.Struct, frozen=True):
     asking: Asking
 
 
+class _Evicted(msgspec.Struct, frozen=True):
+    unseen: bool = False
+
+
 _asked = msgspec.json.Decoder(_Asked).decode
+_evicted = msgspec.json.Decoder(_Evicted).decode
 
 
 def _asks(journal: Journal, p: Process, told: Sequence[_Page]) -> tuple[list[tuple[int, int]], int, int]:
@@ -207,7 +204,7 @@ def _asked_in(rows: Sequence[Row], turn: int) -> tuple[list[tuple[int, int]], in
         if kind == "replied":
             turn += 1
         elif kind != "asked":
-            broken = True
+            broken = broken or kind == "execed" or not _evicted(body).unseen
         elif _asked(body).asking.summary is None:
             asks.append((at, turn + 1))
             stable += not broken
@@ -235,22 +232,34 @@ def _entries(journal: Journal, p: Process, told: Sequence[_Page], asks: Sequence
     opening, grew = told[: p.opening], told[p.opening :]
     yield from (entry(each, "pinned") for each in opening)
     for part in layout(covers, grown(p)):
-        kept = set(part.pages) if isinstance(part, Cover) else set()
-        for each in grew[part.first : part.until]:
-            pinned = each.message.kind == "rule"
-            if isinstance(part, Span) or (pinned and each.page in kept):
-                yield entry(each, "pinned" if pinned else "frame")
-                kept.discard(each.page)
+        within = grew[part.first : part.until]
+        staying, standing = _split(within, part)
+        for each in within:
+            if each.position in staying:
+                yield entry(each, _place(each.message))
             else:
                 yield entry(each, "evicted", gone[each.position])
         if isinstance(part, Cover):
             after = bisect_right(seqs, part.seq)
             turn = asks[after][1] if after < len(asks) else p.turn + 1
-            for page in (page for page in part.pages if page in kept):
+            for page in standing:
                 data = pages.read(journal, page)
-                standing = _Page(part.first, page, len(data), _decode(data), turn, turn)
-                where = "pinned" if standing.message.kind == "rule" else "frame"
-                yield _entry(standing, where, part.until, seen(turn, _LAST), standing=True)
+                stands = _Page(part.first, page, len(data), _decode(data), turn, turn)
+                yield _entry(stands, _place(stands.message), part.until, seen(turn, _LAST), standing=True)
+
+
+def _split(within: Sequence[_Page], part: Span | Cover) -> tuple[set[int], list[str]]:
+    """The positions of a part that stand in the frame as they are, and the pages that stand there for the others. Of
+    pages with the same name the last one stays: what was said last."""
+    if isinstance(part, Span):
+        return {each.position for each in within}, []
+    places = {each.page: each.position for each in within}
+    return {places[page] for page in part.pages if page in places}, [page for page in part.pages if page not in places]
+
+
+def _place(message: Message) -> str:
+    """Where a page stands that stands in the frame."""
+    return "pinned" if message.kind in eviction.PINNED and message.role != "tool" else "frame"
 
 
 def _entry(each: _Page, where: str, until: int, used: int, *, standing: bool = False) -> Entry:
@@ -259,7 +268,7 @@ def _entry(each: _Page, where: str, until: int, used: int, *, standing: bool = F
         position=each.position,
         until=until,
         handle="" if standing or each.position < 0 else f"mem:{each.position}",
-        kind=kind_of(message, each.position),
+        kind=kind_of(each.position, message),
         where=where,
         role=message.role,
         name=message.name,

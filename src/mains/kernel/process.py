@@ -74,6 +74,14 @@ class Call(msgspec.Struct, frozen=True, omit_defaults=True):
     page: str = ""
 
 
+class Stretch(msgspec.Struct, frozen=True, array_like=True):
+    """Positions from `first` to below `until` that a summary is to stand for, but for those in `kept`."""
+
+    first: int
+    until: int
+    kept: tuple[int, ...] = ()
+
+
 class Asking(msgspec.Struct, frozen=True, omit_defaults=True):
     """A model call in flight: its hold (the hold's number and tokens), the engine, and the attempt."""
 
@@ -84,16 +92,17 @@ class Asking(msgspec.Struct, frozen=True, omit_defaults=True):
     attempt: int
     nano: int = 0
     tariff: int = 0
-    summary: tuple[int, int] | None = None  # it asks for a summary of these positions, and is no turn
+    summary: Stretch | None = None  # it asks for a summary of these positions, and is no turn
 
 
 class Map(msgspec.Struct, frozen=True, array_like=True):
     """Positions below `until` (and not below those of the map before) are those of process `pid`, with the covers that
-    it had at event `seq`."""
+    it had at event `seq`, after so many `breaks` of its frames."""
 
     pid: int
     until: int
     seq: int
+    breaks: int
 
 
 class Route(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -135,6 +144,7 @@ class Image(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     route: Route
     reserve_tokens: int
     output_tokens_max: int
+    frame_tokens_max: int = 0  # as the program says
     schedule: Schedule | None = None
 
 
@@ -169,6 +179,7 @@ class Process(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     budget: int | None = None
     reserve_tokens: int = 0  # estimate of what every frame carries besides: the tool list, the output's schema
     output_tokens_max: int  # of one model call
+    frame_tokens_max: int = 0  # of its frames, answer and tools included, as its program says; 0: as the engine has
     created_ms: int
     maps: tuple[Map, ...] = ()  # of a fork: whose pages it has, the oldest first
 
@@ -196,6 +207,9 @@ class Process(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     frame: str = ""  # the frame's hash; empty: not known (of a process that an older Mains started)
     whole_frame: str = ""
     covers: int = 0  # how often something was evicted
+    breaks: int = (
+        0  # how often so that the beginning of its frames changed: what an engine has read of them is of no use
+    )
     reply: str = ""  # page of the reply whose calls are open
     calls: tuple[Call, ...] = ()
     asking: Asking | None = None

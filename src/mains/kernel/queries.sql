@@ -188,20 +188,24 @@ SELECT context.pid, context.position FROM context LEFT JOIN page ON page.hash = 
 SELECT pid, position, page FROM context ORDER BY pid, position
 -- name: context_names
 SELECT position, page FROM context WHERE pid = ? AND position >= ? AND position < ? ORDER BY position
--- name: context_uses
-SELECT page, count(*), count(DISTINCT pid), min(position) FROM context GROUP BY page
+-- name: context_sums
+SELECT sum(uses), sum(uses * length(bytes)), sum(length(bytes))
+FROM (SELECT page, count(*) AS uses FROM context GROUP BY page) JOIN page ON page.hash = page
+-- name: context_most
+SELECT page, count(DISTINCT pid) AS pids, min(position) FROM context GROUP BY page HAVING pids > 1 ORDER BY pids DESC, page LIMIT ?
+-- name: context_sizes
+SELECT context.position, context.page, length(page.bytes) FROM context JOIN page ON page.hash = context.page
+WHERE context.pid = ? AND context.position >= ? AND context.position < ? ORDER BY context.position
 -- name: context_of_pages
 SELECT pid, position, page FROM context WHERE page IN (SELECT value FROM json_each(?))
 -- name: page_kinds
 SELECT kind, count(*), sum(length(bytes)) FROM page GROUP BY kind
--- name: page_sizes
-SELECT hash, length(bytes) FROM page WHERE kind = 'message'
 -- name: cover_count
 SELECT count(*) FROM cover
 -- name: cover_insert
-INSERT INTO cover (pid, seq, first, until, pages) VALUES (?, ?, ?, ?, ?)
+INSERT INTO cover (pid, first, seq, until, pages) VALUES (?, ?, ?, ?, ?)
 -- name: cover_of
-SELECT seq, first, until, pages FROM cover WHERE pid = ? AND seq <= ? ORDER BY seq, first
+SELECT seq, first, until, pages FROM cover WHERE pid = ? AND first >= ? AND seq <= ? ORDER BY seq, first
 -- name: cover_delete
 DELETE FROM cover WHERE pid = ?
 -- name: cover_scan

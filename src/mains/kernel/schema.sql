@@ -86,7 +86,7 @@ CREATE TABLE IF NOT EXISTS cover (          -- what was evicted: pages that stan
     first INTEGER NOT NULL,
     until INTEGER NOT NULL,                 -- positions first to until - 1
     pages TEXT    NOT NULL,                 -- hashes, with spaces between
-    PRIMARY KEY (pid, seq, first)
+    PRIMARY KEY (pid, first, seq)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE IF NOT EXISTS message (        -- mailboxes

@@ -19,8 +19,9 @@ import msgspec
 from mains.kernel import pages
 from mains.kernel.cover import owners
 from mains.kernel.journal import Journal
-from mains.kernel.pagetable import kind_of, words_of
+from mains.kernel.pagetable import words_of
 from mains.kernel.ports import Message
+from mains.kernel.stubs import kind_of
 from mains.kernel.tx import decode_process
 
 INDEX_FILE = "memory.db"
@@ -79,37 +80,24 @@ def memory(journal: Journal) -> Memory:
     """See the module's header."""
     with journal.snapshot():
         kinds = {kind: Held(count, size) for kind, count, size in journal.rows("page_kinds")}
-        sizes: dict[str, int] = dict(journal.rows("page_sizes"))
+        entries, entry_bytes, stored_bytes = (value or 0 for value in journal.rows("context_sums")[0])
         forks, frames, contexts = _of_processes(journal)
-        uses = _uses(journal, forks)
-        entry_bytes = sum(sizes.get(page, 0) * each.entries for page, each in uses.items())
-        stored_bytes = sum(sizes.get(page, 0) for page in uses)
+        mapped = _Mapped(journal, forks)
+        entries, entry_bytes = entries + mapped.entries, entry_bytes + mapped.bytes
         return Memory(
             pages=Held(sum(each.pages for each in kinds.values()), sum(each.bytes for each in kinds.values())),
             kinds=kinds,
             contexts=contexts,
-            entries=sum(each.entries for each in uses.values()),
+            entries=entries,
             entry_bytes=entry_bytes,
             stored_bytes=stored_bytes,
             ratio=round(entry_bytes / stored_bytes, 4) if stored_bytes else 1.0,
             covers=journal.rows("cover_count")[0][0],
             database_bytes=_bytes_of(journal, journal.path.name),
             index_bytes=_bytes_of(journal, INDEX_FILE),
-            shared=_most_shared(journal, uses, forks, sizes),
+            shared=_most_shared(journal, mapped, forks),
             frames=frames,
         )
-
-
-class _Uses:
-    """Of a page: entries of contexts that name it; processes that have it, at most; and whether it is of openings."""
-
-    __slots__ = ("entries", "mapped", "opening", "processes")
-
-    def __init__(self, entries: int = 0, processes: int = 0, position: int = 0) -> None:
-        self.entries = entries
-        self.processes = processes
-        self.opening = position < 0
-        self.mapped = False  # by a fork
 
 
 _Forks = dict[int, list[tuple[int, int, int]]]  # source -> (first, until, fork) of each that maps positions of it
@@ -131,50 +119,56 @@ def _of_processes(journal: Journal) -> tuple[_Forks, list[Large], int]:
     return forks, large, contexts
 
 
-def _uses(journal: Journal, forks: _Forks) -> dict[str, _Uses]:
-    """Every page that a context names. A fork that says again what it maps counts twice among `processes`."""
-    uses = {page: _Uses(*rest) for page, *rest in journal.scan("context_uses")}
-    for source, mapped in forks.items():
-        steps: Counter[int] = Counter()  # by how many more forks a position is mapped than the one before
-        for first, until, _ in mapped:
-            steps[first] += 1
-            steps[until] -= 1
-        more, known = 0, set()
-        for position, page in journal.scan("context_names", source, min(steps), max(steps)):
-            more += steps.get(position, 0)
-            each = uses[page]
-            each.entries += more
-            each.processes += 0 if page in known else more
-            each.mapped = each.mapped or more > 0
-            known.add(page)
-    return uses
+class _Mapped:
+    """What forks map: entries and bytes, each counted for each fork; and by how many forks each page is, at most."""
+
+    def __init__(self, journal: Journal, forks: _Forks) -> None:
+        self.entries = 0
+        self.bytes = 0
+        self.forks: Counter[str] = Counter()
+        for source, mapped in forks.items():
+            steps: Counter[int] = Counter()  # by how many more forks a position is mapped than the one before
+            for first, until, _ in mapped:
+                steps[first] += 1
+                steps[until] -= 1
+            more, known = 0, set()
+            for position, page, size in journal.scan("context_sizes", source, min(steps), max(steps)):
+                more += steps.get(position, 0)
+                self.entries += more
+                self.bytes += more * size
+                if page not in known:
+                    self.forks[page] += more
+                    known.add(page)
 
 
-def _most_shared(journal: Journal, uses: dict[str, _Uses], forks: _Forks, sizes: dict[str, int]) -> list[Shared]:
-    """The pages that most processes have, the largest first of those that equally many have."""
-    likely = nlargest(_LIKELY, uses, key=lambda page: (uses[page].processes, sizes.get(page, 0), page))
-    having = {page: uses[page].processes for page in likely} | _having(journal, likely, uses, forks)
-    likely.sort(key=lambda page: (-having[page], -sizes.get(page, 0), page))
-    return [
-        _shared(journal, page, having[page], -1 if uses[page].opening else 0)
-        for page in likely[:_MOST]
-        if having[page] > 1
-    ]
+def _most_shared(journal: Journal, mapped: _Mapped, forks: _Forks) -> list[Shared]:
+    """The pages that most processes have, the largest first of those that equally many have: the most of those that
+    most have for themselves, and of those that most forks map."""
+    having: dict[str, int] = {}
+    places: dict[str, int] = {}
+    for page, pids, position in journal.rows("context_most", _LIKELY):
+        having[page], places[page] = pids, position
+    likely = [page for page, more in mapped.forks.most_common(_LIKELY) if more]
+    having |= _having(journal, likely + [page for page in having if page in mapped.forks], forks)
+    most = nlargest(_LIKELY, having, key=lambda page: (having[page], page))
+    shared = [_shared(journal, page, having[page], places.get(page, 0)) for page in most if having[page] > 1]
+    return sorted(shared, key=lambda each: (-each.processes, -each.bytes, each.page))[:_MOST]
 
 
-def _having(journal: Journal, likely: list[str], uses: dict[str, _Uses], forks: _Forks) -> dict[str, int]:
+def _having(journal: Journal, likely: list[str], forks: _Forks) -> dict[str, int]:
     """How many processes have each of these pages that forks map, each fork once."""
-    having: dict[str, set[int]] = {page: set() for page in likely if uses[page].mapped}
-    for pid, position, page in journal.scan("context_of_pages", msgspec.json.encode(list(having)).decode()):
-        having[page].add(pid)
-        having[page].update(fork for first, until, fork in forks.get(pid, ()) if first <= position < until)
+    having: dict[str, set[int]] = {page: set() for page in likely}
+    if likely:
+        for pid, position, page in journal.scan("context_of_pages", msgspec.json.encode(likely).decode()):
+            having[page].add(pid)
+            having[page].update(fork for first, until, fork in forks.get(pid, ()) if first <= position < until)
     return {page: len(pids) for page, pids in having.items()}
 
 
 def _shared(journal: Journal, page: str, processes: int, position: int) -> Shared:
     data = pages.read(journal, page)
     message = msgspec.json.decode(data, type=Message)
-    return Shared(page, kind_of(message, position), processes, len(data), words_of(message))
+    return Shared(page, kind_of(position, message), processes, len(data), words_of(message))
 
 
 def _bytes_of(journal: Journal, name: str) -> int:

@@ -212,8 +212,8 @@ def _exit(i: Invocation) -> Answer:
 
 
 def _earlier(i: Invocation, call: str) -> str:
-    for _, _, data in pages.history(i.tx.rows, i.process):
-        message = msgspec.json.decode(data, type=Message)
+    for place in pages.history(i.tx.rows, i.process):
+        message = msgspec.json.decode(place.data, type=Message)
         if message.role == "tool" and message.call_id == call:
             return message.text
     raise SyscallError(f"exit: there is no result of a call `{call}`")

@@ -107,5 +107,38 @@ _PLAIN: dict[str, Tool] = {
     )
 }
 
+_MEMORY = (
+    Tool(
+        "read",
+        "Read something of your memory again, word for word: what left your context (mem:N), or a file of an input "
+        "(input:NAME). Without a range you get as much from the beginning as fits.",
+        _object(
+            ["handle"],
+            handle={"type": "string", "description": "such as mem:57 or input:paper"},
+            range={"type": "string", "description": "`lines 10-40` or `characters 0-4000`"},
+        ),
+        read_only=True,
+        idempotent=True,
+    ),
+    Tool(
+        "recall",
+        "Search your memory: everything said and returned so far, and the files of your inputs. Gives the places that "
+        "fit best, with their handles.",
+        _object(["query"], query=_TEXT, k={"type": "integer", "minimum": 1, "maximum": 20}),
+        read_only=True,
+        idempotent=True,
+    ),
+)
+_PLAIN.update((tool.name, tool) for tool in _MEMORY)
+
+LOOKUPS = frozenset(tool.name for tool in _MEMORY)
+"""The syscalls that look something up and change nothing: they are made like calls of a device, off the writer."""
+
+
+def with_memory(tools: tuple[Tool, ...]) -> tuple[Tool, ...]:
+    """A tool list in which the lookups stand, too."""
+    return tuple(sorted({tool.name: tool for tool in (*_MEMORY, *tools)}.values(), key=lambda tool: tool.name))
+
+
 SYSCALLS = frozenset({*_PLAIN, "spawn", "spawn_each", "exec"})
 """The names that no device may take."""

@@ -13,15 +13,14 @@ An operation that comes too late (its process ended or was answered meanwhile) c
 
 from __future__ import annotations
 
-import msgspec
-
 from mains.errors import ConfigError, EngineError, ProgramError, Spent, SyscallError
-from mains.kernel import execs, fallback, foreign, intents, ledger, mailbox, pages, schedules, timers
+from mains.kernel import asks, execs, fallback, foreign, intents, ledger, pages, paging, schedules, timers
 from mains.kernel.birth import World
 from mains.kernel.calls import (
     INTERRUPTED,
     arguments_of,
     awaited,
+    counted,
     deliver,
     end,
     find,
@@ -34,16 +33,12 @@ from mains.kernel.calls import (
     share_room,
 )
 from mains.kernel.context import cut, tokens_of
-from mains.kernel.cover import chain
-from mains.kernel.event import Answered, Asked, AskFailed, Called, Doubted, Faulted, Replied, Woken
+from mains.kernel.event import Answered, AskFailed, Called, Doubted, Faulted, Replied, Woken
 from mains.kernel.ports import Message, Tool, Usage
-from mains.kernel.process import Asking, Call, CallState, Process, State
+from mains.kernel.process import Call, CallState, Process, State
 from mains.kernel.syscalls import HANDLERS, End, Invocation, Later
 from mains.kernel.tx import Tx
 from mains.kernel.verdict import MISFIT, Planned, Toolbox, Verdict, output_fault
-
-_MAIL_PER_TURN = 32
-_COUNT_MAX = 10**9  # tokens of one call: sums of many such still fit into the database's 64 bits
 
 
 def begin(tx: Tx, world: World, pid: int, engine: str = "") -> Process | None:
@@ -70,27 +65,16 @@ def begin(tx: Tx, world: World, pid: int, engine: str = "") -> Process | None:
     if p.turn - p.idle_turn >= world.settings.turns_max:
         over(tx, p, 1, "", f"the turn limit is reached ({world.settings.turns_max}, turns_max)", world.settings)
         return None
-    mail = [] if p.reads_mail else mailbox.unread(tx, p, _MAIL_PER_TURN)
-    read = tuple(m.page for m in mail)
-    tokens = sum(tokens_of(msgspec.json.decode(pages.get(tx, page), type=Message)) for page in read)
-    wanted = p.frame_tokens + p.reserve_tokens + tokens
     try:
-        hold = intents.hold_for(tx, world, p, wanted)
+        asked = asks.ask(tx, world, p)
     except ConfigError as error:
         unserved(tx, world, pid, p.engine, error)
         return None
-    if hold is None:
+    if isinstance(asked, str):
+        finish(tx, _faulted(tx, tx.process(pid) or p, asked, unread=True), world.settings)
+        share_room(tx, p.accounts)  # room that it was woken for is the next one's
         return None
-    asking = Asking(
-        hold.id, hold.tokens, hold.output_tokens_max, p.engine, p.attempts + 1, nano=hold.nano, tariff=hold.tariff
-    )
-    if mail:
-        pages.extend(tx, p, read)
-    frame = chain(pages.known_frame(tx, p), read)
-    asked = Asked(asking=asking, pages=read, tokens=tokens, messages=mailbox.consume(tx, mail), frame=frame)
-    after = tx.happen(p, asked)
-    share_room(tx, p.accounts)
-    return after
+    return asked
 
 
 def replied(
@@ -100,7 +84,7 @@ def replied(
     p = _asking(tx, pid, hold)
     if p is None:
         return None
-    usage = _counted(usage) if usage else None
+    usage = counted(usage) if usage else None
     charged = ledger.post(tx, p.accounts, hold, usage)
     spent = usage or Usage(output_tokens=charged.tokens)
     turn = _Turn(tx, world, p, box)
@@ -127,11 +111,6 @@ def replied(
     if p.mail and turn.ended is None:
         p = deliver(tx, p, world.settings)  # a letter to itself, or one that came while it was asking
     return _after_reply(tx, world, p, verdict, turn.ended)
-
-
-def _counted(usage: Usage) -> Usage:
-    """What an engine reported, without numbers below zero or above what any call can have."""
-    return Usage(*(min(max(0, count), _COUNT_MAX) for count in msgspec.structs.astuple(usage)))
 
 
 def _after_reply(tx: Tx, world: World, p: Process, verdict: Verdict, ended: End | None) -> Process:
@@ -247,7 +226,8 @@ def failed(tx: Tx, world: World, pid: int, hold: int, error: EngineError, backof
     p = _asking(tx, pid, hold)
     if p is None:
         return None
-    charged = ledger.Charge()
+    assert p.asking is not None
+    charged, asking = ledger.Charge(), p.asking
     if error.spent is Spent.NOTHING:
         ledger.void(tx, p.accounts, hold)
     else:
@@ -261,6 +241,8 @@ def failed(tx: Tx, world: World, pid: int, hold: int, error: EngineError, backof
     elif step is not None:
         wish_ms = fallback.wish_ms(error, world.settings)  # for which its lane is closed, to everybody
         p = tx.happen(p, fallback.rerouted(p, step, tx.now_ms, world.settings, str(error), wish_ms / 1_000))
+    elif going_on and (old := asking.summary) is not None:
+        p = paging.extracted(tx, world, p, old)
     elif going_on:
         tries = f" ({tried} tries)" if (tried := p.failures + p.refusals) > 1 else ""
         p = _faulted(tx, p, f"{fallback.told(p, str(error))}{tries}")

@@ -115,8 +115,8 @@ def show(journal: Journal, p: Process) -> dict[str, Any]:
         "children": [c.pid for c in journal.processes("process_children", p.pid)],
         "accounts": accounts,
         "currency": next((row[0] for row in journal.rows("account_currency")), ""),
-        "context": [{"position": position, "page": page, "bytes": len(data)} for position, page, data in history],
-        "messages": [msgspec.json.decode(data) for _, _, data in history],
+        "context": [{"position": place.position, "page": place.page, "bytes": len(place.data)} for place in history],
+        "messages": [msgspec.json.decode(place.data) for place in history],
         "result": pages.read(journal, p.result).decode() if p.result else None,
     }
 

@@ -15,7 +15,7 @@ from mains.program.inputs import Bound, bind, bind_child, fill, input_schema
 from mains.program.inputspec import PROMPT, InputSpec
 from mains.program.plain import plain_text
 from mains.program.program import BANDS, Program, is_name, load, notes, parse
-from mains.program.prose import estimate_tokens, head
+from mains.program.prose import BYTES_PER_TOKEN, estimate_tokens, head
 from mains.program.schedule import Schedule, local_zone, with_zone, zone_of
 from mains.program.textfile import FileText
 from mains.program.toolgrant import ToolGrant, parse_grant
@@ -23,6 +23,7 @@ from mains.program.tree import Tree, load_tree
 
 __all__ = [
     "BANDS",
+    "BYTES_PER_TOKEN",
     "PROMPT",
     "Bound",
     "FileText",

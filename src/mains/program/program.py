@@ -44,13 +44,14 @@ _PARSED_MAX = 32  # programs that are kept parsed, each at most `program_bytes_m
 NAME_CHARACTERS_MAX = 64  # Agent Skills specification, `name`
 DESCRIPTION_CHARACTERS_MAX = 1_024  # Agent Skills specification, `description`; sub-agent files know no limit
 TEMPERATURE_MAX = 2.0
+FRAME_TOKENS_MIN = 512  # less holds no program, no question and no answer
 
 BANDS = ("interactive", "normal", "batch")
 DOUBTS = ("ask", "retry", "skip")
 
 OWN_KEYS = (
     *("name", "description", "model", "tools", "inputs", "output", "budget", "band", "schedule", "on_doubt"),
-    *("max_tokens", "pin", "temperature"),
+    *("max_tokens", "frame_tokens", "pin", "temperature"),
 )
 FOREIGN_KEYS = (
     *("license", "compatibility", "metadata", "allowed-tools"),  # Agent Skills
@@ -90,6 +91,7 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     schedule: Schedule | None = None
     on_doubt: str = "ask"
     max_tokens: int | None = None
+    frame_tokens: int | None = None
     pin: tuple[str, ...] = ()
     temperature: float | None = None
     foreign: dict[str, Any] = {}
@@ -184,6 +186,7 @@ def _assembled(front: FrontMatter, text: str, path: str, faults: list[Mistake], 
         schedule=None if is_null(field("schedule")) else read_schedule(field("schedule"), faults),
         on_doubt=read_choice(field("on_doubt"), "on_doubt", DOUBTS, "ask", faults),
         max_tokens=read_tokens(field("max_tokens"), "max_tokens", settings.output_tokens_min, faults),
+        frame_tokens=read_tokens(field("frame_tokens"), "frame_tokens", FRAME_TOKENS_MIN, faults),
         pin=_read_pin(field("pin"), inputs or (PROMPT,), faults),
         temperature=read_number(field("temperature"), "temperature", 0.0, TEMPERATURE_MAX, faults),
         foreign={key: value_of(node) for key, node in fields.items() if key in FOREIGN_KEYS},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from mains.kernel import orders, pages
 from mains.kernel.context import tokens_of
 from mains.kernel.desk import Desk
@@ -19,12 +21,12 @@ async def evict(desk: Desk, pid: int, text: str, *covers: tuple[int, int, tuple[
         orders.send(tx, kernel.world, pid, "a person", text, "")
         p = tx.process(pid)
         assert p is not None
-        before = {place for _, place, _ in pages.frame(tx.rows, p)}
         placed = tuple(Placed(a, b, tuple(pages.put_message(tx, each) for each in more)) for a, b, more in covers)
         for each in placed:
-            tx.run("cover_insert", pid, tx.seq + 1, each.first, each.until, " ".join(each.pages))
+            tx.run("cover_insert", pid, each.first, tx.seq + 1, each.until, " ".join(each.pages))
         frame = pages.frame(tx.rows, replace(p, covers=p.covers + 1))
-        less = sum(len(page) for page in before) and -sum(tokens_of(each) for *_, more in covers for each in more)
-        tx.happen(p, Evicted(placed, less, pages.frame_hash(p, [page for _, page, _ in frame])))
+        tokens = sum(tokens_of(msgspec.json.decode(place.data, type=Message)) for place in frame)
+        hashed = pages.frame_hash(p, [place.page for place in frame])
+        tx.happen(p, Evicted(placed, tokens - p.frame_tokens, hashed, reserve_tokens=p.reserve_tokens))
 
     await kernel.order(op, "evict")

@@ -57,7 +57,7 @@ async def test_a_page_table_tells_kinds_places_and_turns(world: World) -> None:
         assert table.frame_tokens == sum(each.tokens for each in table.pages)
         assert table.pages[1].words == "hello"
         history = pages.history(kernel.journal.rows, views.present(kernel.journal, pid))
-        assert [each.bytes for each in table.pages] == [len(data) for *_, data in history]
+        assert [each.bytes for each in table.pages] == [len(each.data) for each in history]
 
 
 async def test_what_was_evicted_is_drawn_where_it_was_and_what_stands_for_it_behind_it(world: World) -> None:
@@ -87,7 +87,7 @@ async def test_what_was_evicted_is_drawn_where_it_was_and_what_stands_for_it_beh
 async def test_a_pinned_page_within_what_was_evicted_stays_where_it_was(world: World) -> None:
     async with world.open(talk) as kernel:
         pid = await conversation(world, kernel, "hello", "two")
-        [(_, page, data)] = pages.span(kernel.journal.rows, views.present(kernel.journal, pid), 0, 1)
+        [(_, _, page, data)] = pages.span(kernel.journal.rows, views.present(kernel.journal, pid), 0, 1)
         assert msgspec.json.decode(data, type=Message).text == "hello"
         rule = Message(role="user", text="Never lie.", kind="rule")
         await evict(kernel, pid, "three", (0, 4, (rule, SUMMARY)))
@@ -135,13 +135,13 @@ async def test_the_machine_counts_each_page_for_each_process_that_has_it(world: 
         rows = kernel.journal.rows
         every = [pages.history(rows, p) for p in kernel.journal.processes("process_all")]
         memory = await kernel.memory()
-        own = [(page, len(data)) for each in every for _, page, data in each]
+        own = [(place.page, len(place.data)) for each in every for place in each]
         assert memory.entries == len(own)
         assert memory.entry_bytes == sum(size for _, size in own)
         assert memory.stored_bytes == sum(dict(own).values())
         assert memory.ratio == round(memory.entry_bytes / memory.stored_bytes, 4)
         assert memory.contexts == 4
-        having = {page: sum(page in {name for _, name, _ in each} for each in every) for page, _ in own}
+        having = {page: sum(page in {place.page for place in each} for each in every) for page, _ in own}
         assert len(memory.shared) == 10
         assert {each.page: each.processes for each in memory.shared}.items() <= having.items()
         assert [each.processes for each in memory.shared] == sorted(having.values(), reverse=True)[:10]
@@ -211,7 +211,7 @@ async def test_a_frame_that_is_not_the_one_that_was_journalled_is_told(world: Wo
     async with world.open(talk) as kernel:
         pid = await conversation(world, kernel, "hello")
         last = (await kernel.history(pid))[-1].seq
-        [(_, page, data)] = pages.span(kernel.journal.rows, views.present(kernel.journal, pid), 0, 1)
+        [(_, _, page, data)] = pages.span(kernel.journal.rows, views.present(kernel.journal, pid), 0, 1)
     path = next((world.folder / "home").glob("*.db"))
     with sqlite3.connect(path) as database:
         database.execute("UPDATE page SET bytes = ? WHERE hash = ?", (data.replace(b"hello", b"hallo"), page))

@@ -14,10 +14,11 @@ from mains.kernel.tx import load_queries
 READS_EVERYTHING = {
     "account_all", "context_scan", "context_missing", "cover_scan", "entry_all", "event_after", "event_scan",
     "hold_all", "page_part_scan", "page_scan", "page_use_scan", "process_all", "process_changed", "checkpoint_copy",
-    "event_last", "pid_last", "process_live", "process_count_live", "process_count_quota", "process_states",
-    "removed_all", "removed_next", "cut_count", "page_orphans", "pages_free", "account_all_named", "budget_all",
-    "tally_all", "used_all", "hold_counts", "adjusted_counts", "tally_counts", "context_uses", "page_kinds",
-    "context_of_pages", "page_sizes", "cover_count", "timer_next",
+    "timer_next", "event_last", "pid_last", "process_live", "process_count_live", "process_count_quota",
+    "process_states", "removed_all", "removed_next", "cut_count", "page_orphans", "pages_free", "account_all_named",
+    "budget_all",
+    "tally_all", "used_all", "hold_counts", "adjusted_counts", "tally_counts",
+    "context_sums", "context_most", "context_of_pages", "page_kinds", "cover_count",
 }  # fmt: skip
 
 

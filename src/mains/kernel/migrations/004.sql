@@ -10,4 +10,4 @@ ALTER TABLE context_new RENAME TO context;
 
 CREATE TABLE cover (
     pid INTEGER NOT NULL, seq INTEGER NOT NULL, first INTEGER NOT NULL, until INTEGER NOT NULL, pages TEXT NOT NULL,
-    PRIMARY KEY (pid, seq, first)) STRICT, WITHOUT ROWID;
+    PRIMARY KEY (pid, first, seq)) STRICT, WITHOUT ROWID;

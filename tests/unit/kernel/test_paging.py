@@ -1,0 +1,70 @@
+"""What leaves a frame, and that nothing of it is lost: through the doors of a kernel, with a scripted model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.unit.kernel.world import World, call, calls, says
+
+import mains
+from mains.kernel import past
+from mains.kernel.context import tokens_of
+from mains.kernel.ports import Reply, Request
+
+FRONT = "tools: [look]\nframe_tokens: 4000\nmax_tokens: 200"
+
+
+def look(n: int) -> str:
+    """Give a text that is large and differs each time."""
+    return "\n".join(f"{n}: line {line} of the report, with the number {n * 1000 + line}" for line in range(60))
+
+
+def worker(turns: int) -> Any:
+    """A model that calls `look` so many times, then says what it was asked for first."""
+    made = 0
+
+    def answer(request: Request) -> Reply:
+        nonlocal made
+        if is_summary(request):
+            return says(f"So far {made} reports were read.")
+        if made >= turns:
+            return says("done")
+        made += 1
+        return calls(call("look", n=made))
+
+    return answer
+
+
+def is_summary(request: Request) -> bool:
+    return request.messages[-1].text.startswith("Everything above")
+
+
+def check(request: Request) -> None:
+    """A frame as it must be: the opening first, each call with its result, within the window."""
+    assert request.messages[0].role == "system" and "Never say banana" in request.messages[0].text
+    open_calls: list[str] = []
+    for message in request.messages:
+        if message.role == "tool":
+            assert open_calls.pop(0) == message.call_id
+        else:
+            assert not open_calls, f"{open_calls} lack results"
+            open_calls = [each.id for each in message.calls]
+    assert not open_calls
+    assert sum(map(tokens_of, request.messages)) <= 4000
+
+
+@pytest.mark.parametrize("turns", [3, 60])
+async def test_a_long_run_stays_within_its_frame(world: World, turns: int) -> None:
+    async with world.open(worker(turns), devices=[mains.device(look)]) as kernel:
+        pid = await kernel.spawn(world.program("p", FRONT, "Read reports. Never say banana."))
+        outcome = await kernel.wait(pid, 60)
+        assert (outcome.state, outcome.result) == ("EXITED", "done")
+        for request in world.asked:
+            check(request)
+        frames = list(past.frames(kernel.journal, pid))
+        assert len(frames) == len(world.asked)
+        assert all(each.past.frame_hash() == each.journalled for each in frames)
+        summaries = sum(map(is_summary, world.asked))
+        assert bool(summaries) == (turns == 60), "old turns are summed up when there are many, and not before"
+        assert outcome.usage.output_tokens == 5 * len(world.asked), "a summary is metered like any call"
