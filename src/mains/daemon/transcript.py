@@ -171,7 +171,7 @@ def _past(journal: Journal, p: Process, back: int) -> Iterator[Part]:
             case "assistant":
                 yield Part("said", text=message.text, calls=message.calls)
             case "user":
-                yield Part("heard", text=message.text, name=message.name)
+                yield _heard(0, message)
             case "tool":
                 yield Part("result", text=message.text, name=message.name)
 
@@ -204,6 +204,13 @@ def _message(journal: Journal, page: str) -> Message:
         return Message(role="user", text="(erased)")
 
 
+def _heard(seq: int, message: Message) -> Part:
+    """What was read: a message, or something of memory, of which only the first line is told."""
+    if message.kind:
+        return Part("note", seq, text=f"reads {message.text.partition(chr(10))[0]}")
+    return Part("heard", seq, text=message.text, name=message.name)
+
+
 def _text(journal: Journal, page: str) -> str:
     try:
         return pages.read(journal, page).decode() if page else ""
@@ -215,8 +222,8 @@ def _parts(journal: Journal, seq: int, event: ev.AnyEvent) -> Iterator[Part]:
     """What an event shows."""
     match event:
         case ev.Asked(pages=read) | ev.Joined(pages=read):
-            for message in (_message(journal, page) for page in read):
-                yield Part("heard", seq, text=message.text, name=message.name)
+            for page in read:
+                yield _heard(seq, _message(journal, page))
         case ev.Replied(page=page, after=after):
             message = _message(journal, page)
             yield Part("said", seq, text=message.text, calls=message.calls)
