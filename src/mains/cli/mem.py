@@ -28,9 +28,10 @@ def mem(
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show memory: the pages of a process, or (without PID) what the home holds.
+    """Show the pages of a process, or all memory.
 
-    Each page is a cell: its letter says what it is, a small letter that it was evicted from the frame.
+    Each page of the process is a cell: its letter says what it is, a small letter that it was evicted from the frame.
+    Without PID: what the home holds, and how much of it is shared.
     """
     if pid is None and pages:
         raise UsageError("--pages lists the pages of a process", hint="name it: `mains mem PID --pages`")

@@ -23,7 +23,7 @@ class MemoryDesk:
 
     async def mem(self, pid: int) -> PageTable:
         """The page table of a process, and how its memory did until now."""
-        return await asyncio.to_thread(pagetable.table, self._kernel.journal, self._kernel.world, pid)
+        return await asyncio.to_thread(pagetable.table, self._kernel.journal, self._kernel.settings, pid)
 
     async def memory(self) -> Memory:
         """The memory of the whole home."""

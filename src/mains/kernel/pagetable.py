@@ -1,6 +1,6 @@
 """The page table of a process as a person sees it: each page, what it is, and where it stands. A reader of the journal.
 
-    table(journal, world, pid)     every page in order, and how the memory of the process did until now
+    table(journal, settings, pid)     every page in order, and how the memory of the process did until now
 
 A page stands in the `frame`, is `pinned` there (the opening, rules and notes are never evicted), or is `evicted`; what
 stands in place of evicted pages follows them. Turns are counted along the context: a reply and the results of its calls
@@ -16,20 +16,20 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from mains.kernel import eviction, pages, paging, views
-from mains.kernel.birth import World
+from mains.kernel import eviction, pages, views
 from mains.kernel.context import tokens_of
-from mains.kernel.cover import Cover, Span, grown, layout, owners
+from mains.kernel.cover import Cover, Span, grown, layout, owners, window
 from mains.kernel.journal import Journal
 from mains.kernel.ports import Message
 from mains.kernel.process import Asking, Process
 from mains.kernel.stubs import kind_of
+from mains.kernel.toolset import LOOKUPS
 from mains.kernel.tx import Row
+from mains.settings import Settings
 
 WORDS_MAX = 160  # characters of the beginning of a page
 _LAST = 2**62  # above every event
 _HANDLE = re.compile(r"\bmem:(\d{1,9})\b")
-_LOOKUPS = ("recall", "read")
 _decode = msgspec.json.Decoder(Message).decode
 
 
@@ -91,15 +91,15 @@ class PageTable(msgspec.Struct, frozen=True, kw_only=True):
     pages: list[Entry]
 
 
-def table(journal: Journal, world: World, pid: int) -> PageTable:
+def table(journal: Journal, settings: Settings, pid: int) -> PageTable:
     """See the module's header. Raises NotFoundError."""
     with journal.snapshot():
         p = views.present(journal, pid)
         told = list(_told(journal, p))
         asks, calls, stable = _asks(journal, p, told)
         entries = list(_entries(journal, p, told, asks))
-    room = paging.window(world, p)
-    marks = eviction.marks(room, world.settings.frame_high_percent, world.settings.frame_low_percent)
+    room = window(settings, p)
+    marks = eviction.marks_of(room, settings.frame_high_percent, settings.frame_low_percent)
     where = [each.where for each in entries]
     names = [call.name for each in told for call in each.message.calls]
     return PageTable(
@@ -286,8 +286,8 @@ def _looked_up(told: Sequence[_Page]) -> dict[int, int]:
     found: dict[int, int] = {}
     for each in told:
         message = each.message
-        texts = [call.arguments for call in message.calls if call.name in _LOOKUPS]
-        if message.kind == "recall" or (message.role == "tool" and message.name in _LOOKUPS):
+        texts = [call.arguments for call in message.calls if call.name in LOOKUPS]
+        if message.kind == "recall" or (message.role == "tool" and message.name in LOOKUPS):
             texts.append(message.text)
         for text in texts:
             found |= {int(position): each.turn for position in _HANDLE.findall(text)}
