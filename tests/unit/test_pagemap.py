@@ -82,7 +82,7 @@ VIEW: dict[str, Any] = {
     "pid": 7, "program": "digest", "state": "WAITING", "reason": "message", "frame_tokens": 5_000,
     "reserve_tokens": 1_000, "answer_tokens": 500, "context_tokens": 8_000, "window_tokens": 8_000,
     "high_tokens": 6_800, "low_tokens": 4_000, "resident": 23, "pinned": 3, "standing": 2, "evicted": 18,
-    "evictions": 3, "faults": {"recall": 2, "read": 1, "prefetched": 1}, "calls": 26, "stable": 24,
+    "evictions": 3, "parts": 4, "faults": {"recall": 2, "read": 1, "prefetched": 1}, "calls": 26, "stable": 24,
     "input_tokens": 90_000, "cached_tokens": 80_000,
 }  # fmt: skip
 
@@ -94,13 +94,13 @@ def test_what_is_told_of_a_memory() -> None:
         "about 5,000 of 8,000 tokens (62 %), beside 1,000 of tools and 500 of the answer",
         "above 6,800 it evicts, down to 4,000",
         "23 in the frame (3 pinned, 2 in place of others), 18 evicted",
-        "3 times; looked up again: 2 by recall, 1 by read, 1 unasked",
+        "3 times; 4 pages shown in part from the start; looked up again: 2 by recall, 1 by read, 1 unasked",
         "96.0 % of 25 calls after the first",
         "88.9 % of 90,000 input tokens",
     ):
         assert part in told
     quiet = VIEW | {
-        "window_tokens": 0, "context_tokens": 0, "high_tokens": 0, "low_tokens": 0, "evictions": 0,
+        "window_tokens": 0, "context_tokens": 0, "high_tokens": 0, "low_tokens": 0, "evictions": 0, "parts": 0,
         "faults": dict.fromkeys(VIEW["faults"], 0), "calls": 1, "input_tokens": 0, "standing": 0, "evicted": 0,
     }  # fmt: skip
     assert list(summary(quiet, 12))[1:] == [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -45,8 +45,7 @@ def mem(
         say_json(view)
         return
     width = console().width
-    for line in summary(view, width):
-        say(clean(line))
+    _say_lines(summary(view, width), width)
     say("")
     _draw(view, width)
     if pages:
@@ -76,9 +75,11 @@ def _history(view: View) -> Iterator[str]:
     faults = view["faults"]
     looked = [f"{faults[name]:,} by {name}" for name in ("recall", "read") if faults[name]]
     looked += [f"{faults['prefetched']:,} unasked"] if faults["prefetched"] else []
-    times = {1: "once", 2: "twice"}.get(view["evictions"], f"{view['evictions']:,} times")
-    if view["evictions"] or looked:
-        yield _line("evicted", times + (f"; looked up again: {', '.join(looked)}" if looked else ""))
+    told = [{1: "once", 2: "twice"}.get(view["evictions"], f"{view['evictions']:,} times")]
+    told += [f"{view['parts']:,} pages shown in part from the start"] if view["parts"] else []
+    told += [f"looked up again: {', '.join(looked)}"] if looked else []
+    if view["evictions"] or len(told) > 1:
+        yield _line("evicted", "; ".join(told))
     if view["calls"] > 1:
         later = view["calls"] - 1
         share = 100 * view["stable"] / later
@@ -86,6 +87,14 @@ def _history(view: View) -> Iterator[str]:
     if view["input_tokens"]:
         share = 100 * view["cached_tokens"] / view["input_tokens"]
         yield _line("cached", f"{share:.1f} % of {view['input_tokens']:,} input tokens")
+
+
+def _say_lines(lines: Iterable[str], width: int) -> None:
+    """Lines that are too long for the terminal go on below where they began."""
+    for line in lines:
+        indent = " " * _LABEL if width > 2 * _LABEL else ""
+        for part in textwrap.wrap(clean(line), max(1, width), subsequent_indent=indent):
+            say(part)
 
 
 def _line(name: str, text: str) -> str:
@@ -148,8 +157,7 @@ def size(count: int) -> str:
 
 
 def _say_home(view: View) -> None:
-    for line in home_lines(view):
-        say(line)
+    _say_lines(home_lines(view), console().width)
     if view["shared"]:
         say("\nmost shared")
         _say_shared(view["shared"])

@@ -82,7 +82,8 @@ class PageTable(msgspec.Struct, frozen=True, kw_only=True):
     pinned: int  # of those
     standing: int  # of those: what stands in place of others
     evicted: int
-    evictions: int  # times
+    evictions: int  # times that something the model had seen left the frame
+    parts: int  # times that something new was shown in part only
     faults: Faults
     calls: int  # of a model, without those that were asked for a summary
     stable: int  # of the calls but the first, those whose frame began with the whole frame before
@@ -96,7 +97,7 @@ def table(journal: Journal, settings: Settings, pid: int) -> PageTable:
     with journal.snapshot():
         p = views.present(journal, pid)
         told = list(_told(journal, p))
-        asks, calls, stable = _asks(journal, p, told)
+        asks, own = _asks(journal, p, told)
         entries = list(_entries(journal, p, told, asks))
     room = window(settings, p)
     marks = eviction.marks_of(room, settings.frame_high_percent, settings.frame_low_percent)
@@ -120,14 +121,15 @@ def table(journal: Journal, settings: Settings, pid: int) -> PageTable:
         pinned=where.count("pinned"),
         standing=sum(each.position >= 0 and not each.handle for each in entries),
         evicted=where.count("evicted"),
-        evictions=p.covers,
+        evictions=own.evictions,
+        parts=own.parts,
         faults=Faults(
             names.count("recall"),
             names.count("read"),
             sum(each.message.kind == "recall" and each.message.role != "tool" for each in told),
         ),
-        calls=calls,
-        stable=stable,
+        calls=len(own.asks),
+        stable=own.stable,
         input_tokens=p.input_tokens,
         cached_tokens=p.cached_tokens,
         pages=entries,
@@ -179,37 +181,51 @@ _asked = msgspec.json.Decoder(_Asked).decode
 _evicted = msgspec.json.Decoder(_Evicted).decode
 
 
-def _asks(journal: Journal, p: Process, told: Sequence[_Page]) -> tuple[list[tuple[int, int]], int, int]:
-    """The turns that a model was asked in, as (event, turn), those of whose pages it has included; and of its own
-    calls: how many there were, and how many of them began with the whole frame before."""
+class _Course(msgspec.Struct):
+    """What the events of one process say of its frames: the turns that were asked in, as (event, turn); how many of
+    these calls but the first began with the whole frame before; and how often something left the frame."""
+
+    asks: list[tuple[int, int]]
+    stable: int = 0
+    evictions: int = 0
+    parts: int = 0
+
+
+def _asks(journal: Journal, p: Process, told: Sequence[_Page]) -> tuple[list[tuple[int, int]], _Course]:
+    """The turns that a model was asked in, those of whose pages it has included; and the course of its own events."""
     replies = [0]
     for each in told[p.opening :]:
         replies.append(replies[-1] + (each.message.role == "assistant"))
     asks: list[tuple[int, int]] = []
     start = 0
     for source in p.maps:
-        asks += _asked_in(journal.rows("event_frames", source.pid, source.seq), replies[start])[0]
+        asks += _course(journal.rows("event_frames", source.pid, source.seq), replies[start]).asks
         start = source.until
     rows = journal.rows("event_frames", p.pid, _LAST)
-    own, stable = _asked_in(rows, p.turn - sum(kind == "replied" for _, kind, _ in rows))
-    return asks + own, len(own), stable
+    own = _course(rows, p.turn - sum(kind == "replied" for _, kind, _ in rows))
+    return asks + own.asks, own
 
 
-def _asked_in(rows: Sequence[Row], turn: int) -> tuple[list[tuple[int, int]], int]:
-    """The turns that were asked in, after so many of them; how many of the calls but the first began with the whole
-    frame before."""
-    asks: list[tuple[int, int]] = []
-    stable, broken = 0, True
-    for at, kind, body in rows:
-        if kind == "replied":
-            turn += 1
-        elif kind != "asked":
-            broken = broken or kind == "execed" or not _evicted(body).unseen
-        elif _asked(body).asking.summary is None:
-            asks.append((at, turn + 1))
-            stable += not broken
-            broken = False
-    return asks, stable
+def _course(rows: Sequence[Row], turn: int) -> _Course:
+    """The course of events that begins after so many turns."""
+    found = _Course([])
+    broken = True
+    for seq, kind, body in rows:
+        match kind:
+            case "replied":
+                turn += 1
+            case "execed":
+                broken = True
+            case "evicted" if _evicted(body).unseen:
+                found.parts += 1
+            case "evicted":
+                found.evictions += 1
+                broken = True
+            case _ if _asked(body).asking.summary is None:
+                found.asks.append((seq, turn + 1))
+                found.stable += not broken
+                broken = False
+    return found
 
 
 def _entries(journal: Journal, p: Process, told: Sequence[_Page], asks: Sequence[tuple[int, int]]) -> Iterator[Entry]:

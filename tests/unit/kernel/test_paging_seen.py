@@ -58,6 +58,8 @@ async def test_the_table_shows_in_order_what_stands_in_the_frame(world: World) -
         )
         assert (table.calls, table.stable) == (len(ordinary), stable)
         assert 0 < table.stable < table.calls - 1
+        assert table.evictions + table.parts == p.covers
+        assert table.parts > table.evictions > 1
         assert {"summary", "stub", "result", "reply"} <= {each.kind for each in table.pages}
 
 
