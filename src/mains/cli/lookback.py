@@ -22,10 +22,11 @@ def say_seen(seen: View) -> None:
 def lines_of(seen: View) -> Iterator[str]:
     """The head, the tools, and each message below the line that says which it is."""
     attempt = f", attempt {seen['attempt']}" if seen["attempt"] > 1 else ""
+    model = f" ({seen['model']})" if seen["model"] else ""
     purpose = ", for a summary of old turns" if seen["summary"] else ""
     yield f"process {seen['pid']}: {seen['program']}, turn {seen['turn']}{attempt}{purpose}"
     yield f"event    {seen['seq']} ({seen['at']})"
-    yield f"engine   {seen['engine']} ({seen['model']})"
+    yield f"engine   {seen['engine']}{model}"
     yield f"frame    {seen['made']}: {verdict(seen)}"
     yield f"tools    {', '.join(tool['name'] for tool in seen['tools']) or 'none'}"
     for tool in seen["tools"]:
