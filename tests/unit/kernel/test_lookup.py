@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 
 from tests.unit.kernel.test_paging import FRONT, is_summary, look
-from tests.unit.kernel.world import World, call, calls, says
+from tests.unit.kernel.world import Answer, World, call, calls, says
 
 import mains
 from mains.kernel.ports import Message, Reply, Request
 
 
-def lookups(turns: int, *made: Reply) -> object:
+def lookups(turns: int, *made: Reply) -> Answer:
     """A model that reads so many reports, then makes these replies."""
     count = 0
 
