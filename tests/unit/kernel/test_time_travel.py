@@ -88,7 +88,7 @@ async def every_fork(steps: list[str], folder: Path) -> None:
             assert [page for _, page in calls_made[0].past.frame()][: len(begun)] == begun
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(STEPS)
 def test_a_fork_from_any_event_has_the_frame_of_then_and_goes_on(steps: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
