@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import sqlite3
 import tempfile
 import threading
@@ -45,6 +46,18 @@ async def test_the_exact_sentence_comes_before_the_same_words(path: Path) -> Non
     shelf = Shelf(p1=[*same, "yesterday the man bites dog " + "and then some more happens " * 20, *same])
     async with index_over(shelf, path) as index:
         assert texts(await index.recall([("p1", None)], "the man bites dog", 3))[0].startswith("yesterday")
+
+
+async def test_exact_wording_is_found_among_many_that_fit_as_well(path: Path) -> None:
+    words = ["the", "red", "car", "of", "the", "town", "is", "at", "the", "old", "gate"]
+    chance = random.Random(5)
+    others = [" ".join(chance.sample(words, len(words))) for _ in range(150)]
+    exact = "once upon a time " * 30 + " ".join(words)
+    async with index_over(Shelf(p1=[exact, *others]), path) as index:
+        for query in (" ".join(words), "at the old gate"):
+            hits = await index.recall([("p1", None)], query, 5)
+            assert any(query in hit.text for hit in hits)
+            assert query in hits[0].text
 
 
 @pytest.mark.parametrize("many", [3, 40], ids=["scanned", "indexed"])
@@ -253,6 +266,15 @@ async def test_an_error_of_the_source_goes_to_who_recalls(path: Path) -> None:
         await indexed(index)
         assert "no disk" in index.state().fault
         assert await index.recall([("p2", None)], "car", 1)
+
+
+async def test_who_waits_when_it_closes_is_told(path: Path) -> None:
+    shelf = Shelf(long=["many words of this and that " * 50] * 400)
+    async with index_over(shelf, path) as index:
+        long = asyncio.create_task(index.recall([("long", None)], "words", 1))
+        await asyncio.sleep(0)
+    with pytest.raises(DeviceError, match="closed"):
+        await long
 
 
 async def test_a_closed_index_says_so(path: Path) -> None:
