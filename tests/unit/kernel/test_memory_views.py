@@ -61,7 +61,6 @@ async def test_a_page_table_tells_kinds_places_and_turns(world: World) -> None:
 
 
 async def test_what_was_evicted_is_drawn_where_it_was_and_what_stands_for_it_behind_it(world: World) -> None:
-    rule = Message(role="user", text="Never lie.", kind="rule")
     stub = Message(role="tool", text="[a result]", kind="stub", call_id="call_2_1", name="receive")
     async with world.open(talk) as kernel:
         pid = await conversation(world, kernel, "hello", "look here")
@@ -81,20 +80,20 @@ async def test_what_was_evicted_is_drawn_where_it_was_and_what_stands_for_it_beh
         assert [each.used for each in table.pages[1:7]] == [4, 4, 4, 4, 3, 4], "the stub had its place before"
         assert (table.resident, table.pinned, table.standing, table.evicted) == (6, 1, 1, 6)
         assert (table.calls, table.stable, table.evictions) == (5, 2, 2)
-    assert rule.kind == "rule"
 
 
-async def test_a_pinned_page_within_what_was_evicted_stays_where_it_was(world: World) -> None:
+async def test_a_rule_within_what_was_evicted_stays_where_it_was(world: World) -> None:
     async with world.open(talk) as kernel:
-        pid = await conversation(world, kernel, "hello", "two")
-        [(_, _, page, data)] = pages.span(kernel.journal.rows, views.present(kernel.journal, pid), 0, 1)
-        assert msgspec.json.decode(data, type=Message).text == "hello"
-        rule = Message(role="user", text="Never lie.", kind="rule")
+        pid = await conversation(world, kernel, "hello")
+        await kernel.send(pid, "Never lie.", rule=True)
+        await world.until_state(kernel, pid, "WAITING", "message")
+        rule = Message(role="user", text="Never lie.", name="a person", kind="rule")
         await evict(kernel, pid, "three", (0, 4, (rule, SUMMARY)))
         await world.until_state(kernel, pid, "WAITING", "message")
-        table = await kernel.mem(pid)
-        assert page in {each.page for each in table.pages if each.where == "evicted"}
-        assert [each.kind for each in table.pages if not each.handle] == ["program", "rule", "summary"]
+        assert drawn(await kernel.mem(pid))[1:6] == [
+            ("mem:0", "message", "evicted"), ("mem:1", "reply", "evicted"), ("mem:2", "rule", "pinned"),
+            ("mem:3", "reply", "evicted"), ("", "summary", "frame"),
+        ]  # fmt: skip
 
 
 async def test_what_is_looked_up_counts_as_used(world: World) -> None:
