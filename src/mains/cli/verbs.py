@@ -10,9 +10,11 @@ from mains.cli import (
     care,
     check,
     daemon,
+    diff,
     doctor,
     engine,
     inspect,
+    mem,
     meter,
     process,
     run,
@@ -29,10 +31,12 @@ __all__ = [
     "care",
     "check",
     "daemon",
+    "diff",
     "doctor",
     "engine",
     "inspect",
     "main",
+    "mem",
     "meter",
     "process",
     "run",
@@ -42,7 +46,7 @@ __all__ = [
 ]
 
 ORDER = (
-    *("run", "chat", "attach", "check", "ps", "top", "show", "logs", "wait", "send", "answer"),
+    *("run", "chat", "attach", "check", "ps", "top", "show", "logs", "mem", "diff", "wait", "send", "answer"),
     *("pause", "resume", "kill", "restart", "exec_", "fork", "rm"),
     *("topup", "statement"),
     *("up", "down", "status", "doctor", "prune", "backup", "restore"),

@@ -3,10 +3,10 @@
     GET  hello, status, engines                  POST down {only_idle}
     POST processes {program, inputs, ...}        GET  processes[?all=1]
     GET  processes/PID[/below|/outcome|/wait|/history|/log|/watch|/attach]
-    POST processes/PID/messages {text, key}, /answer {text}, /signal {signal}, /fork
+    POST processes/PID/messages {text, key}, /answer {text}, /signal {signal}, /fork {at}
     POST remove {pids}, prune {older_than_days, dry_run}, backup {path, workspaces, replace}
     GET  watch, survey[?all=1&after_seq=N], journal/verify, journal/export, ledger/verify
-    and those of accounts (`accounts.py`)
+    and those of accounts (`accounts.py`) and of memory (`memory.py`)
 
 A wait answers within half of `request_timeout_s`, settled or not: the client asks again. Bodies have at most
 `request_bytes_max` bytes. While the daemon ends, whatever arrives is refused and nothing of it is done.
@@ -30,6 +30,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from mains.daemon import wire
 from mains.daemon.accounts import Accounts
 from mains.daemon.body import body_of, number_of, pid_of, respond, seconds_of
+from mains.daemon.memory import Memory
 from mains.daemon.reports import Reports, View
 from mains.errors import DaemonError, MainsError, UsageError
 from mains.kernel.desk import Desk
@@ -98,6 +99,12 @@ class ExecOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     program: str
     inputs: dict[str, Any] = {}
     cwd: str = ""
+
+
+class ForkOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of a fork. Without an event, the process as it stands is meant."""
+
+    at: int | None = None
 
 
 class DownOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -208,7 +215,8 @@ class Orders:
         return respond({"changed": await self._desk.restart(pid_of(request))})
 
     async def fork(self, request: Request) -> Response:
-        return respond({"pid": await self._desk.fork(pid_of(request))})
+        order = await self._body(request, ForkOrder)
+        return respond({"pid": await self._desk.fork(pid_of(request), order.at)})
 
     async def remove(self, request: Request) -> Response:
         order = await self._body(request, RemoveOrder)
@@ -224,7 +232,12 @@ class Orders:
 
 
 def build(
-    orders: Orders, accounts: Accounts, reports: Reports, settings: Settings, end: Callable[[bool], bool]
+    orders: Orders,
+    accounts: Accounts,
+    memory: Memory,
+    reports: Reports,
+    settings: Settings,
+    end: Callable[[bool], bool],
 ) -> Starlette:
     """The application. `end(only_idle)` makes the daemon end; whether it does."""
 
@@ -257,6 +270,10 @@ def build(
         _post(f"{at}/exec", orders.exec),
         _post(f"{at}/restart", orders.restart),
         _post("/v1/signals", orders.signal_group),
+        _get("/v1/memory", memory.machine),
+        _get(f"{at}/memory", memory.table),
+        _get(f"{at}/seen", memory.seen),
+        _get(f"{at}/diff", memory.diff),
         _post("/v1/accounts", accounts.add),
         _get("/v1/accounts", accounts.list),
         _get("/v1/account", accounts.account),

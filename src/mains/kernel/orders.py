@@ -12,6 +12,7 @@ from mains.kernel import execs, mailbox, schedules
 from mains.kernel.birth import Birth, World, ask_of, bear, fork, image_of, owner
 from mains.kernel.calls import KILL_CODE, TERM_CODE, arguments_of, deliver, end, finish, return_call, share_room
 from mains.kernel.event import Answered, Signalled
+from mains.kernel.past import Past
 from mains.kernel.ports import Signal
 from mains.kernel.process import CallState, Process, State
 from mains.kernel.tx import Tx
@@ -64,9 +65,9 @@ def exec_of(tx: Tx, world: World, pid: int, birth: Birth) -> bool:
     return True
 
 
-def fork_of(tx: Tx, world: World, pid: int) -> int:
-    """Fork a process; the new pid."""
-    return fork(tx, world, present(tx, pid)).pid
+def fork_of(tx: Tx, world: World, pid: int, past: Past | None = None) -> int:
+    """Fork a process, as it stands or as it stood in the `past`; the new pid."""
+    return fork(tx, world, present(tx, pid), past).pid
 
 
 def send(tx: Tx, world: World, pid: int, sender: str, text: str, key: str, *, rule: bool = False) -> int:

@@ -18,6 +18,7 @@ READS_EVERYTHING = {
     "process_states", "removed_all", "removed_next", "cut_count", "page_orphans", "pages_free", "account_all_named",
     "budget_all",
     "tally_all", "used_all", "hold_counts", "adjusted_counts", "tally_counts",
+    "context_sums", "context_most", "context_of_pages", "page_kinds", "cover_count",
 }  # fmt: skip
 
 
