@@ -159,8 +159,11 @@ def bear(tx: Tx, world: World, birth: Birth, parent: Process | None) -> Process:
     return _enter(tx, process, image.opening, forked=False)
 
 
-def image_of(tx: Tx, world: World, birth: Birth) -> Image:
-    """What a program makes of a process; its pages are written, and an event of this transaction must name them."""
+def image_of(tx: Tx, world: World, birth: Birth, *, evicted: bool = False) -> Image:
+    """What a program makes of a process; its pages are written, and an event of this transaction must name them.
+
+    `evicted`: something has left the frames of that process, so its tools have the lookups.
+    """
     settings, output_tokens_max = world.settings, birth.program.max_tokens or world.settings.output_tokens_max
     sizes = (birth.route.context_tokens, birth.program.frame_tokens or 0, settings.frame_tokens_max)
     room = (min(size for size in sizes if size) - output_tokens_max) * settings.frame_low_percent // 100
@@ -168,7 +171,7 @@ def image_of(tx: Tx, world: World, birth: Birth) -> Image:
     begun = opened(birth.program, birth.inputs, room, view, conversation=birth.conversation)
     stored = tuple(_store_input(tx, bound, mapped=bound.name in begun.mapped) for bound in birth.inputs)
     tools, _ = toolset(birth.program, stored, birth.programs, world.tools)
-    tools = with_memory(tools) if begun.mapped else tools
+    tools = with_memory(tools) if begun.mapped or (evicted and tools) else tools
     tree = {name: pages.put(tx, "program", p.source.encode()) for name, p in birth.programs.items()}
     tools_page = _encode(tools)
     return Image(
@@ -247,7 +250,7 @@ def image_within(tx: Tx, world: World, p: Process, program: Program, inputs: tup
         route=world.route(program.model),
         conversation=p.conversation,
     )
-    return image_of(tx, world, birth)
+    return image_of(tx, world, birth, evicted=p.covers > 0)
 
 
 def _programs_of(tx: Tx, world: World, p: Process) -> dict[str, Program]:
