@@ -6,7 +6,7 @@
     POST processes/PID/messages {text, key}, /answer {text}, /signal {signal}, /fork
     POST remove {pids}, prune {older_than_days, dry_run}, backup {path, workspaces, replace}
     GET  watch, survey[?all=1&after_seq=N], journal/verify, journal/export, ledger/verify
-    and those of accounts (`accounts.py`)
+    and those of accounts (`accounts.py`) and notes (`notes.py`)
 
 A wait answers within half of `request_timeout_s`, settled or not: the client asks again. Bodies have at most
 `request_bytes_max` bytes. While the daemon ends, whatever arrives is refused and nothing of it is done.
@@ -30,6 +30,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from mains.daemon import wire
 from mains.daemon.accounts import Accounts
 from mains.daemon.body import body_of, number_of, pid_of, respond, seconds_of
+from mains.daemon.notes import Notes
 from mains.daemon.reports import Reports, View
 from mains.errors import DaemonError, MainsError, UsageError
 from mains.kernel.desk import Desk
@@ -223,7 +224,12 @@ class Orders:
 
 
 def build(
-    orders: Orders, accounts: Accounts, reports: Reports, settings: Settings, end: Callable[[bool], bool]
+    orders: Orders,
+    accounts: Accounts,
+    notes: Notes,
+    reports: Reports,
+    settings: Settings,
+    end: Callable[[bool], bool],
 ) -> Starlette:
     """The application. `end(only_idle)` makes the daemon end; whether it does."""
 
@@ -264,6 +270,11 @@ def build(
         _post("/v1/topups", accounts.topup),
         _get("/v1/meter", accounts.meter),
         _get("/v1/statement", accounts.statement),
+        _get("/v1/notes", notes.list),
+        _post("/v1/notes", notes.add),
+        _get("/v1/notes/{number:int}", notes.show),
+        _post("/v1/notes/{number:int}", notes.edit),
+        _post("/v1/notes/{number:int}/forget", notes.forget),
         _get("/v1/watch", reports.watch),
         _get("/v1/survey", reports.survey),
         _get("/v1/journal/verify", reports.verify_journal),

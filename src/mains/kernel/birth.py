@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from mains.errors import LimitError, SyscallError, UsageError
-from mains.kernel import accounts, cover, ledger, pages, timers
+from mains.kernel import accounts, cover, ledger, notes, pages, timers
 from mains.kernel.context import StoredFile, StoredInput, opening, tokens_of
 from mains.kernel.event import Spawned
 from mains.kernel.past import Past
@@ -21,7 +21,7 @@ from mains.kernel.process import Image, Map, Process, Route, State, replace
 from mains.kernel.tariff import Tariffs
 from mains.kernel.toolset import toolset
 from mains.kernel.tx import Tx
-from mains.program import PROMPT, Bound, Program, Schedule, estimate_tokens, parse
+from mains.program import PROMPT, Bound, Program, Schedule, estimate_tokens, note_scopes, parse
 from mains.settings import Settings
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
@@ -119,6 +119,8 @@ def bear(tx: Tx, world: World, birth: Birth, parent: Process | None) -> Process:
         inputs=image.inputs,
         tools=image.tools,
         reads_mail=image.reads_mail,
+        remembers=image.remembers,
+        tainted=parent.tainted if parent else "",
         conversation=birth.conversation,
         schedule=image.schedule,
         slot_ms=next(image.schedule.slots(tx.now_ms), 0) if image.schedule else 0,
@@ -174,6 +176,7 @@ def image_of(tx: Tx, world: World, birth: Birth) -> Image:
         opening=tuple(pages.put_message(tx, message) for message in messages),
         opening_tokens=sum(map(tokens_of, messages)),
         reads_mail=any(tool.name == "receive" for tool in tools) and not birth.conversation,
+        remembers=tuple(note_scopes(birth.program.tools)),
         band=birth.program.band,
         route=birth.route,
         reserve_tokens=reserve_of(tools_page if tools else b"", birth.program),
@@ -289,7 +292,7 @@ def bear_run(tx: Tx, world: World, schedule: Process) -> Process:
     context = pages.opening_of(tx.rows, schedule)
     born = replace(
         schedule, pid=pid, parent=schedule.pid, spawned_by=_RUN, item=slot, key=key,
-        schedule=None, slot_ms=0, run=0, accounts=(pid, *schedule.accounts),
+        schedule=None, slot_ms=0, run=0, tainted="", accounts=(pid, *schedule.accounts),
         budget=world.program(pages.get(tx, schedule.program)).budget,
         depth=schedule.depth + 1, created_ms=tx.now_ms, detail="", paused=False, state=State.NEW, reason="",
     )  # fmt: skip
@@ -332,4 +335,6 @@ def fork(tx: Tx, world: World, source: Process, past: Past | None = None) -> Pro
         idle=whole and (of.idle or answered),
         state=State.NEW, reason="",
     )  # fmt: skip
-    return _enter(tx, born, opening, forked=True)
+    entered = _enter(tx, born, opening, forked=True)
+    notes.inherit(tx, source, entered, mapped.seq)
+    return entered

@@ -22,6 +22,7 @@ from mains.kernel.context import whole_text
 from mains.kernel.journal import Journal
 from mains.kernel.ledger import Charge, Hold
 from mains.kernel.main import Kernel
+from mains.kernel.notebook import Notebook
 from mains.kernel.ports import EngineState, Notice, Outcome, ProcessView, Removal, Signal, Usage
 from mains.kernel.process import Process, Route, State
 from mains.program import BANDS, Bound, Tree, bind, load_tree, local_zone, with_zone
@@ -39,6 +40,7 @@ class Desk:
         self._kernel = kernel
         self._force = force
         self._care = care
+        self.notes = Notebook(kernel, care)
 
     async def spawn(
         self,

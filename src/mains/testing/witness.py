@@ -22,6 +22,7 @@ from mains.kernel.event import (
     Execed,
     Faulted,
     Refused,
+    Reminded,
     Rested,
     Returned,
     Spawned,
@@ -174,7 +175,7 @@ class Witness:
             case Asked(asking=asking):
                 self._wakeable.discard(pid)
                 self._intents[f"{pid}-{self.table[pid].turn + 1}-{asking.attempt}"] = asking.hold
-            case Execed():
+            case Execed() | Reminded():
                 self._other_opening(pid)
             case Rested():
                 self._wakeable.discard(pid)
