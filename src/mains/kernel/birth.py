@@ -154,8 +154,6 @@ def bear(tx: Tx, world: World, birth: Birth, parent: Process | None) -> Process:
         whole_tokens=image.opening_tokens,
         paused=birth.paused,
     )
-    if process.slot_ms:
-        timers.arm(tx, process.slot_ms, pid, timers.SLOT)
     return _enter(tx, process, image.opening, forked=False)
 
 
@@ -194,6 +192,8 @@ def reserve_of(tools: bytes, program: Program) -> int:
 
 def _enter(tx: Tx, process: Process, context: tuple[str, ...], *, forked: bool) -> Process:
     ledger.open_account(tx, process.pid, process.accounts[1], process.budget)
+    if process.slot_ms:
+        timers.arm(tx, process.slot_ms, process.pid, timers.SLOT)
     pages.open_with(tx, process.pid, context)
     return tx.happen(None, Spawned(process=process, context=context, forked=forked))
 

@@ -99,13 +99,8 @@ def _changed(p: Process, event: AnyEvent) -> Process:
             return _calls_to(p, event, event.calls, CallState.IN_DOUBT, CallState.PENDING)
         case Signalled():
             return _signalled(p, event.signal)
-        case Refused() if event.quota >= 0:
-            fault = "" if p.fault == "breaker" else p.fault
-            wanted = {"wanted": event.wanted, "wanted_nano": event.wanted_nano}
-            return replace(p, fault=fault, quota=event.quota, detail=event.detail, **wanted)
         case Refused():
-            wanted = {"wanted": event.wanted, "wanted_nano": event.wanted_nano}
-            return replace(p, fault="breaker", quota=-1, detail=event.detail, **wanted)
+            return _refused(p, event)
         case Deferred():
             return replace(p, retry_ms=event.until_ms, deferred=True, detail=event.detail)
         case Faulted():
@@ -113,9 +108,7 @@ def _changed(p: Process, event: AnyEvent) -> Process:
         case Woken():
             return replace(p, retry_ms=0, quota=-1, detail="")
         case Sent():
-            strange = event.sender not in ("a person", f"process {p.pid}")
-            tainted = p.tainted or (f"a message from {event.sender}" if strange else "")
-            return replace(p, mail=p.mail + 1, idle=False, detail="" if p.idle else p.detail, tainted=tainted)
+            return _sent(p, event.sender)
         case Exec():
             return replace(p, next=event.image)
         case Execed():
@@ -180,6 +173,22 @@ def _evicted(p: Process, event: Evicted) -> Process:
         output_tokens=p.output_tokens + event.output_tokens, cost_nano=p.cost_nano + event.cost_nano,
         **(settled if asked else {}),
     )  # fmt: skip
+
+
+def _refused(p: Process, event: Refused) -> Process:
+    waits = event.quota >= 0
+    fault = "breaker" if not waits else "" if p.fault == "breaker" else p.fault
+    return replace(
+        p, fault=fault, quota=event.quota if waits else -1, detail=event.detail, wanted=event.wanted,
+        wanted_nano=event.wanted_nano,
+    )  # fmt: skip
+
+
+def _sent(p: Process, sender: str) -> Process:
+    """What another process writes is in its mailbox, and taints it: it may be read at any time."""
+    strange = sender not in ("a person", f"process {p.pid}")
+    tainted = p.tainted or (f"a message from {sender}" if strange else "")
+    return replace(p, mail=p.mail + 1, idle=False, detail="" if p.idle else p.detail, tainted=tainted)
 
 
 def _reminded(p: Process, event: Reminded) -> Process:

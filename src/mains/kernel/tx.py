@@ -23,6 +23,7 @@ from mains.kernel.process import Process
 
 Row = tuple[Any, ...]
 _KNOWN_MAX = 10_000  # accounts
+_QUERIES = ("queries.sql", "notes.sql")
 Mark = tuple[int, int, int, int, int, int]
 
 _encode = msgspec.json.Encoder().encode
@@ -31,9 +32,12 @@ _event: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
 
 
 def load_queries() -> dict[str, str]:
-    text = resources.files("mains.kernel").joinpath("queries.sql").read_text(encoding="utf-8")
-    parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)
-    return {name: sql.strip() for name, sql in zip(parts[1::2], parts[2::2], strict=True)}
+    found: dict[str, str] = {}
+    for file in _QUERIES:
+        text = resources.files("mains.kernel").joinpath(file).read_text(encoding="utf-8")
+        parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)
+        found |= {name: sql.strip() for name, sql in zip(parts[1::2], parts[2::2], strict=True)}
+    return found
 
 
 def decode_event(body: bytes) -> AnyEvent:
