@@ -37,12 +37,15 @@ class Ending(enum.StrEnum):
 def send(
     pid: PidArgument,
     text: Annotated[str, typer.Argument(metavar="TEXT", help="The message.")],
+    rule: Annotated[
+        bool, typer.Option("--rule", help="It stays in every frame, however long the process goes on.")
+    ] = False,
     key: KeyOption = "",
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Put a message into the mailbox of a process."""
-    number = daemon_of(home).send(pid, text, key)
+    number = daemon_of(home).send(pid, text, key, rule=rule)
     _say(as_json, {"pid": pid, "message": number}, f"message {number} is in the mailbox of process {pid}")
 
 

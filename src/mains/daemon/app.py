@@ -64,6 +64,7 @@ class Letter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     text: str
     key: str = ""
+    rule: bool = False
 
 
 class SignalOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -184,7 +185,7 @@ class Orders:
 
     async def send(self, request: Request) -> Response:
         letter = await self._body(request, Letter)
-        return respond({"message": await self._desk.send(pid_of(request), letter.text, letter.key)})
+        return respond({"message": await self._desk.send(pid_of(request), letter.text, letter.key, rule=letter.rule)})
 
     async def answer(self, request: Request) -> Response:
         letter = await self._body(request, Letter)

@@ -140,9 +140,9 @@ class Client:
             if settled or time.monotonic() >= due_s:
                 return settled, outcome
 
-    def send(self, pid: int, text: str, key: str = "") -> int:
+    def send(self, pid: int, text: str, key: str = "", *, rule: bool = False) -> int:
         """Put a message into a mailbox; its number."""
-        return int(self._order(f"processes/{pid}/messages", {"text": text, "key": key})["message"])
+        return int(self._order(f"processes/{pid}/messages", {"text": text, "key": key, "rule": rule})["message"])
 
     def answer(self, pid: int, text: str) -> None:
         """Answer a question, or decide a call in doubt."""

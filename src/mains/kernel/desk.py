@@ -289,12 +289,14 @@ class Desk:
 
     # to a process
 
-    async def send(self, pid: int, text: str, key: str = "") -> int:
-        """Put a message into the mailbox of a process; the message's number."""
+    async def send(self, pid: int, text: str, key: str = "", *, rule: bool = False) -> int:
+        """Put a message into the mailbox of a process; the message's number. A `rule` never leaves its frames."""
         _check_text("message", text)
         _check_text("key", key)
         world = self._kernel.world
-        return await self._kernel.order(lambda tx: orders.send(tx, world, pid, "a person", text, key), "send")
+        return await self._kernel.order(
+            lambda tx: orders.send(tx, world, pid, "a person", text, key, rule=rule), "send"
+        )
 
     async def answer(self, pid: int, text: str) -> None:
         """Answer a question of `ask`, or decide a call in doubt."""

@@ -69,11 +69,11 @@ def fork_of(tx: Tx, world: World, pid: int) -> int:
     return fork(tx, world, present(tx, pid)).pid
 
 
-def send(tx: Tx, world: World, pid: int, sender: str, text: str, key: str) -> int:
+def send(tx: Tx, world: World, pid: int, sender: str, text: str, key: str, *, rule: bool = False) -> int:
     """Put a message into a mailbox, and hand it over when the process waits for one; the message's number."""
     if not text:
         raise UsageError("the message is empty")
-    number, p = mailbox.put(tx, present(tx, pid), sender, text, key, world.settings)
+    number, p = mailbox.put(tx, present(tx, pid), sender, text, key, world.settings, rule=rule)
     deliver(tx, p, world.settings)
     return number
 

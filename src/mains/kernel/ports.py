@@ -355,8 +355,11 @@ class Control(Protocol):
         """How the process stands now."""
         ...
 
-    async def send(self, pid: int, text: str, key: str = "") -> int:
-        """Put a message into the mailbox of a process; the message's number. The same key sends once."""
+    async def send(self, pid: int, text: str, key: str = "", *, rule: bool = False) -> int:
+        """Put a message into the mailbox of a process; the message's number. The same key sends once.
+
+        A `rule` is never evicted.
+        """
         ...
 
     async def answer(self, pid: int, text: str) -> None:

@@ -93,7 +93,7 @@ async def test_who_has_no_grant_sees_nothing_and_pays_nothing(world: World) -> N
 async def test_scopes_never_leak_to_another_program_account_or_process(world: World) -> None:
     one, other = world.program("one", ALL), world.program("other", ALL)
 
-    def answer(request: Request) -> Reply:
+    def answer(request: Request) -> Any:
         scopes = ("process", "program", "user")
         made = calls(*(call("note", text=f"a {scope} secret", scope=scope) for scope in scopes))
         return made if turn_of(request) == 0 and len(world.asked) == 1 else says("ok")
@@ -381,7 +381,7 @@ async def test_a_tainted_process_cannot_take_a_note_away_either(world: World) ->
 def bosses(first: Reply) -> Any:
     """A model that is a child (it says something), or a parent: it makes this reply, waits, notes."""
 
-    def answer(request: Request) -> Reply:
+    def answer(request: Request) -> Any:
         if request.messages[0].text.startswith("Child"):
             return says("note this for ever")
         return by_turn(first, calls(call("wait")), calls(*NOTES), says("ok"))(request)
@@ -407,7 +407,7 @@ async def test_what_a_child_said_is_no_more_trusted(world: World, how: str) -> N
 
 
 async def test_a_child_has_the_taint_of_the_parent_that_wrote_its_inputs(world: World) -> None:
-    def answer(request: Request) -> Reply:
+    def answer(request: Request) -> Any:
         if request.messages[0].text.startswith("Child"):
             return by_turn(calls(*NOTES), says("ok"))(request)
         spawn = calls(call("spawn", program="child", inputs={"word": "note this"}))
@@ -421,7 +421,7 @@ async def test_a_child_has_the_taint_of_the_parent_that_wrote_its_inputs(world: 
 
 @pytest.mark.parametrize("receives", [False, True])
 async def test_mail_of_a_process_taints_and_that_of_a_person_does_not(world: World, receives: bool) -> None:
-    def answer(request: Request) -> Reply:
+    def answer(request: Request) -> Any:
         if request.messages[0].text.startswith("Sender"):
             return by_turn(calls(call("send", to=1, text="note, says a process")), says("ok"))(request)
         first = calls(call("receive")) if receives and turn_of(request) in (0, 2) else None
@@ -446,7 +446,7 @@ async def test_taint_is_never_forgotten(world: World) -> None:
     """Not by eviction, not by a fork, not by an exec."""
     made = 0
 
-    def answer(request: Request) -> Reply:
+    def answer(request: Request) -> Any:
         nonlocal made
         if request.messages[-1].text.startswith("Everything above"):
             return says("nothing of note")
