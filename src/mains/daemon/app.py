@@ -6,7 +6,7 @@
     POST processes/PID/messages {text, key}, /answer {text}, /signal {signal}, /fork {at}
     POST remove {pids}, prune {older_than_days, dry_run}, backup {path, workspaces, replace}
     GET  watch, survey[?all=1&after_seq=N], journal/verify, journal/export, ledger/verify
-    and those of accounts (`accounts.py`) and of memory (`memory.py`)
+    and those of accounts (`accounts.py`), of memory (`memory.py`) and of notes (`notes.py`)
 
 A wait answers within half of `request_timeout_s`, settled or not: the client asks again. Bodies have at most
 `request_bytes_max` bytes. While the daemon ends, whatever arrives is refused and nothing of it is done.
@@ -31,6 +31,7 @@ from mains.daemon import wire
 from mains.daemon.accounts import Accounts
 from mains.daemon.body import body_of, number_of, pid_of, respond, seconds_of
 from mains.daemon.memory import Memory
+from mains.daemon.notes import Notes
 from mains.daemon.reports import Reports, View
 from mains.errors import DaemonError, MainsError, UsageError
 from mains.kernel.desk import Desk
@@ -231,10 +232,39 @@ class Orders:
         return await body_of(request, kind, self._settings.request_bytes_max)
 
 
+def _account_routes(accounts: Accounts) -> list[Route]:
+    return [
+        _post("/v1/accounts", accounts.add),
+        _get("/v1/accounts", accounts.list),
+        _get("/v1/account", accounts.account),
+        _post("/v1/account", accounts.set),
+        _post("/v1/budgets", accounts.budget_set),
+        _post("/v1/topups", accounts.topup),
+        _get("/v1/meter", accounts.meter),
+        _get("/v1/statement", accounts.statement),
+    ]
+
+
+def _memory_routes(memory: Memory, notes: Notes) -> list[Route]:
+    at = "/v1/processes/{pid:int}"
+    return [
+        _get("/v1/memory", memory.machine),
+        _get(f"{at}/memory", memory.table),
+        _get(f"{at}/seen", memory.seen),
+        _get(f"{at}/diff", memory.diff),
+        _get("/v1/notes", notes.list),
+        _post("/v1/notes", notes.add),
+        _get("/v1/notes/{number:int}", notes.show),
+        _post("/v1/notes/{number:int}", notes.edit),
+        _post("/v1/notes/{number:int}/forget", notes.forget),
+    ]
+
+
 def build(
     orders: Orders,
     accounts: Accounts,
     memory: Memory,
+    notes: Notes,
     reports: Reports,
     settings: Settings,
     end: Callable[[bool], bool],
@@ -270,18 +300,8 @@ def build(
         _post(f"{at}/exec", orders.exec),
         _post(f"{at}/restart", orders.restart),
         _post("/v1/signals", orders.signal_group),
-        _get("/v1/memory", memory.machine),
-        _get(f"{at}/memory", memory.table),
-        _get(f"{at}/seen", memory.seen),
-        _get(f"{at}/diff", memory.diff),
-        _post("/v1/accounts", accounts.add),
-        _get("/v1/accounts", accounts.list),
-        _get("/v1/account", accounts.account),
-        _post("/v1/account", accounts.set),
-        _post("/v1/budgets", accounts.budget_set),
-        _post("/v1/topups", accounts.topup),
-        _get("/v1/meter", accounts.meter),
-        _get("/v1/statement", accounts.statement),
+        *_account_routes(accounts),
+        *_memory_routes(memory, notes),
         _get("/v1/watch", reports.watch),
         _get("/v1/survey", reports.survey),
         _get("/v1/journal/verify", reports.verify_journal),

@@ -218,6 +218,23 @@ class Client:
         found: Object = self._ask("statement", account=account, month=month)
         return found
 
+    # notes
+
+    def notes(self, **query: str | int) -> list[Object]:
+        """Notes (see `kernel/notebook.py`)."""
+        found: list[Object] = self._ask("notes", **query)
+        return found
+
+    def note(self, number: int) -> Object:
+        """One note."""
+        found: Object = self._ask(f"notes/{number}")
+        return found
+
+    def note_order(self, path: str = "", **body: str | int) -> Object:
+        """Add a note; or, with a path, edit (`/3`) or forget one (`/3/forget`). The note after it."""
+        found: Object = self._order(f"notes{path}", body)
+        return found
+
     # care
 
     def remove(self, pids: Sequence[int]) -> Object:
@@ -272,7 +289,7 @@ class Client:
                 return exchange(connection, "POST", target(path, {}), body)
             except LOST as error:
                 text = "the daemon ended before it answered; nobody knows whether it did what was asked"
-                seen = "account ls" if path in _OF_ACCOUNTS else "ps --all"
+                seen = "account ls" if path in _OF_ACCOUNTS else "note ls" if path.startswith("notes") else "ps --all"
                 raise DaemonError(text, hint=f"`mains {seen}` shows what there is") from error
 
         return self._again(send)

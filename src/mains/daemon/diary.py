@@ -101,6 +101,20 @@ def tell(event: ev.AnyEvent, text_of: PageOf) -> tuple[str, str]:
             return text, ""
         case ev.Opened() | ev.Limited() | ev.Warned():
             return _tell_account(event), ""
+        case ev.Reminded() | ev.Remembered() | ev.Forgotten():
+            return _tell_note(event, text_of)
+
+
+def _tell_note(event: ev.Reminded | ev.Remembered | ev.Forgotten, text_of: PageOf) -> tuple[str, str]:
+    match event:
+        case ev.Reminded(opening=()):
+            return "its notes are as they were", ""
+        case ev.Reminded(page=page):
+            return "has its notes in mind" if page else "has no notes in mind any more", text_of(page) if page else ""
+        case ev.Remembered(id=number, scope=scope, owner=owner):
+            return f"note {number} was made for {scope} {owner}", text_of(event.page)
+        case ev.Forgotten(id=number, owner=owner):
+            return f"note {number} of {owner} was forgotten{' by a person' if event.by_person else ''}", ""
 
 
 def _tell_account(event: ev.Opened | ev.Limited | ev.Warned) -> str:

@@ -33,6 +33,7 @@ from mains.daemon.accounts import Accounts
 from mains.daemon.app import Orders, Tally, build
 from mains.daemon.listener import listen_tcp, listen_unix
 from mains.daemon.memory import Memory
+from mains.daemon.notes import Notes
 from mains.daemon.reports import Place, Reports
 from mains.daemon.stream import Quiet
 from mains.kernel.desk import Desk
@@ -129,8 +130,9 @@ class _Daemon:
         quiet = Quiet(self._settings.request_timeout_s / 3, self._closing)
         orders = Orders(desk, self._settings, self._closing)
         accounts = Accounts(desk, self._settings.request_bytes_max)
+        notes = Notes(desk, self._settings.request_bytes_max)
         reports = Reports(desk, self._place, quiet, self._settings)
-        tally = Tally(build(orders, accounts, Memory(desk), reports, self._settings, end), self._closing)
+        tally = Tally(build(orders, accounts, Memory(desk), notes, reports, self._settings, end), self._closing)
         return tally
 
     def _server(self, app: ASGIApp) -> _Server:

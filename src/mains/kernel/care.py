@@ -98,6 +98,12 @@ class Care:
             if gone := await asyncio.to_thread(documents.gone, spaces):
                 await search.forget(gone)
 
+    async def erase_forgotten(self) -> None:
+        """Erase the text of notes that were forgotten or replaced."""
+        most = self._settings.erase_rows_max
+        while await self._kernel.order(lambda tx: retention.erase_forgotten(tx, most), "erase"):
+            await self._clock.wait_ms(0)
+
     # by itself
 
     async def _every_day(self) -> None:
@@ -126,6 +132,9 @@ class Care:
         await self._kernel.order(retention.begin_prune, "prune")
         await self._remove(await asyncio.to_thread(retention.due, self._kernel.journal, before_ms), pause_ms)
         while await self._kernel.order(lambda tx: retention.index(tx, most * 10), "prune"):
+            await self._clock.wait_ms(pause_ms)
+        await self.erase_forgotten()
+        while await self._kernel.order(lambda tx: retention.erase_old(tx, before_ms, most), "prune"):
             await self._clock.wait_ms(pause_ms)
         while await self._kernel.order(lambda tx: retention.erase_notes(tx, before_ms, most), "prune"):
             await self._clock.wait_ms(pause_ms)

@@ -23,6 +23,7 @@ from mains.kernel.context import check_text
 from mains.kernel.journal import Journal
 from mains.kernel.main import Kernel
 from mains.kernel.memorydesk import MemoryDesk
+from mains.kernel.notebook import Notebook
 from mains.kernel.ports import EngineState, Notice, Outcome, ProcessView, Removal, Signal
 from mains.kernel.process import Process, Route, State
 from mains.program import BANDS, Bound, Tree, bind, load_tree, with_zone
@@ -39,6 +40,7 @@ class Desk(AccountDesk, MemoryDesk):
         self._kernel = kernel
         self._force = force
         self._care = care
+        self.notes = Notebook(kernel, care)
 
     async def spawn(
         self,

@@ -12,6 +12,7 @@ process exits). SyscallError goes back to the model as the call's result, and un
     receive(timeout_s)           the next message
     sleep(seconds)               a timer
     ask(question)                a person
+    note(text, scope, replace, forget)   what outlives the context
     exit(result, results_of, code)
 """
 
@@ -23,14 +24,14 @@ from typing import Any
 import msgspec
 
 from mains.errors import LimitError, MainsError, SyscallError
-from mains.kernel import birth, execs, mailbox, pages
+from mains.kernel import birth, execs, mailbox, notes, pages
 from mains.kernel.birth import World
 from mains.kernel.calls import awaited, deliver, letter
 from mains.kernel.context import StoredInput
 from mains.kernel.ports import Message
 from mains.kernel.process import Process
 from mains.kernel.tx import Tx
-from mains.program import Bound, FileText, Program, bind_child
+from mains.program import Bound, FileText, Program, bind_child, note_scopes
 
 
 class Now(msgspec.Struct, frozen=True):
@@ -204,6 +205,11 @@ def _ask(i: Invocation) -> Answer:
     return Later("human")
 
 
+def _note(i: Invocation) -> Answer:
+    program = i.world.program(pages.get(i.tx, i.process.program))
+    return Now(notes.change(i.tx, i.world.settings, i.process, note_scopes(program.tools), i.arguments))
+
+
 def _exit(i: Invocation) -> Answer:
     result, source = i.arguments.get("result", ""), i.arguments.get("results_of")
     if source is not None:
@@ -228,5 +234,6 @@ HANDLERS: dict[str, Callable[[Invocation], Answer]] = {
     "receive": _receive,
     "sleep": _sleep,
     "ask": _ask,
+    "note": _note,
     "exit": _exit,
 }

@@ -23,7 +23,7 @@ from mains.kernel.ports import Notice
 from mains.kernel.process import Process
 
 Row = tuple[Any, ...]
-_QUERIES = ("queries.sql", "readers.sql")
+_QUERIES = ("queries.sql", "readers.sql", "notes.sql")
 _KNOWN_MAX = 10_000  # accounts
 Mark = tuple[int, int, int, int, int, int]
 

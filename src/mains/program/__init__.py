@@ -18,12 +18,13 @@ from mains.program.program import BANDS, Program, is_name, load, notes, parse
 from mains.program.prose import BYTES_PER_TOKEN, estimate_tokens, head
 from mains.program.schedule import Schedule, local_zone, with_zone, zone_of
 from mains.program.textfile import FileText
-from mains.program.toolgrant import ToolGrant, parse_grant
+from mains.program.toolgrant import NOTE_SCOPES, ToolGrant, note_scopes, parse_grant
 from mains.program.tree import Tree, load_tree
 
 __all__ = [
     "BANDS",
     "BYTES_PER_TOKEN",
+    "NOTE_SCOPES",
     "PROMPT",
     "Bound",
     "FileText",
@@ -43,6 +44,7 @@ __all__ = [
     "load_tree",
     "local_zone",
     "nearest",
+    "note_scopes",
     "notes",
     "parse",
     "parse_grant",

@@ -23,6 +23,7 @@ from mains.kernel.event import (
     Execed,
     Faulted,
     Refused,
+    Reminded,
     Rested,
     Returned,
     Spawned,
@@ -185,7 +186,7 @@ class Witness:
             case Asked(asking=asking):
                 self._wakeable.discard(pid)
                 self._intents[_key(self.table[pid], asking)] = asking.hold
-            case Execed():
+            case Execed() | Reminded():
                 self._other_opening(pid)
             case Rested():
                 self._wakeable.discard(pid)
