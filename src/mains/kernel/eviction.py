@@ -194,7 +194,7 @@ class _Layout:
         self.read, self.save = _sums_from(read), _sums_from(save)
 
     def _is_worth_a_stub(self, entry: Entry) -> bool:
-        fetchable = entry.tied and not entry.pinned and entry.kind != "stub"
+        fetchable = (entry.tied or entry.kind == "segment") and not entry.pinned and entry.kind != "stub"
         return fetchable and entry.tokens >= _WORTH * self.policy.stub_tokens
 
     def with_less_spared(self, *, message: bool) -> _Layout:

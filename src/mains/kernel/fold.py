@@ -11,6 +11,7 @@ from mains.kernel.cover import chain
 from mains.kernel.event import (
     Answered,
     AnyEvent,
+    Appended,
     Asked,
     AskFailed,
     Called,
@@ -31,6 +32,8 @@ from mains.kernel.event import (
     Rerouted,
     Rested,
     Returned,
+    SegmentMade,
+    SegmentRemoved,
     Sent,
     Signalled,
     Slotted,
@@ -38,7 +41,7 @@ from mains.kernel.event import (
     Warned,
     Woken,
 )
-from mains.kernel.process import TRANSITIONS, CallState, GivenUp, Process, State, replace, rest
+from mains.kernel.process import TRANSITIONS, CallState, GivenUp, Mapped, Process, State, replace, rest
 
 
 def apply(process: Process | None, event: AnyEvent) -> Process:
@@ -122,7 +125,10 @@ def _changed(p: Process, event: AnyEvent) -> Process:
             return replace(
                 p, asking=None, calls=(), quota=-1, exit_code=event.code, result=event.result, detail=event.detail,
             )  # fmt: skip
-        case Spawned() | Removed() | Noted() | Opened() | Limited() | Warned():
+        case (
+            Spawned() | Removed() | Noted() | Opened() | Limited() | Warned()
+            | SegmentMade() | Appended() | SegmentRemoved()
+        ):  # fmt: skip
             raise KernelPanic(f"process {p.pid}: {type(event).__name__} cannot happen to a live process")
 
 
@@ -150,14 +156,18 @@ def _asked(p: Process, event: Asked) -> Process:
         frame=event.frame,
         whole_frame=event.frame,
         mail=p.mail - len(event.messages),
+        segments=tuple(each if each.whole == each.until else replace(each, whole=each.until) for each in p.segments),
     )
 
 
 def _joined(p: Process, event: Joined) -> Process:
-    _require(p, p.state is State.READY and not p.calls, event)
+    upto, mapped = dict(event.segments), {each.segment: each.until for each in p.segments if each.live}
+    further = all(mapped.get(segment, until) < until for segment, until in upto.items())
+    _require(p, p.state is State.READY and not p.calls and further, event)
     return replace(
         p, length=p.length + len(event.pages), frame_tokens=p.frame_tokens + event.tokens,
         frame=_chained(p, event.pages), mail=p.mail - len(event.messages),
+        segments=tuple(replace(each, until=upto.get(each.segment, each.until)) for each in p.segments),
     )  # fmt: skip
 
 
@@ -227,12 +237,19 @@ def _execed(p: Process, event: Execed) -> Process:
         opening=len(i.opening), opening_tokens=i.opening_tokens, reads_mail=i.reads_mail,
         band=p.band if p.band_given else i.band,
         reserve_tokens=i.reserve_tokens, output_tokens_max=i.output_tokens_max, frame_tokens_max=i.frame_tokens_max,
-        schedule=i.schedule,
+        schedule=i.schedule, segments=_remapped(p.segments, i.segments),
         slot_ms=event.slot_ms, frame=event.frame, whole_frame=event.frame,
         length=p.length + more, whole_length=p.whole_length + more,
         frame_tokens=p.frame_tokens + tokens, whole_tokens=p.whole_tokens + tokens, failures_here=0, given_up=(),
         **routed,
     )  # fmt: skip
+
+
+def _remapped(mapped: tuple[Mapped, ...], segments: tuple[int, ...]) -> tuple[Mapped, ...]:
+    """What a process maps when its program maps these: what it has read of others is known, should they come back."""
+    known = {each.segment for each in mapped}
+    new = [Mapped(segment, program=True) for segment in segments if segment not in known]
+    return (*[replace(each, program=each.segment in segments) for each in mapped], *new)
 
 
 def _rested(p: Process, event: Rested) -> Process:

@@ -89,6 +89,23 @@ CREATE TABLE IF NOT EXISTS cover (          -- what was evicted: pages that stan
     PRIMARY KEY (pid, first, seq)
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE IF NOT EXISTS segment (        -- shared by processes that map it: the fold of its events
+    id      INTEGER PRIMARY KEY,            -- never given twice
+    name    TEXT    NOT NULL UNIQUE,
+    account INTEGER NOT NULL,               -- whose it is
+    append_only INTEGER NOT NULL,           -- 0: it was given once
+    pages   INTEGER NOT NULL DEFAULT 0,
+    bytes   INTEGER NOT NULL DEFAULT 0      -- of their texts
+) STRICT;
+
+CREATE TABLE IF NOT EXISTS segment_page (   -- never changed
+    segment INTEGER NOT NULL,
+    number  INTEGER NOT NULL,               -- 0, 1, 2 ...: the one order
+    page    TEXT    NOT NULL,
+    seq     INTEGER NOT NULL,               -- of the event that says who appended it, and when
+    PRIMARY KEY (segment, number)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE IF NOT EXISTS message (        -- mailboxes
     id       INTEGER PRIMARY KEY,
     pid      INTEGER NOT NULL,              -- to

@@ -12,6 +12,7 @@ process exits). SyscallError goes back to the model as the call's result, and un
     receive(timeout_s)           the next message
     sleep(seconds)               a timer
     ask(question)                a person
+    append(segment, text)        a page of a shared segment
     exit(result, results_of, code)
 """
 
@@ -23,14 +24,14 @@ from typing import Any
 import msgspec
 
 from mains.errors import LimitError, MainsError, SyscallError
-from mains.kernel import birth, execs, mailbox, pages
+from mains.kernel import birth, execs, mailbox, pages, segments
 from mains.kernel.birth import World
 from mains.kernel.calls import awaited, deliver, letter
 from mains.kernel.context import StoredInput
 from mains.kernel.ports import Message
 from mains.kernel.process import Process
 from mains.kernel.tx import Tx
-from mains.program import Bound, FileText, Program, bind_child
+from mains.program import Bound, FileText, Program, append_segments, bind_child
 
 
 class Now(msgspec.Struct, frozen=True):
@@ -204,6 +205,12 @@ def _ask(i: Invocation) -> Answer:
     return Later("human")
 
 
+def _append(i: Invocation) -> Answer:
+    granted = append_segments(i.world.program(pages.get(i.tx, i.process.program)).tools)
+    name, text = i.arguments["segment"], i.arguments["text"]
+    return Now(segments.append(i.tx, i.world.settings, i.process, granted, name, text))
+
+
 def _exit(i: Invocation) -> Answer:
     result, source = i.arguments.get("result", ""), i.arguments.get("results_of")
     if source is not None:
@@ -228,5 +235,6 @@ HANDLERS: dict[str, Callable[[Invocation], Answer]] = {
     "receive": _receive,
     "sleep": _sleep,
     "ask": _ask,
+    "append": _append,
     "exit": _exit,
 }

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from mains.kernel.context import StoredInput
 from mains.kernel.grants import offered
 from mains.kernel.ports import Schema, Tool
-from mains.program import Program, input_schema
+from mains.program import Program, append_segments, input_schema
 
 _DAY_S = 86_400
 _SLEEP_S_MAX = 366 * _DAY_S
@@ -37,6 +37,8 @@ def _syscalls(program: Program, inputs: tuple[StoredInput, ...], programs: dict[
     tools = dict(_PLAIN)
     files = tuple(file.name for i in inputs for file in i.files)
     over = tuple(i.name for i in inputs if i.type in ("folder", "json"))
+    if shared := append_segments(program.tools):
+        tools["append"] = _append_tool(shared)
     names: dict[str, list[str]] = {}
     for grant in program.tools:
         names.setdefault(grant.name, []).extend(name for name in grant.arguments if name in programs)
@@ -52,6 +54,14 @@ def _syscalls(program: Program, inputs: tuple[StoredInput, ...], programs: dict[
             _object(["program", "over"], program={"enum": each}, over={"enum": list(over)} if over else _TEXT),
         )
     return tools
+
+
+def _append_tool(segments: Sequence[str]) -> Tool:
+    return Tool(
+        "append",
+        "Append a page to a segment that processes share: everybody who has it reads it from the next turn on.",
+        _object(["segment", "text"], segment={"enum": list(segments)}, text=_TEXT),
+    )
 
 
 def _about(names: list[str], programs: dict[str, Program]) -> str:
@@ -140,5 +150,5 @@ def with_memory(tools: tuple[Tool, ...]) -> tuple[Tool, ...]:
     return tuple(sorted({tool.name: tool for tool in (*_MEMORY, *tools)}.values(), key=lambda tool: tool.name))
 
 
-SYSCALLS = frozenset({*_PLAIN, "spawn", "spawn_each", "exec"})
+SYSCALLS = frozenset({*_PLAIN, "spawn", "spawn_each", "exec", "append"})
 """The names that no device may take."""

@@ -7,15 +7,19 @@ default.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import msgspec
 
 from mains.errors import Mistake, UsageError
 from mains.program.fields import is_null, shown
 from mains.program.frontmatter import Items, Node, Scalar
+from mains.program.segmentname import SEGMENT_RULE, is_segment
 
 SPAWNING = ("spawn", "spawn_each", "exec")
 """The syscalls whose arguments name programs."""
+
+APPENDING = "append"
 
 _NAME_MAX = 128
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*(?:[./:][A-Za-z0-9_-]+)*(?:(?:\.|(?<=__))\*)?")
@@ -53,7 +57,14 @@ def parse_grant(text: str) -> ToolGrant:
     grant = ToolGrant(name, arguments)
     if name in SPAWNING:
         _check_programs(grant)
+    if name == APPENDING:
+        _check_segments(grant)
     return grant
+
+
+def append_segments(grants: Sequence[ToolGrant]) -> tuple[str, ...]:
+    """The segments that a program may append to, each once."""
+    return tuple(dict.fromkeys(name for grant in grants if grant.name == APPENDING for name in grant.arguments))
 
 
 def read_grants(node: Node, key: str, separators: str, faults: list[Mistake]) -> tuple[ToolGrant, ...]:
@@ -116,3 +127,11 @@ def _check_programs(grant: ToolGrant) -> None:
     for program in grant.programs:
         if program.startswith(("/", "~")) or "\\" in program or ".." in program.split("/") or "\0" in program:
             raise UsageError(f"{shown(program)} must name a program beside or below this file")
+
+
+def _check_segments(grant: ToolGrant) -> None:
+    if not grant.arguments:
+        raise UsageError("`append` must say which segments: `append(brief)`")
+    for name in grant.arguments:
+        if not is_segment(name):
+            raise UsageError(f"{shown(name)} is no name for a segment: {SEGMENT_RULE}")

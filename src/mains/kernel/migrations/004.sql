@@ -11,3 +11,20 @@ ALTER TABLE context_new RENAME TO context;
 CREATE TABLE cover (
     pid INTEGER NOT NULL, seq INTEGER NOT NULL, first INTEGER NOT NULL, until INTEGER NOT NULL, pages TEXT NOT NULL,
     PRIMARY KEY (pid, first, seq)) STRICT, WITHOUT ROWID;
+
+CREATE TABLE segment (        -- shared by processes that map it: the fold of its events
+    id      INTEGER PRIMARY KEY,            -- never given twice
+    name    TEXT    NOT NULL UNIQUE,
+    account INTEGER NOT NULL,               -- whose it is
+    append_only INTEGER NOT NULL,           -- 0: it was given once
+    pages   INTEGER NOT NULL DEFAULT 0,
+    bytes   INTEGER NOT NULL DEFAULT 0      -- of their texts
+) STRICT;
+
+CREATE TABLE segment_page (   -- never changed
+    segment INTEGER NOT NULL,
+    number  INTEGER NOT NULL,               -- 0, 1, 2 ...: the one order
+    page    TEXT    NOT NULL,
+    seq     INTEGER NOT NULL,               -- of the event that says who appended it, and when
+    PRIMARY KEY (segment, number)
+) STRICT, WITHOUT ROWID;
