@@ -1,4 +1,4 @@
-"""Run benchmarks: `python -m bench [NAME...] [--quick]`. Without names: the first eight, in this order.
+"""Run benchmarks: `python -m bench [NAME...] [--quick]`. Without names: the first eleven, in this order.
 
 turns      full turns a second against a bare SQLite group commit
 idle       memory of 100,000 idle processes, and how fast 1,000 of them wake
@@ -9,9 +9,11 @@ ledger     holds and settlements a second under limits of four accounts above th
 overshoot  200 processes on a small account, a bad engine, kill -9: no hold above a limit at any place in the journal
 fairness   how far tenants drift apart under eight policies, adversaries beside them (a simulator)
 completion how long agents take under eight policies, at several loads (the same simulator)
+price      what a growing context costs through the planner and with what others do (recorded runs, replayed)
 embedded   tokens a second through Mains against the same engine asked directly
 kv         rounds of 16 processes on 2 slots of the embedded engine, with and without files (only when it is named)
 policies   the order of four policies on the embedded engine, beside the simulator's (only when it is named)
+recall     a search in the memory of one process in a home of 500,000 pages, beside FTS5 (only when it is named)
 soak       200 processes living on with faults: memory and descriptors (only when it is named; --minutes 60)
 
 Against what users would pick instead; only when named, for they need the rivals' environment (`make bench-rivals`):
@@ -31,8 +33,20 @@ import sys
 from bench import machine
 from bench.report import Report, save, table
 
-NAMES = ("turns", "idle", "boot", "start", "decide", "ledger", "overshoot", "fairness", "completion", "embedded")
-NAMED = ("kv", "policies")  # run only when they are named
+NAMES = (
+    "turns",
+    "idle",
+    "boot",
+    "start",
+    "decide",
+    "ledger",
+    "overshoot",
+    "fairness",
+    "completion",
+    "price",
+    "embedded",
+)
+NAMED = ("kv", "policies", "recall")  # run only when they are named
 LONG = ("soak",)  # run only when they are named
 CONTESTS = ("rivals", "kills", "waiting", "cap")
 EVERY = (*NAMES, *NAMED, *LONG, *CONTESTS)
@@ -52,7 +66,7 @@ def main() -> None:
     """Parse, measure, print."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="The benchmarks of Mains.")
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"which ones ({', '.join(EVERY)}); without: the first eight"
+        "names", nargs="*", metavar="NAME", help=f"which ones ({', '.join(EVERY)}); without: the first eleven"
     )
     parser.add_argument("--quick", action="store_true", help="small sizes: shows that all work, not how fast they are")
     parser.add_argument("--minutes", type=float, default=60.0, help="how long a soak lasts (default 60)")

@@ -1,4 +1,4 @@
-"""Draw `docs/plots/fairness.png` and `docs/plots/completion.png`: `python -m bench.plots` runs both benches and draws.
+"""Draw `docs/plots/*.png`: `python -m bench.plots [fairness] [completion] [price]` runs these benches and draws.
 
 Colours are of a set that people with any colour vision tell apart (Okabe and Ito); each policy has its own marker, too.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.figure import Figure as Canvas
 
-from bench import completion, fairness
+from bench import completion, fairness, price
 from bench.fair.policies import POLICIES
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "plots"
@@ -78,17 +78,54 @@ def draw_completion(runs: list[completion.Run], path: Path) -> None:
     canvas.savefig(path, dpi=130)
 
 
+def draw_price(rows: list[price.Row], path: Path) -> None:
+    """What is billed in each window, and what a first view and reading back make of it."""
+    canvas = Canvas(figsize=(11, 4.6), layout="constrained")
+    windows, views = canvas.subplots(1, 2, sharey=True)
+    kinds = [*price.RIVALS, price.named(0), price.named(4_000), price.named(price.VIEW), price.named(2_000)]
+    for at, kind in enumerate(kinds):
+        heights = [price.one(rows, kind, window).input for window in price.WINDOWS]
+        wide = 2.4 if kind == price.named(price.VIEW) else 1.2
+        shown = price.WINDOWS
+        windows.plot(shown, heights, color=COLOURS[at], marker=MARKERS[at], linewidth=wide, label=kind)
+    windows.set_xscale("log")
+    windows.set_xticks(price.WINDOWS, [f"{window // 1_000}k" for window in price.WINDOWS])
+    windows.set_xticks([], minor=True)
+    windows.set_xlabel("window, tokens")
+    windows.set_ylabel("billed input, of the full history")
+    windows.legend(frameon=False, fontsize=8, ncols=2, loc="upper right")
+    places = range(len(price.VIEWS))
+    for at, (who, marker) in enumerate((("marks only", "s"), ("Mains", "D"))):
+        for style, back in zip(("-", "--", ":"), price.BACK, strict=True):
+            heights = [price.one(rows, price.named(view, back, who)).input for view in price.VIEWS]
+            colour = COLOURS[-1 - at * 3]
+            label = f"{who}, {back:.0%} read back" if back else who
+            views.plot(places, heights, color=colour, marker=marker, linestyle=style, label=label)
+    views.set_xticks(places, [f"{view:,}" if view else "all" for view in price.VIEWS])
+    views.set_xlabel("characters of a result that enter the frame (window 32k)")
+    views.legend(frameon=False, fontsize=8, ncols=2, loc="upper right")
+    for axes in (windows, views):
+        axes.grid(alpha=0.3)
+        axes.set_ylim(0.5, 1.6)
+        axes.axhline(price.GOAL, color="#999999", linewidth=0.8)
+    canvas.savefig(path, dpi=130)
+
+
 def _mean(runs: list[completion.Run], field: str) -> float:
     return statistics.fmean(float(getattr(run, field)) for run in runs)
 
 
 def main() -> None:
-    """Run both, draw both."""
-    quick = "--quick" in sys.argv[1:]
+    """Run those that are named, or all; draw them."""
+    named, quick = {name for name in sys.argv[1:] if name != "--quick"}, "--quick" in sys.argv[1:]
     mpl.use("Agg")
     FOLDER.mkdir(parents=True, exist_ok=True)
-    draw_fairness(fairness.measure(quick), FOLDER / "fairness.png")
-    draw_completion(completion.measure(quick), FOLDER / "completion.png")
+    if not named or "fairness" in named:
+        draw_fairness(fairness.measure(quick), FOLDER / "fairness.png")
+    if not named or "completion" in named:
+        draw_completion(completion.measure(quick), FOLDER / "completion.png")
+    if not named or "price" in named:
+        draw_price(price.measure(quick), FOLDER / "price.png")
 
 
 if __name__ == "__main__":

@@ -26,9 +26,12 @@ from mains.home import Home
 from mains.kernel.care import Care
 from mains.kernel.clock import Clock, SystemClock
 from mains.kernel.desk import Desk
+from mains.kernel.lookup import Documents
 from mains.kernel.main import Kernel
 from mains.kernel.ports import Device, Engine, EngineState, Keeper, Probe
 from mains.kernel.process import Route
+from mains.search.index import Index
+from mains.search.source import Doc
 from mains.settings import Settings
 
 
@@ -133,6 +136,17 @@ class Engines:
             await engine.close()
 
 
+class Source:
+    """The documents of a kernel's memory, for the search index."""
+
+    def __init__(self, documents: Documents) -> None:
+        self._documents = documents
+
+    def read(self, space: str, start: int, most: int) -> list[Doc]:
+        """At most `most` documents of a space from a position on."""
+        return [Doc(*each) for each in self._documents.documents(space, start, most)]
+
+
 def tariffs_of(home: Home, specs: Callable[[], Mapping[str, EngineSpec]]) -> Catalogue:
     """What models cost in this home; `specs` gives its engines as they are now. Raises ConfigError."""
     where = str(home.config)
@@ -229,6 +243,7 @@ async def boot(
         currency=tariffs.money.home,
         chance=random.Random(),  # noqa: S311 - jitter of back-offs
         probe=probe,
+        search=lambda documents: Index(place.memory, Source(documents)),
     )
     async with kernel, Care(kernel, clock, room.forget) as care:
         yield Desk(kernel, room.force, care)

@@ -3,6 +3,7 @@
     mains.toml    settings, engines and prices, written by a person or by `mains engine add`
     mains.db      the journal (SQLite; with -wal and -shm)
     workspaces/   a folder for each process that was given none
+    memory.db     the search index of memory (`mains.search`); may be deleted
     kv/           what the embedded engine has read of each process (`engines/kv_store.py`); may be deleted
     logs/         what the daemon and its engines say
     lock          held (flock) by the kernel that serves this home; holds its pid
@@ -37,6 +38,7 @@ class Home:
         self.path = path
         self.config = path / "mains.toml"
         self.database = path / "mains.db"
+        self.memory = path / "memory.db"
         self.workspaces = path / "workspaces"
         self.logs = path / "logs"
         self.kv = path / "kv"

@@ -53,9 +53,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     # memory
     frame_tokens_max: int = 128_000  # of one model call, its answer and tools included
-    frame_high_percent: int = 85  # of what fits: above it something leaves the frame
+    frame_high_percent: int = 90  # of what fits: above it something leaves the frame
     frame_low_percent: int = 50  # down to it, in one step
-    view_tokens_max: int = 4_096  # of a result or message that are shown at once; the rest stands in memory
+    view_tokens_max: int = 1_024  # of a result or message that are shown at once; the rest stands in memory
+    read_tokens_max: int = 8_192  # of what `read` or `recall` gives at once
     summary_tokens_max: int = 1_024  # of what stands for old turns
 
     # shared segments

@@ -16,10 +16,12 @@ GIVES = {
     "idle": ("bare kernel", "300 idle, made", "300 idle, booted", "50 of them woken", "wake 50"),
     "boot": ("boot, 100 processes, 10 mid-turn", "all model calls made again", "from exec to exit"),
     "decide": ("mixed: decision, p99", "one family: decision, p99", "first come, first served: p99"),
+    "recall": ("Mains, 8 words: p99", "Mains, 20 words: found in 5", "Mains: file", "FTS5, 8 words: p99"),
     "soak": ("minutes", "memory, second quarter", "memory, last quarter", "database at the end"),
     "ledger": ("hold + settle, at 10", "CPU a pair, at 10", "without limits, at 10", "one caller alone", "fsync"),
     "fairness": ("gap, ten to one", "Jain, ServeGen", "longest wait, silent tools"),
     "completion": ("mean, FCFS / Mains, load 1.2", "mean, 1 s barrier / Mains, load 1.2", "P99, FCFS / Mains, load 1"),
+    "price": ("billed input, view 3,000, 32k", "prefix stability, 8k", "billed input, magagent, at worst"),
     "start": ("mains --help", "import mains", "bare Python"),
 }
 

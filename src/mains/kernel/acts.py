@@ -13,9 +13,10 @@ from typing import Any
 
 from mains.errors import ConfigError, DeviceError, EngineError, Spent
 from mains.kernel.context import whole_text
+from mains.kernel.lookup import Lookup
 from mains.kernel.ports import CallContext, Device, Engines, Failed, Probe, Reply, Request, Tool
 from mains.kernel.process import Call, Process
-from mains.kernel.toolset import SYSCALLS
+from mains.kernel.toolset import LOOKUPS, SYSCALLS
 from mains.settings import Settings
 
 
@@ -27,6 +28,7 @@ class Acts:
         self.devices = devices
         self._settings = settings
         self._probe = probe
+        self.lookup: Lookup | None = None  # of the home's memory, once its journal is open
         self._by_tool: dict[str, tuple[Device, str]] = {}
         self.tools: list[Tool] = []
         for device in devices:
@@ -65,6 +67,8 @@ class Acts:
 
         `wanted` is asked at the last moment: whoever was killed while it waited for its turn makes no call.
         """
+        if call.tool in LOOKUPS and self.lookup is not None:
+            return await self.lookup.call(p, call.tool, arguments)
         if call.tool not in self._by_tool:
             return f"error: nothing offers the tool `{call.tool}` any more"
         device, tool = self._by_tool[call.tool]

@@ -192,8 +192,8 @@ class _Whole(_Fold):
                     yield page, p.tree
             for row in self._journal.rows("page_get", p.inputs):
                 for stored in msgspec.json.decode(row[0], type=list[StoredInput]):
-                    for file in stored.files:
-                        yield file.page, p.inputs
+                    for page in stored.pages:
+                        yield page, p.inputs
         except msgspec.DecodeError:
             return  # such a page is named among those with another hash
 

@@ -13,18 +13,20 @@ import msgspec
 
 from mains.errors import LimitError, NotFoundError, SyscallError, UsageError
 from mains.kernel import accounts, cover, ledger, pages, segments, timers
-from mains.kernel.context import StoredFile, StoredInput, opening, tokens_of
+from mains.kernel.context import StoredFile, StoredInput
 from mains.kernel.event import Spawned
+from mains.kernel.mapping import opened
 from mains.kernel.past import Past
 from mains.kernel.ports import Tool
 from mains.kernel.process import Image, Map, Process, Route, State, replace
 from mains.kernel.tariff import Tariffs
-from mains.kernel.toolset import toolset
+from mains.kernel.toolset import toolset, with_memory
 from mains.kernel.tx import Tx
 from mains.program import PROMPT, Bound, Program, Schedule, append_segments, estimate_tokens, parse
 from mains.settings import Settings
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
+_VIEWS = 4  # that fit into the half of a small frame
 _RUN = "schedule"  # a run is spawned by no call
 
 
@@ -166,9 +168,14 @@ def image_of(tx: Tx, world: World, birth: Birth, chain: Sequence[int]) -> Image:
     Its pages are written, and an event of this transaction must name them. Raises NotFoundError for a segment.
     """
     segments.numbers(tx, chain, append_segments(birth.program.tools))
-    stored = tuple(_store_input(tx, bound) for bound in birth.inputs)
+    settings, output_tokens_max = world.settings, birth.program.max_tokens or world.settings.output_tokens_max
+    sizes = (birth.route.context_tokens, birth.program.frame_tokens or 0, settings.frame_tokens_max)
+    room = (min(size for size in sizes if size) - output_tokens_max) * settings.frame_low_percent // 100
+    view = max(1, min(settings.view_tokens_max, room // _VIEWS))
+    begun = opened(birth.program, birth.inputs, room, view, conversation=birth.conversation)
+    stored = tuple(_store_input(tx, bound, mapped=bound.name in begun.mapped) for bound in birth.inputs)
     tools, _ = toolset(birth.program, stored, birth.programs, world.tools)
-    messages = opening(birth.program, birth.inputs, birth.conversation)
+    tools = with_memory(tools) if begun.mapped else tools
     tree = {name: pages.put(tx, "program", p.source.encode()) for name, p in birth.programs.items()}
     tools_page = _encode(tools)
     return Image(
@@ -176,15 +183,15 @@ def image_of(tx: Tx, world: World, birth: Birth, chain: Sequence[int]) -> Image:
         path=birth.path,
         program=pages.put(tx, "program", birth.program.source.encode()),
         tree=pages.put(tx, "tree", _encode(tree), tree.values()),
-        inputs=pages.put(tx, "inputs", _encode(stored), [file.page for each in stored for file in each.files]),
+        inputs=pages.put(tx, "inputs", _encode(stored), [page for each in stored for page in each.pages]),
         tools=pages.put(tx, "tools", tools_page),
-        opening=tuple(pages.put_message(tx, message) for message in messages),
-        opening_tokens=sum(map(tokens_of, messages)),
+        opening=tuple(pages.put_message(tx, message) for message in begun.messages),
+        opening_tokens=begun.tokens,
         reads_mail=any(tool.name == "receive" for tool in tools) and not birth.conversation,
         band=birth.program.band,
         route=birth.route,
         reserve_tokens=reserve_of(tools_page if tools else b"", birth.program),
-        output_tokens_max=birth.program.max_tokens or world.settings.output_tokens_max,
+        output_tokens_max=output_tokens_max,
         frame_tokens_max=birth.program.frame_tokens or 0,
         segments=segments.numbers(tx, chain, birth.program.segments),
         schedule=birth.schedule,
@@ -203,9 +210,10 @@ def _enter(tx: Tx, process: Process, context: tuple[str, ...], *, forked: bool) 
     return tx.happen(None, Spawned(process=process, context=context, forked=forked))
 
 
-def _store_input(tx: Tx, bound: Bound) -> StoredInput:
+def _store_input(tx: Tx, bound: Bound, *, mapped: bool) -> StoredInput:
+    page = pages.put(tx, "file", str(bound.value).encode()) if mapped and bound.type == "text" else ""
     files = tuple(StoredFile(f.name, pages.put(tx, "file", f.text.encode())) for f in bound.files)
-    return StoredInput(bound.name, bound.type, msgspec.Raw(_encode(bound.value)), files)
+    return StoredInput(bound.name, bound.type, msgspec.Raw(_encode(bound.value)), files, page)
 
 
 def _next_pid(tx: Tx) -> int:

@@ -29,6 +29,12 @@ class StoredInput(msgspec.Struct, frozen=True, omit_defaults=True):
     type: str
     value: msgspec.Raw = msgspec.Raw(b"null")
     files: tuple[StoredFile, ...] = ()
+    page: str = ""  # of a text that is not shown whole
+
+    @property
+    def pages(self) -> list[str]:
+        """The pages that hold it."""
+        return [*[file.page for file in self.files], *([self.page] if self.page else [])]
 
 
 def opening(program: Program, inputs: tuple[Bound, ...], conversation: bool = False) -> tuple[Message, ...]:

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from mains.kernel.process import Map, Process
+from mains.settings import Settings
 
 _HASH_BYTES = 16  # of BLAKE2b (RFC 7693): 128 bits name a frame among those of one process
 
@@ -89,3 +90,9 @@ def chain(frame: str, pages: Iterable[str]) -> str:
 def grown(p: Process) -> int:
     """How many positions a context has behind its opening."""
     return p.length - p.opening
+
+
+def window(settings: Settings, p: Process) -> int:
+    """Tokens that the messages of a frame may have: without the tool list and the answer."""
+    sizes = (p.context_tokens, p.frame_tokens_max, settings.frame_tokens_max)
+    return max(0, min(size for size in sizes if size) - p.reserve_tokens - p.output_tokens_max)

@@ -23,14 +23,13 @@ change often.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
-__all__ = ["Entry", "Marks", "Misfit", "Plan", "Policy", "Rates", "Summary", "marks", "plan", "turns_left"]
-
-PINNED = frozenset({"program", "input", "rule", "notes"})
-TURNS_LEFT_MIN = 10  # measured: with 5 to 20 here the traces cost the same within 1 % (docs/design.md, 2026-11-28)
+PINNED = frozenset({"rule", "notes"})  # and the opening
+TURNS_MIN = 10  # measured: with 5 to 20 here the traces cost the same within 1 % (docs/design.md, 2026-11-28)
 
 _WORTH = 2  # a result becomes a stub when it is at least so many times as large
 
@@ -80,6 +79,9 @@ class Policy(NamedTuple):
     share: float = 0.3
 
 
+DEFAULT = Policy()
+
+
 class Summary(NamedTuple):
     """Positions `first` to `until` (exclusive) leave for a summary; `kept`: indexes of entries that stay beside it."""
 
@@ -102,21 +104,21 @@ class Plan(NamedTuple):
 
 
 class Misfit(NamedTuple):
-    """With all gone that may go, `tokens` are left, more than fit. `staying`: indexes of those entries, largest first."""
+    """With all gone that may go, `tokens` are left: too many. `staying`: indexes of what cannot go, largest first."""
 
     tokens: int
     window: int
     staying: tuple[int, ...]
 
 
-def marks(window: int, high_percent: int, low_percent: int) -> Marks:
+def marks_of(window: int, high_percent: int, low_percent: int) -> Marks:
     """The marks of a window that holds so many tokens of a frame: without the answer and the tools."""
     return Marks(window, window * high_percent // 100, window * low_percent // 100)
 
 
-def turns_left(turns: int, turns_max: int) -> int:
+def expected_turns(turns: int, turns_max: int) -> int:
     """How many model calls a process is expected to make yet: as many as it has made (Lindy's rule), within bounds."""
-    return max(1, min(max(turns, TURNS_LEFT_MIN), turns_max - turns))
+    return max(1, min(max(turns, TURNS_MIN), turns_max - turns))
 
 
 def plan(
@@ -124,7 +126,7 @@ def plan(
     marks: Marks,
     rates: Rates,
     turns_left: int,
-    policy: Policy = Policy(),
+    policy: Policy = DEFAULT,
     *,
     warm: bool = True,
 ) -> Plan | Misfit:
@@ -132,27 +134,35 @@ def plan(
     total = sum(entry.tokens for entry in entries)
     layout = _Layout(entries, rates, turns_left, policy, warm=warm)
     if total > marks.window:
-        return _make_fit(layout, marks, total)
-    if total > marks.high:
-        way = layout.way_down(total - marks.low)
-        if way and total - way.saved <= marks.low and layout.gain(way, 1.0) > 0:
-            return layout.planned(way, total)
-    thrifty = layout.best_stubs(round(total * policy.share))
-    if thrifty and layout.gain(thrifty, policy.factor) > 0:
-        return layout.planned(thrifty, total)
-    return Plan(total)
+        return _made_to_fit(layout, marks, total)
+    paying = (way for way, factor in _worth_a_look(layout, marks, total) if way and layout.gain(way, factor) > 0)
+    way = next(paying, None)
+    return layout.planned(way, total) if way else Plan(total)
 
 
-def _make_fit(layout: _Layout, marks: Marks, total: int) -> Plan | Misfit:
-    """Down to the low mark if that can be, else as far as it goes; what is spared by choice goes last."""
-    sparing = (layout, layout.with_less_spared(message=True), layout.with_less_spared(message=False))
-    found = [(each, each.way_down(total - marks.low)) for each in sparing]
-    for goal, choices in ((marks.low, found[:2]), (marks.window, found)):
-        for each, way in choices:
-            if way and total - way.saved <= goal:
-                return each.planned(way, total, forced=True)
-    last, way = found[-1]
-    return Misfit(total - (way.saved if way else 0), marks.window, last.staying())
+def _worth_a_look(layout: _Layout, marks: Marks, total: int) -> Iterator[tuple[_Break | None, float]]:
+    """What may be done to a frame that fits, best first, and how many times over it has to pay."""
+    above, wanted = total > marks.high, total - marks.low
+    if above:
+        yield layout.best_stubs(wanted), 1.0
+    yield layout.best_stubs(round(total * layout.policy.share)), layout.policy.factor
+    if above:
+        layout.spare(1, message=True)
+        yield layout.way_to(wanted), 1.0
+
+
+def _made_to_fit(layout: _Layout, marks: Marks, total: int) -> Plan | Misfit:
+    """To the low mark, else to the high one, else as far as it goes. What is spared goes when nothing else helps."""
+    if stubs := layout.best_stubs(total - marks.low):
+        return layout.planned(stubs, total, forced=True)
+    layout.spare(1, message=True)
+    way = layout.way_to(total - marks.low) or layout.way_to(total - marks.high) or layout.farthest()
+    if total - way.saved > marks.window:
+        layout.spare(1, message=False)
+        way = layout.farthest()
+    if total - way.saved > marks.window:
+        return Misfit(total - way.saved, marks.window, layout.staying())
+    return layout.planned(way, total, forced=True)
 
 
 class _Break(NamedTuple):
@@ -165,42 +175,47 @@ class _Break(NamedTuple):
     call: float = 0.0  # what the summary's own call costs
 
 
-class _Layout:
-    """A frame, seen from each of its places: what is read again from here on, and what stubs would save."""
+_NOTHING = _Break(0, 0, 0, 0)
 
-    def __init__(
-        self,
-        entries: Sequence[Entry],
-        rates: Rates,
-        turns_left: int,
-        policy: Policy,
-        *,
-        warm: bool,
-        message: bool = True,
-    ) -> None:
-        self.entries, self.rates, self.turns_left, self.policy, self.warm = entries, rates, turns_left, policy, warm
-        kinds = [entry.kind for entry in entries]
-        replies = [at for at, kind in enumerate(kinds) if kind == "reply"]
-        self.last = replies[-1] if replies else 0  # from here on nothing is answered yet
-        spared = replies[-policy.keep_turns :][:1] if policy.keep_turns > 1 else replies[-1:]
-        self.stubs = [at for at in range(spared[0] if spared else 0) if self._is_worth_a_stub(entries[at])]
-        self.stay = {at for at, entry in enumerate(entries) if entry.pinned}
-        if message and "message" in kinds:
-            self.stay.add(len(kinds) - 1 - kinds[::-1].index("message"))
-        read = [entry.tokens if warm and at < self.last else 0 for at, entry in enumerate(entries)]
-        save = [0] * len(entries)
+
+class _Layout:
+    """A frame, seen from each of its places: what is read again from here on, what a stub or a summary would save."""
+
+    def __init__(self, entries: Sequence[Entry], rates: Rates, turns_left: int, policy: Policy, *, warm: bool) -> None:
+        self.entries, self.rates, self.turns_left, self.policy = entries, rates, turns_left, policy
+        self.asked = rates.cached if warm else rates.uncached  # for what the summary's own call begins with
+        self.replies = [at for at, entry in enumerate(entries) if entry.kind == "reply"]
+        self.last = self.replies[-1] if self.replies else 0  # from here on nothing is answered yet
+        self.pinned = {at for at, entry in enumerate(entries) if entry.pinned}
+        self.messages = [at for at, entry in enumerate(entries) if entry.kind == "message"]
+        self.fat = [at for at, entry in enumerate(entries) if self._is_worth_a_stub(entry)]
+        self.first = next((at for at in range(self.last) if entries[at].position >= 0), self.last)
+        self.cuts = [at for at in range(self.first + 1, self.last + 1) if self._is_between_turns(at)]
+        self.tokens = [entry.tokens for entry in entries]
+        self.read = _sums_from(self.tokens[: self.last] if warm else [], len(entries))
+        self.spare(policy.keep_turns, message=True)
+
+    def spare(self, keep_turns: int, *, message: bool) -> None:
+        """Let the results of the last turns be as they are, and the last message or not."""
+        self.stay = self.pinned.union(self.messages[-1:] if message else ())
+        whole = self.replies[-max(1, keep_turns) :][:1] or [0]
+        self.stubs = self.fat[: bisect_left(self.fat, whole[0])]
+        save = [0] * len(self.tokens)
         for at in self.stubs:
-            save[at] = entries[at].tokens - policy.stub_tokens
-        self.read, self.save = _sums_from(read), _sums_from(save)
+            save[at] = self.tokens[at] - self.policy.stub_tokens
+        self.save = _sums_from(save, len(save))
+        going = list(self.tokens)
+        for at in self.stay:
+            going[at] = 0
+        self.gone = [*accumulate(going, initial=0)]  # of each place, what a summary of all before it would take away
+
+    def _is_between_turns(self, at: int) -> bool:
+        before, behind = self.entries[at - 1], self.entries[at]
+        return not behind.tied and behind.position >= before.until
 
     def _is_worth_a_stub(self, entry: Entry) -> bool:
-        fetchable = (entry.tied or entry.kind == "segment") and not entry.pinned and entry.kind != "stub"
+        fetchable = (entry.tied or entry.kind == "segment") and entry.kind != "stub"
         return fetchable and entry.tokens >= _WORTH * self.policy.stub_tokens
-
-    def with_less_spared(self, *, message: bool) -> _Layout:
-        """The same frame, but only what the model has not answered keeps its results; and the last message or not."""
-        policy = self.policy._replace(keep_turns=1)
-        return _Layout(self.entries, self.rates, self.turns_left, policy, warm=self.warm, message=message)
 
     def gain(self, way: _Break, factor: float) -> float:
         """What is saved until the expected end, less `factor` times what the break costs now."""
@@ -208,37 +223,31 @@ class _Layout:
         return way.saved * self.turns_left * self.rates.cached - factor * cost
 
     def best_stubs(self, least: int) -> _Break | None:
-        """The stubs with the largest gain among those that save `least` tokens."""
-        ways = (way for way in self._stubs() if way.saved >= least)
+        """The stubs with the largest gain among those that save `least` tokens. From one place on, all that can be."""
+        ways = (self._stubs(at) for at in self.stubs if self.save[at] >= least)
         return max(ways, key=lambda way: self.gain(way, 1.0), default=None)
 
-    def way_down(self, wanted: int) -> _Break | None:
-        """How to save `wanted` tokens: by stubs, else by the shortest summary that does; else what saves most."""
-        if stubs := self.best_stubs(wanted):
-            return stubs
-        summaries = list(self._summaries())
-        enough = next((way for way in summaries if way.saved >= wanted), None)
-        return enough or max([*self._stubs(), *summaries], key=lambda way: way.saved, default=None)
+    def way_to(self, wanted: int) -> _Break | None:
+        """How to save `wanted` tokens: by stubs, else by the shortest summary that does."""
+        shortest = bisect_left(self.cuts, wanted, key=self._saved_by_summary)  # a longer one never saves less
+        return self.best_stubs(wanted) or next(map(self._summary, self.cuts[shortest : shortest + 1]), None)
 
-    def _stubs(self) -> Iterator[_Break]:
-        """Each place at which stubs can begin."""
-        for at in self.stubs:
-            yield _Break(at, at, self.save[at], max(0, self.read[at] - self.save[at]))
+    def farthest(self) -> _Break:
+        """What saves most; perhaps nothing."""
+        ways = [*map(self._stubs, self.stubs[:1]), *map(self._summary, self.cuts[-1:])]
+        return max([_NOTHING, *ways], key=lambda way: way.saved)
 
-    def _summaries(self) -> Iterator[_Break]:
-        """Each end that a summary of the oldest turns can have; what may become a stub behind it does."""
-        first = next((at for at, entry in enumerate(self.entries) if entry.position >= 0), self.last)
-        asked = sum(entry.tokens for entry in self.entries[:first])
-        saved = -self.policy.summary_tokens
-        for at in range(first, self.last):
-            entry, behind = self.entries[at], self.entries[at + 1]
-            asked += entry.tokens
-            saved += 0 if at in self.stay else entry.tokens
-            if saved > 0 and not behind.tied and behind.position >= entry.until:
-                call = asked * (self.rates.cached if self.warm else self.rates.uncached)
-                call += self.policy.summary_tokens * self.rates.output
-                whole = saved + self.save[at + 1]
-                yield _Break(first, at + 1, whole, max(0, self.read[first] - whole), call)
+    def _stubs(self, at: int) -> _Break:
+        return _Break(at, at, self.save[at], max(0, self.read[at] - self.save[at]))
+
+    def _saved_by_summary(self, cut: int) -> int:
+        return self.gone[cut] - self.policy.summary_tokens + self.save[cut]
+
+    def _summary(self, cut: int) -> _Break:
+        """A summary of all before `cut`; what may become a stub behind it does. Its call has that as its beginning."""
+        saved = self._saved_by_summary(cut)
+        call = sum(self.tokens[:cut]) * self.asked + self.policy.summary_tokens * self.rates.output
+        return _Break(self.first, cut, saved, max(0, self.read[self.first] - saved), call)
 
     def planned(self, way: _Break, total: int, *, forced: bool = False) -> Plan:
         """The plan that makes this break."""
@@ -252,9 +261,10 @@ class _Layout:
     def staying(self) -> tuple[int, ...]:
         """What can neither become a stub nor go into a summary, the largest first."""
         stay = self.stay.union(range(self.last, len(self.entries)))
-        return tuple(sorted(stay, key=lambda at: (-self.entries[at].tokens, at)))
+        return tuple(sorted(stay, key=lambda at: (-self.tokens[at], at)))
 
 
-def _sums_from(numbers: list[int]) -> list[int]:
-    """Of each place, the sum from there to the end; and 0 behind the end."""
-    return [*accumulate(reversed(numbers), initial=0)][::-1]
+def _sums_from(numbers: list[int], places: int) -> list[int]:
+    """Of each place, the sum from there to the end; what has no number counts nothing."""
+    sums = [*accumulate(reversed(numbers), initial=0)][::-1]
+    return sums + [0] * (places + 1 - len(sums))

@@ -176,7 +176,8 @@ def _evicted(p: Process, event: Evicted) -> Process:
     _require(p, event.hold == asked and not p.calls and (asked > 0 or p.state is State.READY), event)
     settled = {"asking": None, "attempts": 0, "failures": 0, "failures_here": 0, "refusals": 0, "given_up": ()}
     return replace(
-        p, covers=p.covers + 1, breaks=p.breaks + (not event.unseen), frame_tokens=p.frame_tokens + event.tokens, frame=event.frame,
+        p, covers=p.covers + 1, breaks=p.breaks + (not event.unseen),
+        frame_tokens=p.frame_tokens + event.tokens, frame=event.frame,
         tools=event.tools or p.tools, reserve_tokens=event.reserve_tokens,
         whole_frame=p.whole_frame if event.unseen else "",
         input_tokens=p.input_tokens + event.input_tokens, cached_tokens=p.cached_tokens + event.cached_tokens,

@@ -21,12 +21,14 @@ from typing import Any, Self, TypeVar
 from mains.errors import ConfigError, DeviceError, DiskFullError, EngineError, JournalError, KernelPanic, MainsError
 from mains.kernel import audit, fallback, foreign, orders, paging, recovery, timers, turns
 from mains.kernel.acts import Acts
+from mains.kernel.atwork import AtWork
 from mains.kernel.birth import World
 from mains.kernel.clock import Clock
 from mains.kernel.clockwork import Clockwork
 from mains.kernel.frames import Frame, Frames
 from mains.kernel.journal import Batch, Connect, Journal
 from mains.kernel.lanes import Lanes
+from mains.kernel.lookup import Documents, Lookup, Search
 from mains.kernel.ports import Device, Engines, EngineState, NoProbe, Notice, Probe, Signal
 from mains.kernel.process import Call, CallState, Process, Route, State
 from mains.kernel.tariff import Tariffs
@@ -59,6 +61,7 @@ class Kernel:
         chance: random.Random,
         probe: Probe | None = None,
         connect: Connect | None = None,
+        search: Callable[[Documents], Search] | None = None,
     ) -> None:
         self.settings = settings
         self._clock = clock
@@ -67,11 +70,11 @@ class Kernel:
         self._acts = Acts(engines, devices, settings, probe or NoProbe())
         self.world = World(settings, self._acts.tools, route, workspaces, tariffs, currency)
         self._lanes = Lanes(engines, settings)
+        self._new_search = search
         self._turns: set[asyncio.Task[None]] = set()  # turns at work
         self._sides: set[asyncio.Task[None]] = set()  # the clockwork, and the grace of TERM
         self._effects: set[_Effect] = set()  # device calls, which a halt waits for
-        self._acting: dict[int, asyncio.Task[Any]] = {}  # who waits for an engine or a device
-        self._ending: set[int] = set()  # whose model call was interrupted by TERM or INT
+        self._at_work = AtWork()
         self.watchers = Watchers(settings)
         self.waits = Waits()
         self._clockwork = Clockwork(clock)
@@ -83,6 +86,8 @@ class Kernel:
     async def __aenter__(self) -> Self:
         self.journal = self._open()
         self._frames = Frames(self.journal, self.world, self.settings)
+        self.search = self._new_search(Documents(self.journal)) if self._new_search else None
+        self._acts.lookup = self._lookup = Lookup(self.journal, self.search, self.settings)
         self._group = await asyncio.TaskGroup().__aenter__()
         booted = False
         try:
@@ -126,6 +131,8 @@ class Kernel:
         finally:
             self.watchers.close()
             self.waits.wake_all()
+            if self.search is not None:
+                await self.search.close()
             await self.journal.close()
             await self._acts.close()
 
@@ -149,19 +156,19 @@ class Kernel:
 
     async def _model_turn(self, pid: int, engine: str) -> None:
         """(chosen) -> record the intent -> act -> record the result."""
-        task = self._acting[pid] = _this_task()
+        task = self._at_work.begin(pid)
         try:
             p = await self._recorded(lambda tx: turns.begin(tx, self.world, pid, engine), "begin")
             if p is None or p.asking is None:
                 return
             record = await self._ask(p, self._frames.of(p), engine)
         except asyncio.CancelledError:
-            if pid not in self._ending:
+            if not self._at_work.is_ending(pid):
                 raise
             task.uncancel()
             record = partial(turns.interrupted, world=self.world, pid=pid), "failed"
         finally:
-            self._rest(pid, task)
+            self._at_work.end(pid, task)
             self._lanes.release(engine, pid, self._clock.now_ms())
             self._pump()
         after = await self._recorded(*record)
@@ -203,7 +210,7 @@ class Kernel:
         """Issue the calls in flight side by side, and those that their results bring; none of who was killed since."""
         latest, started = self.journal.process(p.pid) or p, set[tuple[str, int]]()
         flying, ended = set[_Effect](), list[_Effect]()
-        this = self._acting[p.pid] = _this_task()
+        this = self._at_work.begin(p.pid)
         try:
             while True:
                 for call in latest.calls:
@@ -217,7 +224,7 @@ class Kernel:
                 while ended:  # in the order in which they were committed: the last one knows what is in flight now
                     latest = ended.pop(0).result() or latest
         finally:
-            self._rest(p.pid, this)
+            self._at_work.end(p.pid, this)
             for task in flying:
                 task.cancel()
             await asyncio.gather(*flying, *ended, return_exceptions=True)  # each error is looked at
@@ -225,7 +232,7 @@ class Kernel:
     async def _call_device(self, p: Process, call: Call) -> Process | None:
         """One device call and the record of its result."""
         try:
-            text = await self._acts.call(p, call, self._frames.arguments(p, call), lambda: p.pid in self._acting)
+            text = await self._acts.call(p, call, self._frames.arguments(p, call), lambda: p.pid in self._at_work)
         except DeviceError as error:
             text = f"error: {error}"
             if not call.repeatable:
@@ -259,12 +266,6 @@ class Kernel:
         task.add_done_callback(self._effects.discard)
         task.add_done_callback(ended.append)
         return task
-
-    def _rest(self, pid: int, task: asyncio.Task[Any]) -> None:
-        """This task waits for no engine or device any more."""
-        if self._acting.get(pid) is task:
-            del self._acting[pid]
-        self._ending.discard(pid)
 
     def _side(self, work: Callable[[], Awaitable[None]]) -> None:
         task = self._group.create_task(self._kept(work))
@@ -307,21 +308,16 @@ class Kernel:
                 self._queue(p)
             if p.state in _AT_REST:
                 self._frames.drop(p.pid)
+                self._lookup.touch(p)
             if p.state is State.EXITED:
-                self._interrupt(p.pid)
-            elif (p.ending or p.interrupted) and p.asking and p.pid in self._acting:
-                self._ending.add(p.pid)
-                self._interrupt(p.pid)
+                self._at_work.interrupt(p.pid)
+            elif (p.ending or p.interrupted) and p.asking:
+                self._at_work.interrupt(p.pid, ending=True)
         self.watchers.commit(batch.notices)
         self.waits.commit(batch.changed)
         if batch.armed_ms is not None:
             self._clockwork.expect(batch.armed_ms)
         self._pump()
-
-    def _interrupt(self, pid: int) -> None:
-        """Cancel the act that a process is in, if it is in one; it makes no call from here on."""
-        if task := self._acting.pop(pid, None):
-            task.cancel()
 
     def _queue(self, p: Process) -> None:
         """A READY process: pending device calls go out at once, a model call waits in its engine's lane."""
@@ -391,9 +387,3 @@ class Kernel:
     def busy(self) -> bool:
         """Whether anything is runnable, at work, or will wake by time."""
         return bool(self._turns) or len(self._lanes) > 0 or timers.next_due_ms(self.journal) is not None
-
-
-def _this_task() -> asyncio.Task[Any]:
-    task = asyncio.current_task()
-    assert task is not None, "a turn runs in a task"
-    return task

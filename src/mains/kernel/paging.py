@@ -21,13 +21,13 @@ from mains.kernel import eviction, ledger, pages, stubs
 from mains.kernel.birth import World, reserve_of
 from mains.kernel.calls import counted, share_room
 from mains.kernel.context import tokens_of, whole_text
-from mains.kernel.cover import chain
+from mains.kernel.cover import chain, window
 from mains.kernel.event import Evicted, Placed
 from mains.kernel.eviction import Entry, Misfit, Policy, Rates
 from mains.kernel.pages import Place
 from mains.kernel.ports import Message, Reply, Tool, Usage
 from mains.kernel.process import Process, Stretch, replace
-from mains.kernel.toolset import with_memory
+from mains.kernel.toolset import LOOKUPS, with_memory
 from mains.kernel.tx import Tx
 
 _decode = msgspec.json.Decoder(Message).decode
@@ -69,15 +69,9 @@ class _Change(msgspec.Struct, frozen=True):
     tokens: int
 
 
-def window(world: World, p: Process) -> int:
-    """Tokens that the messages of a frame may have: without the tool list and the answer."""
-    sizes = (p.context_tokens, p.frame_tokens_max, world.settings.frame_tokens_max)
-    return max(0, min(size for size in sizes if size) - p.reserve_tokens - p.output_tokens_max)
-
-
 def view(world: World, p: Process) -> int:
     """Tokens of a page that are shown when it joins the frame: of a larger one its beginning and its end."""
-    return max(1, min(world.settings.view_tokens_max, window(world, p) // _VIEWS_PER_WINDOW))
+    return max(1, min(world.settings.view_tokens_max, window(world.settings, p) // _VIEWS_PER_WINDOW))
 
 
 def shared_room(world: World, p: Process) -> int:
@@ -95,13 +89,13 @@ def fit(tx: Tx, world: World, p: Process, joining_tokens: int) -> Room:
     settings = world.settings
     if p.frame_tokens - p.whole_tokens > (most := view(world, p)):
         p = _shortened(tx, world, p, most)
-    size = window(world, p)
-    marks = eviction.marks(size - joining_tokens, settings.frame_high_percent, settings.frame_low_percent)
+    size = window(world.settings, p)
+    marks = eviction.marks_of(size - joining_tokens, settings.frame_high_percent, settings.frame_low_percent)
     if p.frame_tokens <= marks.high and _step(p.frame_tokens) == _step(p.whole_tokens):
         return Room(p)
     frame = _frame(tx, p)
     policy = _policy(world, p)
-    left = eviction.turns_left(p.turn - p.idle_turn, settings.turns_max)
+    left = eviction.expected_turns(p.turn - p.idle_turn, settings.turns_max)
     planned = eviction.plan([each.entry for each in frame], marks, _rates(tx, world, p), left, policy)
     if isinstance(planned, Misfit):
         return Room(p, misfit=_told(frame, planned, p))
@@ -120,7 +114,7 @@ def fit(tx: Tx, world: World, p: Process, joining_tokens: int) -> Room:
 def _shortened(tx: Tx, world: World, p: Process, most: int) -> Process:
     """Let what has joined since the last model call stand with its beginning and end only, where it is too large."""
     frame = _frame(tx, p, max(0, p.whole_length - p.opening))
-    large = [each for each in frame if each.entry.kind in _LARGE and each.entry.tokens > most]
+    large = [each for each in frame if each.entry.tokens > most and _is_shown_in_part(each)]
     changes = [_stub(tx, frame, each, most) for each in large]
     return _evicted(tx, world, p, frame, changes, _UNSEEN) if changes else p
 
@@ -227,13 +221,18 @@ def _stub(tx: Tx, frame: Sequence[_Standing], each: _Standing, tokens: int) -> _
     return _Change(each.place.position, each.place.until, (pages.put_message(tx, message),), tokens_of(message))
 
 
+def _is_shown_in_part(each: _Standing) -> bool:
+    """Whether of a large page only a part is shown. What was looked up is shown as it was asked for."""
+    return each.entry.kind in _LARGE and not (each.message.role == "tool" and each.message.name in LOOKUPS)
+
+
 def _step(tokens: int) -> int:
     """How often a frame has grown by a tenth."""
     return int(math.log(max(tokens, _LEAST), 1.1))
 
 
 def _policy(world: World, p: Process) -> Policy:
-    most = min(world.settings.summary_tokens_max, window(world, p) // 4)
+    most = min(world.settings.summary_tokens_max, window(world.settings, p) // 4)
     return Policy(stub_tokens=min(stubs.STUB_TOKENS, view(world, p)), summary_tokens=most)
 
 

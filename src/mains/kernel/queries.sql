@@ -176,6 +176,9 @@ DELETE FROM context WHERE pid = ? AND position > (SELECT max(position) FROM cont
 -- name: context_span
 SELECT context.position, context.page, page.bytes FROM context JOIN page ON page.hash = context.page
 WHERE context.pid = ? AND context.position >= ? AND context.position < ? ORDER BY context.position
+-- name: context_from
+SELECT context.position, context.page, page.bytes FROM context JOIN page ON page.hash = context.page
+WHERE context.pid = ? AND context.position >= ? ORDER BY context.position LIMIT ?
 -- name: context_missing
 SELECT context.pid, context.position FROM context LEFT JOIN page ON page.hash = context.page WHERE page.hash IS NULL
 -- name: context_scan

@@ -236,13 +236,10 @@ def due(tx: Tx, p: Process, settings: Settings, room_tokens: int, view_tokens: i
 
 
 def spaces(rows: Rows, p: Process) -> list[tuple[str, int, str]]:
-    """What a process may search of segments: (space, the first position that it has not read, the segment's name)."""
+    """What a process may search of segments: (space, the first position that it has not read, the name)."""
     read = [each for each in p.segments if each.until]
-    return [
-    """What a process may search of segments: (space, the first position that it has not read, the name of the segment).
-        for each in read
-        for row in rows("segment_get", each.segment)
-    ]
+    found = [(each, Shared(*row)) for each in read for row in rows("segment_get", each.segment)]
+    return [(f"s{shared.id}", each.until, shared.name) for each, shared in found]
 
 
 def documents(rows: Rows, number: int, start: int, most: int) -> list[tuple[int, str, str]]:

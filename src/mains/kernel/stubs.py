@@ -12,7 +12,7 @@ from mains.kernel.context import tokens_of
 from mains.kernel.ports import Message, ToolCall
 from mains.program import BYTES_PER_TOKEN
 
-STUB_TOKENS = 120  # of a stub that stands for what the model has seen
+STUB_TOKENS = 80  # of a stub that stands for what the model has seen (with 40 to 120 the traces cost within 4 %)
 ASK_TOKENS = 200  # at most, of what asks for a summary
 _LINE = 160  # characters of one entry in an extract, and of a call's arguments in a stub
 _ROLES = {"system": "program", "user": "message", "assistant": "reply", "tool": "result"}
@@ -64,6 +64,14 @@ def _short(text: str) -> str:
     return line if len(line) <= _LINE else f"{line[: _LINE - 3]}..."
 
 
+def in_part(name: str, text: str, tokens: int) -> str:
+    """What is shown of an input that is too large: its size, its handle, its beginning and its end."""
+    size = f"{len(text):,} characters, {text.count(chr(10)) + 1:,} lines"
+    head = f"[{size}. The beginning and the end stand here; the whole is in memory as input:{name}: read, recall]"
+    room = max(0, tokens * BYTES_PER_TOKEN - len(head))
+    return "\n".join((head, "\n[...]\n".join(_ends(text, room * len(text) // max(1, len(text.encode()))))))
+
+
 def recalled(message: Message, position: int, tokens: int) -> Message:
     """What has left the frame and is named: shown again at the end, word for word as far as so many tokens go."""
     text, head = message.text, f"[{handle(position)}, {_what(message)}, again]"
@@ -83,9 +91,9 @@ def ask(first: int, until: int, tokens: int) -> Message:
         role="user",
         text=(
             f"Everything above ({handle(first, until)}) is about to leave your context. Write for yourself what you "
-            f"will need of it, in at most {words} words: the task and how far it is, what was decided and why, what was "
-            "asked of you, every name, number, path and date that matters, what failed, and what is still open. Plain "
-            "text. Call no tool, and answer nothing else now."
+            f"will need of it, in at most {words} words: the task and how far it is, what was decided and why, what "
+            "was asked of you, every name, number, path and date that matters, what failed, and what is still open. "
+            "Plain text. Call no tool, and answer nothing else now."
         ),
     )
 

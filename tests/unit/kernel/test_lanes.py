@@ -11,7 +11,7 @@ from mains.engines.scripted import ScriptedEngine
 from mains.errors import ConfigError, EngineError, Spent
 from mains.kernel.lanes import Lanes, waiting_of
 from mains.kernel.ports import Engine, EngineState, Reply, Usage
-from mains.kernel.process import Process, State
+from mains.kernel.process import Map, Process, State, replace
 from mains.kernel.waiting import OUTPUT_WEIGHT
 
 
@@ -47,7 +47,7 @@ def test_a_process_is_told_by_its_record() -> None:
     told = waiting_of(process(3, band="batch"))
     assert (told.pid, told.tenant, told.band, told.program) == (3, 0, "batch", 3)
     assert (told.input_tokens, told.output_tokens) == (550, 1_000)
-    assert told.prefix == ((("tools", "prog"), 250), (3, 300))
+    assert told.prefix == ((("tools", "prog"), 250), ((3, 0), 300))
 
 
 def test_the_program_is_the_root_of_the_process_tree() -> None:
@@ -58,8 +58,10 @@ def test_the_program_is_the_root_of_the_process_tree() -> None:
 
 
 def test_a_fork_goes_on_with_the_prompt_of_its_source_and_a_child_does_not() -> None:
-    assert waiting_of(process(4, parent=2)).prefix[1][0] == 2
-    assert waiting_of(process(4, parent=2, spawned_by="call")).prefix[1][0] == 4
+    forked = process(4, parent=2, maps=(Map(2, 5, 17, 1),))
+    assert waiting_of(forked).prefix[1][0] == waiting_of(process(2, breaks=1)).prefix[1][0]
+    assert waiting_of(replace(forked, breaks=1)).prefix[1][0] == (4, 1), "something of its own was evicted"
+    assert waiting_of(process(4, parent=2, spawned_by="call")).prefix[1][0] == (4, 0)
 
 
 def test_output_is_estimated_by_what_was_made_before_and_its_cap() -> None:

@@ -1,0 +1,251 @@
+"""Lookup: `read` and `recall`, the calls that bring back what has left a frame. Readers; they change nothing.
+
+    await lookup.call(p, "read", arguments)      a handle, word for word, or a range of it
+    await lookup.call(p, "recall", arguments)    where something is said in all that is the process's own
+
+They run off the event loop, on what is committed, and reach only the memory of the process that calls: what it (or whom
+it was forked from) said and heard, and the files of its inputs. Spaces are what is searched: `p7` (what process 7 said
+and heard), `f<hash>` (a file's text, in pieces).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from mains.errors import MainsError
+from mains.kernel import pages, stubs
+from mains.kernel.context import StoredInput
+from mains.kernel.cover import Span, grown, layout, window
+from mains.kernel.journal import Journal
+from mains.kernel.ports import Message
+from mains.kernel.process import Process
+from mains.kernel.toolset import LOOKUPS
+from mains.program import BYTES_PER_TOKEN
+from mains.settings import Settings
+
+PIECE = 48_000  # characters of a file that are one document; the next begins so many before its end:
+OVERLAP = 2_000
+_READS_PER_WINDOW = 4
+_HITS = 5
+_HITS_MAX = 20
+_RANGE = re.compile(r"(lines?|characters?|chars?)?\s*(\d+)\s*(?:-|to|\u2013)\s*(\d+)")
+_MEM = re.compile(r"mem:(\d{1,9})")
+_decode = msgspec.json.Decoder(Message).decode
+
+
+class Found(Protocol):
+    """A place that answers a query: a document of a space, and the part of it that fits best."""
+
+    @property
+    def space(self) -> str:
+        """Where."""
+        ...
+
+    @property
+    def position(self) -> int:
+        """Of the document."""
+        ...
+
+    @property
+    def first(self) -> int:
+        """Where the part begins, in characters."""
+        ...
+
+    @property
+    def until(self) -> int:
+        """And ends."""
+        ...
+
+    @property
+    def text(self) -> str:
+        """The part."""
+        ...
+
+
+class Search(Protocol):
+    """Searches spaces. `mains.search.Index` is one."""
+
+    async def recall(self, spaces: Sequence[tuple[str, int | None]], query: str, k: int) -> Sequence[Found]:
+        """The best documents, of each space those below its bound. Raises MainsError."""
+        ...
+
+    def touch(self, space: str) -> None:
+        """A space has grown."""
+        ...
+
+    async def forget(self, spaces: Sequence[str]) -> None:
+        """Keep nothing of these spaces. Raises MainsError."""
+        ...
+
+    async def close(self) -> None:
+        """End."""
+        ...
+
+
+class Lookup:
+    """What processes look up in their memory."""
+
+    def __init__(self, journal: Journal, search: Search | None, settings: Settings) -> None:
+        self._journal = journal
+        self._search = search
+        self._settings = settings
+
+    def touch(self, p: Process) -> None:
+        """A process that may recall has said or heard more."""
+        if self._search is not None and p.covers:
+            self._search.touch(f"p{p.pid}")
+
+    async def call(self, p: Process, tool: str, arguments: Mapping[str, Any]) -> str:
+        """The text of a lookup; what cannot be looked up is text too."""
+        assert tool in LOOKUPS
+        try:
+            if tool == "read":
+                return await asyncio.to_thread(self._read, p, arguments["handle"], arguments.get("range", ""))
+            return await self._recall(p, arguments["query"], min(arguments.get("k", _HITS), _HITS_MAX))
+        except MainsError as error:
+            return f"error: {error}"
+
+    def _most(self, p: Process) -> int:
+        """Tokens that are given at once."""
+        return max(1, min(self._settings.read_tokens_max, window(self._settings, p) // _READS_PER_WINDOW))
+
+    # read
+
+    def _read(self, p: Process, handle: str, wanted: str) -> str:
+        handle = handle.strip()
+        with self._journal.snapshot():
+            text = self._text(p, handle)
+        if text is None:
+            return f"error: there is no `{handle}` in your memory (handles are such as mem:0, input:NAME)"
+        return _part(handle, text, wanted, self._most(p))
+
+    def _text(self, p: Process, handle: str) -> str | None:
+        if found := _MEM.fullmatch(handle):
+            places = pages.span(self._journal.rows, p, int(found[1]), int(found[1]) + 1)
+            return text_of(_decode(places[0].data)) if places and int(found[1]) < grown(p) else None
+        kind, _, name = handle.partition(":")
+        if kind == "input":
+            for given, page in _inputs(self._journal, p):
+                if given == name:
+                    return pages.read(self._journal, page).decode()
+        return None
+
+    # recall
+
+    async def _recall(self, p: Process, query: str, most: int) -> str:
+        if self._search is None:
+            return "error: nothing can be searched here: this kernel has no search index"
+        spaces, names, shown = await asyncio.to_thread(self._spaces, p)
+        found = await self._search.recall(spaces, query, most * 2)
+        hidden = [hit for hit in found if hit.space in names or hit.position not in shown]
+        chosen = (hidden or list(found))[:most]
+        if not chosen:
+            return "nothing in your memory fits that"
+        return await asyncio.to_thread(self._tell, p, chosen, names)
+
+    def _spaces(self, p: Process) -> tuple[list[tuple[str, int | None]], dict[str, str], set[int]]:
+        """What may be searched; the names of inputs by their space; the positions that stand in the frame anyway."""
+        with self._journal.snapshot():
+            names = {f"f{page}": name for name, page in _inputs(self._journal, p)}
+            covers = pages.covers_of(self._journal.rows, p)
+        spaces: list[tuple[str, int | None]] = [(f"p{each.pid}", each.until) for each in p.maps]
+        spaces += [(f"p{p.pid}", None), *[(space, None) for space in names]]
+        parts = [part for part in layout(covers, grown(p)) if isinstance(part, Span)]
+        return spaces, names, {position for part in parts for position in range(part.first, part.until)}
+
+    def _tell(self, p: Process, hits: Sequence[Found], names: Mapping[str, str]) -> str:
+        room = self._most(p) * BYTES_PER_TOKEN // len(hits)
+        told = []
+        for hit in hits:
+            if hit.space in names:
+                start = hit.position * (PIECE - OVERLAP) + hit.first
+                told.append(f"input:{names[hit.space]} (characters {start}-{start + len(hit.text)}):\n{hit.text}")
+                continue
+            for place in pages.span(self._journal.rows, p, hit.position, hit.position + 1):
+                message = _decode(place.data)
+                whole = text_of(message)
+                text = whole if len(whole.encode()) <= room else hit.text
+                size = "" if text == whole else f", characters {hit.first}-{hit.until} of {len(whole):,}"
+                told.append(f"mem:{hit.position} ({stubs.kind_of(hit.position, message)}{size}):\n{text}")
+        return "\n\n".join(told)
+
+
+class Documents:
+    """What there is to search: gives a search index the documents of a space (`mains.search.Source`)."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def documents(self, space: str, start: int, most: int) -> list[tuple[int, str, str]]:
+        """(position, page, text) of at most `most` documents from a position on. For any thread."""
+        if space.startswith("f"):
+            return self._pieces(space[1:], start, most)
+        found: list[tuple[int, str, str]] = []
+        while len(found) < most:
+            rows = self._journal.rows("context_from", int(space[1:]), max(0, start), most)
+            for position, page, data in rows:
+                if text := _said(_decode(data)):
+                    found.append((position, page, text))
+            if len(rows) < most:
+                break
+            start = rows[-1][0] + 1
+        return found[:most]
+
+    def _pieces(self, page: str, start: int, most: int) -> list[tuple[int, str, str]]:
+        rows = self._journal.rows("page_get", page)
+        text, step = (rows[0][0].decode() if rows else ""), PIECE - OVERLAP
+        numbers = range(start, min(start + most, -(-max(1, len(text) - OVERLAP) // step) if text else 0))
+        return [(number, page, text[number * step : number * step + PIECE]) for number in numbers]
+
+
+def text_of(message: Message) -> str:
+    """What is said in a message, the calls that it makes included."""
+    calls = [f"{call.name} {call.arguments}" for call in message.calls]
+    return "\n".join([message.text, *calls] if message.text else calls)
+
+
+def _said(message: Message) -> str:
+    """What a message says that stands nowhere else in the memory: no lookup, and nothing that was looked up."""
+    if message.kind == "recall" or (message.role == "tool" and message.name in LOOKUPS):
+        return ""
+    return text_of(msgspec.structs.replace(message, calls=tuple(c for c in message.calls if c.name not in LOOKUPS)))
+
+
+def _inputs(journal: Journal, p: Process) -> list[tuple[str, str]]:
+    """The texts of a process's inputs: (name, page). A file of a folder is NAME/FILE."""
+    found = []
+    for stored in msgspec.json.decode(pages.read(journal, p.inputs), type=list[StoredInput]):
+        if stored.page:
+            found.append((stored.name, stored.page))
+        of_folder = stored.type == "folder"
+        found += [(f"{stored.name}/{file.name}" if of_folder else stored.name, file.page) for file in stored.files]
+    return found
+
+
+def _part(handle: str, text: str, wanted: str, tokens_max: int) -> str:
+    """A range of a text, or as much of its beginning as so many tokens hold; and what there is besides."""
+    lines = text.splitlines(keepends=True) or [""]
+    first, until = 0, len(text)
+    if wanted.strip():
+        found = _RANGE.fullmatch(wanted.strip().lower())
+        if found is None or int(found[2]) > int(found[3]):
+            return f"error: `{wanted}` is no range; write `lines 10-40` or `characters 0-4000`"
+        low, high = int(found[2]), int(found[3])
+        if (found[1] or "line").startswith("line"):
+            first = sum(map(len, lines[: max(0, low - 1)]))
+            until = first + len("".join(lines[max(0, low - 1) : high]).rstrip("\n"))
+        else:
+            first, until = min(low, len(text)), min(high, len(text))
+    shown = text[first:until].encode()[: tokens_max * BYTES_PER_TOKEN].decode(errors="ignore")
+    end = first + len(shown)
+    if (first, end) == (0, len(text)):
+        return shown
+    line = text.count("\n", 0, first) + 1
+    more = "" if end == len(text) else f"; characters {end}-... come next"
+    where = f"characters {first}-{end} of {len(text)}, lines {line}-{line + shown.count(chr(10))} of {len(lines)}"
+    return f"[{handle}: {where}{more}]\n{shown}"

@@ -1,0 +1,128 @@
+"""`read` and `recall`: what has left a frame is found again, word for word, and nobody else's memory is."""
+
+from __future__ import annotations
+
+import re
+
+from tests.unit.kernel.test_paging import FRONT, is_summary, look
+from tests.unit.kernel.world import World, call, calls, says
+
+import mains
+from mains.kernel.ports import Message, Reply, Request
+
+
+def lookups(turns: int, *made: Reply) -> object:
+    """A model that reads so many reports, then makes these replies."""
+    count = 0
+
+    def answer(request: Request) -> Reply:
+        nonlocal count
+        if is_summary(request):
+            return says("Reports were read.")
+        count += 1
+        return calls(call("look", n=count)) if count <= turns else made[min(count - turns, len(made)) - 1]
+
+    return answer
+
+
+def last_results(world: World) -> list[Message]:
+    return [message for message in world.asked[-1].messages if message.role == "tool"]
+
+
+async def test_what_was_evicted_is_read_again_word_for_word(world: World) -> None:
+    script = lookups(20, calls(call("read", handle="mem:1")), says("done"))
+    async with world.open(script, devices=[mains.device(look)]) as kernel:
+        pid = await kernel.spawn(world.program("p", FRONT))
+        assert (await kernel.wait(pid, 60)).result == "done"
+    given = last_results(world)[-1].text
+    head, _, text = given.partition("\n")
+    assert head.startswith("[mem:1: characters 0-") and look(1).startswith(text) and len(text) > 1_000
+
+
+async def test_a_range_is_read_by_lines_and_by_characters(world: World) -> None:
+    script = lookups(
+        8,
+        calls(call("read", handle="mem:3", range="lines 58-60"), call("read", handle="mem:3", range="characters 0-9")),
+        says("done"),
+    )
+    async with world.open(script, devices=[mains.device(look)]) as kernel:
+        await kernel.wait(await kernel.spawn(world.program("p", FRONT)), 60)
+    by_lines, by_characters = (message.text.partition("\n")[2] for message in last_results(world)[-2:])
+    assert by_lines == "\n".join(look(2).splitlines()[57:60])
+    assert by_characters == look(2)[:9]
+
+
+async def test_what_cannot_be_read_is_told(world: World) -> None:
+    handles = ["mem:999", "mem:x", "input:none", "note", "", "mem:0"]
+    made = [call("read", handle=handle) for handle in handles] + [call("read", handle="mem:0", range="all of it")]
+    async with world.open(lookups(2, calls(*made), says("done")), devices=[mains.device(look)]) as kernel:
+        await kernel.wait(await kernel.spawn(world.program("p", FRONT)), 60)
+    told = [message.text for message in last_results(world)[-7:]]
+    assert all(text.startswith("error: there is no `") for text in told[:5])
+    assert "look" in told[5] and told[6].startswith("error: `all of it` is no range")
+
+
+async def test_recall_finds_the_place_and_leaves_out_what_stands_in_the_frame(world: World) -> None:
+    script = lookups(20, calls(call("recall", query="the number 7031", k=3)), says("done"))
+    async with world.open(script, devices=[mains.device(look)]) as kernel:
+        await kernel.wait(await kernel.spawn(world.program("p", FRONT)), 60)
+    places = re.findall(r"^mem:(\d+) \((\w+)", last_results(world)[-1].text, re.MULTILINE)
+    assert places[0] == ("13", "result")  # of the seventh call: each turn has a reply and a result
+    assert "7: line 31 of the report, with the number 7031" in last_results(world)[-1].text
+
+
+async def test_nobody_finds_what_another_process_has_read(world: World) -> None:
+    front = "tools: [recall, read]"
+    replies = iter([says("the password is swordfish"), calls(call("recall", query="swordfish password")), says("x")])
+    async with world.open(lambda _: next(replies)) as kernel:
+        await kernel.wait(await kernel.spawn(world.program("p", front)), 60)
+        await kernel.wait(await kernel.spawn(world.program("p", front)), 60)
+    assert last_results(world)[-1].text == "nothing in your memory fits that"
+
+
+async def test_a_fork_finds_what_its_source_had_and_nothing_later(world: World) -> None:
+    replies = iter(
+        [
+            says("alpha-one was said"),
+            says("beta-two was said"),
+            calls(call("recall", query="beta-two"), call("recall", query="alpha-one")),
+            says("done"),
+        ]
+    )
+    async with world.open(lambda _: next(replies)) as kernel:
+        source = await kernel.spawn(world.program("p", "tools: [recall]"), {"prompt": "go"}, conversation=True)
+        await world.until_state(kernel, source, "WAITING")
+        fork = await kernel.fork(source)
+        await kernel.send(source, "again")
+        await world.until_state(kernel, source, "WAITING")
+        await kernel.wait(source, 0)
+        while (await kernel.outcome(source)).turns < 2:
+            await kernel.wait(source, 0)
+        await kernel.send(fork, "look")
+        while (await kernel.outcome(fork)).turns < 3:
+            await kernel.wait(fork, 0)
+    later, earlier = (message.text for message in last_results(world)[-2:])
+    assert "beta" not in later and "alpha-one was said" in earlier
+
+
+async def test_a_long_input_is_shown_in_part_and_paged_in(world: World) -> None:
+    text = "\n".join(f"entry {n}: the code of item {n} is K{n * 7919}" for n in range(40_000))
+    made = [
+        calls(
+            call("read", handle="input:ledger", range="lines 20000-20002"), call("recall", query="code of item 31234")
+        ),
+        says("done"),
+    ]
+    front = "inputs: {ledger: file}\nframe_tokens: 8000"
+    (world.folder / "ledger.txt").write_text(text)
+    async with world.open(lookups(0, *made)) as kernel:
+        pid = await kernel.spawn(
+            world.program("p", front, "Use {{ledger}}."), {"ledger": str(world.folder / "ledger.txt")}
+        )
+        assert (await kernel.wait(pid, 120)).result == "done"
+    first = world.asked[0]
+    assert len(first.messages[0].text) < 12_000 and "input:ledger" in first.messages[0].text
+    assert [tool.name for tool in first.tools] == ["read", "recall"]
+    by_range, by_search = (message.text for message in last_results(world)[-2:])
+    assert by_range.endswith(text.split("\n")[20_001]) and text.split("\n")[19_999] in by_range
+    assert f"K{31_234 * 7919}" in by_search
