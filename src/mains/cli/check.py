@@ -66,6 +66,7 @@ def report_of(tree: Tree, home: Home) -> dict[str, Any]:
         "tools": tools,
         "missing": missing,
         "spawns": sorted(name for name in tree.programs if name != tree.root),
+        "segments": list(program.segments),
         "output": program.output,
         "schedule": _schedule(program),
         "budget": program.budget,
@@ -138,6 +139,8 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
         yield f"missing tools: {', '.join(report['missing'])}"
     if report["spawns"]:
         yield f"spawns: {', '.join(report['spawns'])}"
+    if report["segments"]:
+        yield f"maps: {', '.join(f'segment:{name}' for name in report['segments'])}"
     yield f"output: {'JSON, by its schema' if report['output'] is not None else 'text'}"
     if schedule := report["schedule"]:
         yield f"schedule: {schedule['cron']} ({schedule['timezone']}), next {schedule['next']}"

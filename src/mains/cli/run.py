@@ -44,6 +44,10 @@ def run(
     ] = "",
     account: AccountOption = "",
     band: BandOption = None,
+    segment: Annotated[
+        list[str] | None,
+        typer.Option("--segment", metavar="NAME", help="A shared segment that it maps, too (may be repeated)."),
+    ] = None,
     now: Annotated[bool, typer.Option("--now", help="Run it once, now, whatever its schedule.")] = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
@@ -70,7 +74,7 @@ def run(
         pid = client.spawn(
             str(file), given, key=key, budget=tokens, engine=engine,
             workspace=str(workspace or ""), cwd=str(Path.cwd()), now=now, group=group,
-            account=account, band=band.value if band else "",
+            account=account, band=band.value if band else "", segments=segment or [],
         )  # fmt: skip
         if detach:
             say_json({"pid": pid}) if as_json else say(str(pid))

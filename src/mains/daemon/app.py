@@ -6,7 +6,7 @@
     POST processes/PID/messages {text, key}, /answer {text}, /signal {signal}, /fork
     POST remove {pids}, prune {older_than_days, dry_run}, backup {path, workspaces, replace}
     GET  watch, survey[?all=1&after_seq=N], journal/verify, journal/export, ledger/verify
-    and those of accounts (`accounts.py`)
+    and those of accounts (`accounts.py`) and of segments (`segments.py`)
 
 A wait answers within half of `request_timeout_s`, settled or not: the client asks again. Bodies have at most
 `request_bytes_max` bytes. While the daemon ends, whatever arrives is refused and nothing of it is done.
@@ -31,6 +31,7 @@ from mains.daemon import wire
 from mains.daemon.accounts import Accounts
 from mains.daemon.body import body_of, number_of, pid_of, respond, seconds_of
 from mains.daemon.reports import Reports, View
+from mains.daemon.segments import Segments
 from mains.errors import DaemonError, MainsError, UsageError
 from mains.kernel.desk import Desk
 from mains.kernel.ports import Outcome, Signal
@@ -56,6 +57,7 @@ class SpawnOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     group: str = ""
     account: str = ""
     band: str = ""
+    segments: list[str] = []
 
 
 class Letter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -223,7 +225,12 @@ class Orders:
 
 
 def build(
-    orders: Orders, accounts: Accounts, reports: Reports, settings: Settings, end: Callable[[bool], bool]
+    orders: Orders,
+    accounts: Accounts,
+    segments: Segments,
+    reports: Reports,
+    settings: Settings,
+    end: Callable[[bool], bool],
 ) -> Starlette:
     """The application. `end(only_idle)` makes the daemon end; whether it does."""
 
@@ -262,6 +269,11 @@ def build(
         _post("/v1/account", accounts.set),
         _post("/v1/budgets", accounts.budget_set),
         _post("/v1/topups", accounts.topup),
+        _post("/v1/segments", segments.make),
+        _get("/v1/segments", segments.list),
+        _post("/v1/segment", segments.append),
+        _get("/v1/segment", segments.segment),
+        _post("/v1/segment/remove", segments.remove),
         _get("/v1/meter", accounts.meter),
         _get("/v1/statement", accounts.statement),
         _get("/v1/watch", reports.watch),

@@ -26,6 +26,7 @@ import msgspec
 from mains import __version__
 from mains.daemon import wire
 from mains.daemon.launch import Start, connect
+from mains.daemon.segmentclient import SegmentClient
 from mains.errors import DaemonError
 from mains.home import Home
 from mains.kernel.billing import Budget
@@ -37,6 +38,7 @@ _LOSSES_MAX = 20  # daemons that die on one client before it gives up
 _LOOK_S = 0.02
 _LINE_BYTES_MAX = 64 * 1024 * 1024
 _OF_ACCOUNTS = ("accounts", "account", "budgets", "topups")
+_OF_SEGMENTS = ("segments", "segment", "segment/remove")
 _LOST = (http.client.HTTPException, ConnectionError)
 
 
@@ -60,7 +62,7 @@ class _Connection(http.client.HTTPConnection):
         self.sock = connect(self._home, self._timeout_s)
 
 
-class Client:
+class Client(SegmentClient):
     """See the module's header. It may be used by one thread at a time."""
 
     def __init__(self, home: Home, settings: Settings, *, start: bool = True) -> None:
@@ -269,7 +271,7 @@ class Client:
                 return _exchange(connection, "POST", _target(path, {}), body)
             except _LOST as error:
                 text = "the daemon ended before it answered; nobody knows whether it did what was asked"
-                seen = "account ls" if path in _OF_ACCOUNTS else "ps --all"
+                seen = "account ls" if path in _OF_ACCOUNTS else "segment ls" if path in _OF_SEGMENTS else "ps --all"
                 raise DaemonError(text, hint=f"`mains {seen}` shows what there is") from error
 
         return self._again(send)

@@ -33,6 +33,7 @@ from mains.daemon.accounts import Accounts
 from mains.daemon.app import Orders, Tally, build
 from mains.daemon.listener import listen_tcp, listen_unix
 from mains.daemon.reports import Place, Reports
+from mains.daemon.segments import Segments
 from mains.daemon.stream import Quiet
 from mains.kernel.desk import Desk
 from mains.settings import Settings
@@ -129,7 +130,8 @@ class _Daemon:
         orders = Orders(desk, self._settings, self._closing)
         accounts = Accounts(desk, self._settings.request_bytes_max)
         reports = Reports(desk, self._place, quiet, self._settings)
-        tally = Tally(build(orders, accounts, reports, self._settings, end), self._closing)
+        segments = Segments(desk, self._settings.request_bytes_max)
+        tally = Tally(build(orders, accounts, segments, reports, self._settings, end), self._closing)
         return tally
 
     def _server(self, app: ASGIApp) -> _Server:

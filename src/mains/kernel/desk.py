@@ -24,6 +24,7 @@ from mains.kernel.ledger import Charge, Hold
 from mains.kernel.main import Kernel
 from mains.kernel.ports import EngineState, Notice, Outcome, ProcessView, Removal, Signal, Usage
 from mains.kernel.process import Process, Route, State
+from mains.kernel.segmentdesk import SegmentDesk
 from mains.program import BANDS, Bound, Tree, bind, load_tree, local_zone, with_zone
 
 T = TypeVar("T")
@@ -32,7 +33,7 @@ _MS_MAX = 10**18  # no clock shows more, and the database's integers do not hold
 _BUDGET_MAX = 10**15  # sums of many such budgets still fit into the database's 64 bits
 
 
-class Desk:
+class Desk(SegmentDesk):
     """The outside of a kernel. `force` gives the route to an engine that a caller names."""
 
     def __init__(self, kernel: Kernel, force: Callable[[str], Route], care: Care) -> None:
@@ -56,6 +57,7 @@ class Desk:
         group: str = "",
         account: str = "",
         band: str = "",
+        segments: Sequence[str] = (),
     ) -> int:
         """Start a process; its pid (see `ports.Control`)."""
         named = (("key", key), ("engine", engine), ("group", group), ("account", account))
@@ -79,6 +81,7 @@ class Desk:
             budget=budget,
             account=account,
             band=band,
+            segments=tuple(segments),
             group=group,
             key=key,
             paused=paused,

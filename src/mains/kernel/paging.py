@@ -77,7 +77,7 @@ def view(world: World, p: Process) -> int:
 def shared_room(world: World, p: Process) -> int:
     """Tokens of what is new in segments that may join before the next call: a part of the window, and less when much
     else has joined since the last one, all of which has to be shown."""
-    size = window(world, p)
+    size = window(world.settings, p)
     return min(size // _SHARED_PART, size // 2 - (p.frame_tokens - p.whole_tokens))
 
 

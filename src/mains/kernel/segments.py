@@ -8,7 +8,7 @@
     due(tx, p, ...)               what a process has not read yet
 
     spaces, documents, text       for `recall` and `read`
-    views, view                   for a person
+    told(rows, ...)               pages with who appended them
     verify(journal)               the tables against their events
 
 A segment belongs to an account, and may be mapped and appended to by processes of that account and of all below it; to
@@ -23,7 +23,7 @@ those are, and `retention` erases them like those of a process that was removed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -261,35 +261,14 @@ def text(rows: Rows, p: Process, handle: str) -> str | None:
     return None
 
 
-# readers, for a person
-
-
-def view(rows: Rows, found: Shared) -> dict[str, Any]:
-    """A segment as `ls` shows it."""
-    [account, *_] = [row[1] for row in rows("account_place", found.account)]
-    mode = "append-only" if found.append_only else "read-only"
-    return {"name": found.name, "account": account, "mode": mode, "pages": found.pages, "bytes": found.bytes}
-
-
-def views(rows: Rows) -> list[dict[str, Any]]:
-    """All segments, by name."""
-    return [view(rows, Shared(*row)) for row in rows("segment_all")]
-
-
-def page_views(rows: Rows, found: Shared, start: int, most: int) -> list[dict[str, Any]]:
-    """Pages of a segment from `start` on: each with its text, and who appended it when (in ms since 1970)."""
-    told = []
-    for number, page, data, at_ms, body in rows("segment_told", found.id, start, most):
+def told(rows: Rows, number: int, start: int, most: int) -> list[tuple[str, int, Appended]]:
+    """Of pages of a segment from `start` on: the text, when it was appended (ms since 1970), and by whom."""
+    found = []
+    for _, _, data, at_ms, body in rows("segment_told", number, start, most):
         event = decode_event(body)
         assert isinstance(event, Appended)
-        told.append(
-            {
-                "number": number, "page": page, "bytes": event.bytes, "process": event.process or None,
-                "program": event.program, "account": event.account, "at_ms": at_ms,
-                "text": segment.text_of(_decode(data)),
-            }
-        )  # fmt: skip
-    return told
+        found.append((segment.text_of(_decode(data)), at_ms, event))
+    return found
 
 
 # the audit
