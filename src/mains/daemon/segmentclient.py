@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,11 +12,11 @@ Object = dict[str, Any]
 class SegmentClient:
     """What may be asked of a daemon about segments: a part of `client.Client`."""
 
-    def _ask(self, path: str, **query: object) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def _ask(self, path: str, **query: object) -> Any: ...
 
-    def _order(self, path: str, body: Mapping[str, Any]) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def _order(self, path: str, body: Mapping[str, Any]) -> Any: ...
 
     def segment_make(self, name: str, text: str, *, append_only: bool, account: str) -> Object:
         """Make a segment."""

@@ -110,7 +110,6 @@ def bear(tx: Tx, world: World, birth: Birth, parent: Process | None) -> Process:
         chain = accounts.program_account(tx, world.settings, parent, birth.program.name)
         account, tenant = parent.account, parent.tenant
     image = image_of(tx, world, birth, chain)
-    own = segments.numbers(tx, chain, birth.segments)
     process = Process(
         pid=pid,
         parent=parent.pid if parent else 0,
@@ -155,7 +154,7 @@ def bear(tx: Tx, world: World, birth: Birth, parent: Process | None) -> Process:
         frame_tokens=image.opening_tokens,
         whole_tokens=image.opening_tokens,
         paused=birth.paused,
-        segments=segments.mapped(image.segments, own),
+        segments=segments.mapped(image.segments, segments.numbers(tx, chain, birth.segments)),
     )
     if process.slot_ms:
         timers.arm(tx, process.slot_ms, pid, timers.SLOT)

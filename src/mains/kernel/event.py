@@ -274,7 +274,11 @@ class Warned(Event, tag="warned", frozen=True):
     most: int
 
 
-class SegmentMade(Event, tag="segment_made", frozen=True):
+class OfSegment(Event, frozen=True):
+    """Something that happened to a shared segment."""
+
+
+class SegmentMade(OfSegment, tag="segment_made", frozen=True):
     """A shared segment was made. The events of segment N are those of number -N, so that they go when it is erased."""
 
     name: str
@@ -282,7 +286,7 @@ class SegmentMade(Event, tag="segment_made", frozen=True):
     append_only: bool
 
 
-class Appended(Event, tag="appended", frozen=True):
+class Appended(OfSegment, tag="appended", frozen=True):
     """A page was appended to segment N (-N): by a person, or by `process`, which ran `program`, for `account`."""
 
     number: int
@@ -293,7 +297,7 @@ class Appended(Event, tag="appended", frozen=True):
     account: str = ""
 
 
-class SegmentRemoved(Event, tag="segment_removed", frozen=True):
+class SegmentRemoved(OfSegment, tag="segment_removed", frozen=True):
     """A shared segment was removed (an event of the home, pid 0)."""
 
     segment: int

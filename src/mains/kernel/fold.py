@@ -11,7 +11,6 @@ from mains.kernel.cover import chain
 from mains.kernel.event import (
     Answered,
     AnyEvent,
-    Appended,
     Asked,
     AskFailed,
     Called,
@@ -25,6 +24,7 @@ from mains.kernel.event import (
     Joined,
     Limited,
     Noted,
+    OfSegment,
     Opened,
     Refused,
     Removed,
@@ -32,8 +32,6 @@ from mains.kernel.event import (
     Rerouted,
     Rested,
     Returned,
-    SegmentMade,
-    SegmentRemoved,
     Sent,
     Signalled,
     Slotted,
@@ -125,10 +123,7 @@ def _changed(p: Process, event: AnyEvent) -> Process:
             return replace(
                 p, asking=None, calls=(), quota=-1, exit_code=event.code, result=event.result, detail=event.detail,
             )  # fmt: skip
-        case (
-            Spawned() | Removed() | Noted() | Opened() | Limited() | Warned()
-            | SegmentMade() | Appended() | SegmentRemoved()
-        ):  # fmt: skip
+        case Spawned() | Removed() | Noted() | Opened() | Limited() | Warned() | OfSegment():
             raise KernelPanic(f"process {p.pid}: {type(event).__name__} cannot happen to a live process")
 
 

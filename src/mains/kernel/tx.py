@@ -1,7 +1,7 @@
 """A transaction as operations see it: named queries, events, and the process table.
 
 An event's `crc` is the CRC-32 of (seq, at_ms, pid, kind, body), seeded with the crc of the row before, so that a
-changed, missing, added or moved row is found. SQL stands in `queries.sql`, by name: another database can have its own.
+changed, missing, added or moved row is found. SQL stands in `queries*.sql`, by name: another database can have its own.
 """
 
 from __future__ import annotations
@@ -31,9 +31,13 @@ _event: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
 
 
 def load_queries() -> dict[str, str]:
-    text = resources.files("mains.kernel").joinpath("queries.sql").read_text(encoding="utf-8")
-    parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)
-    return {name: sql.strip() for name, sql in zip(parts[1::2], parts[2::2], strict=True)}
+    """The named queries, of all files `queries*.sql`."""
+    found: dict[str, str] = {}
+    for file in resources.files("mains.kernel").iterdir():
+        if file.name.startswith("queries") and file.name.endswith(".sql"):
+            parts = re.split(r"^-- name: (\w+)\n", file.read_text(encoding="utf-8"), flags=re.MULTILINE)
+            found |= {name: sql.strip() for name, sql in zip(parts[1::2], parts[2::2], strict=True)}
+    return found
 
 
 def decode_event(body: bytes) -> AnyEvent:
