@@ -167,3 +167,7 @@ class Band(enum.StrEnum):
 BandOption = Annotated[
     Band | None, typer.Option("--band", help="How urgent it is; batch waits for cheap hours (else what the file says).")
 ]
+SegmentOption = Annotated[
+    list[str] | None,
+    typer.Option("--segment", metavar="NAME", help="A shared segment that it maps, too (may be repeated)."),
+]

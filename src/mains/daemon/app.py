@@ -6,7 +6,7 @@
     POST processes/PID/messages {text, key}, /answer {text}, /signal {signal}, /fork {at}
     POST remove {pids}, prune {older_than_days, dry_run}, backup {path, workspaces, replace}
     GET  watch, survey[?all=1&after_seq=N], journal/verify, journal/export, ledger/verify
-    and those of accounts (`accounts.py`), of memory (`memory.py`) and of notes (`notes.py`)
+    and those of accounts (`accounts.py`), memory (`memory.py`), notes (`notes.py`) and segments (`segments.py`)
 
 A wait answers within half of `request_timeout_s`, settled or not: the client asks again. Bodies have at most
 `request_bytes_max` bytes. While the daemon ends, whatever arrives is refused and nothing of it is done.
@@ -33,6 +33,7 @@ from mains.daemon.body import body_of, number_of, pid_of, respond, seconds_of
 from mains.daemon.memory import Memory
 from mains.daemon.notes import Notes
 from mains.daemon.reports import Reports, View
+from mains.daemon.segments import Segments
 from mains.errors import DaemonError, MainsError, UsageError
 from mains.kernel.desk import Desk
 from mains.kernel.ports import Outcome, Signal
@@ -58,6 +59,7 @@ class SpawnOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     group: str = ""
     account: str = ""
     band: str = ""
+    segments: list[str] = []
 
 
 class Letter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -245,13 +247,18 @@ def _account_routes(accounts: Accounts) -> list[Route]:
     ]
 
 
-def _memory_routes(memory: Memory, notes: Notes) -> list[Route]:
+def _memory_routes(memory: Memory, notes: Notes, segments: Segments) -> list[Route]:
     at = "/v1/processes/{pid:int}"
     return [
         _get("/v1/memory", memory.machine),
         _get(f"{at}/memory", memory.table),
         _get(f"{at}/seen", memory.seen),
         _get(f"{at}/diff", memory.diff),
+        _post("/v1/segments", segments.make),
+        _get("/v1/segments", segments.list),
+        _post("/v1/segment", segments.append),
+        _get("/v1/segment", segments.segment),
+        _post("/v1/segment/remove", segments.remove),
         _get("/v1/notes", notes.list),
         _post("/v1/notes", notes.add),
         _get("/v1/notes/{number:int}", notes.show),
@@ -265,6 +272,7 @@ def build(
     accounts: Accounts,
     memory: Memory,
     notes: Notes,
+    segments: Segments,
     reports: Reports,
     settings: Settings,
     end: Callable[[bool], bool],
@@ -301,7 +309,7 @@ def build(
         _post(f"{at}/restart", orders.restart),
         _post("/v1/signals", orders.signal_group),
         *_account_routes(accounts),
-        *_memory_routes(memory, notes),
+        *_memory_routes(memory, notes, segments),
         _get("/v1/watch", reports.watch),
         _get("/v1/survey", reports.survey),
         _get("/v1/journal/verify", reports.verify_journal),

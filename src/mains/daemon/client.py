@@ -25,6 +25,7 @@ from mains import __version__
 from mains.daemon import wire
 from mains.daemon.connection import LINE_BYTES_MAX, LOST, Connection, Refused, begin, exchange, greets, target
 from mains.daemon.launch import Start
+from mains.daemon.segmentclient import SegmentClient
 from mains.errors import DaemonError
 from mains.home import Home
 from mains.kernel.billing import Budget
@@ -35,13 +36,14 @@ Object = dict[str, Any]
 _LOSSES_MAX = 20  # daemons that die on one client before it gives up
 _LOOK_S = 0.02
 _OF_ACCOUNTS = ("accounts", "account", "budgets", "topups")
+_OF_SEGMENTS = ("segments", "segment", "segment/remove")
 
 
 class CutOffError(DaemonError):
     """The daemon died in the middle of a stream."""
 
 
-class Client:
+class Client(SegmentClient):
     """See the module's header. It may be used by one thread at a time."""
 
     def __init__(self, home: Home, settings: Settings, *, start: bool = True) -> None:
@@ -289,7 +291,7 @@ class Client:
                 return exchange(connection, "POST", target(path, {}), body)
             except LOST as error:
                 text = "the daemon ended before it answered; nobody knows whether it did what was asked"
-                seen = "account ls" if path in _OF_ACCOUNTS else "note ls" if path.startswith("notes") else "ps --all"
+                seen = _looks(path)
                 raise DaemonError(text, hint=f"`mains {seen}` shows what there is") from error
 
         return self._again(send)
@@ -366,3 +368,12 @@ def _check_version(greeting: Mapping[str, Any]) -> None:
 
 def _cut_off() -> CutOffError:
     return CutOffError("the daemon ended in the middle of its answer", hint="ask again: a new one is started")
+
+
+def _looks(path: str) -> str:
+    """The verb that shows what an order to this path may have changed."""
+    if path in _OF_ACCOUNTS:
+        return "account ls"
+    if path in _OF_SEGMENTS:
+        return "segment ls"
+    return "note ls" if path.startswith("notes") else "ps --all"

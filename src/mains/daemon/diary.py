@@ -99,6 +99,8 @@ def tell(event: ev.AnyEvent, text_of: PageOf) -> tuple[str, str]:
             return f"waits for the next message{f': {detail}' if detail else ''}", ""
         case ev.Noted(text=text) | ev.Deferred(detail=text):
             return text, ""
+        case ev.SegmentMade() | ev.Appended() | ev.SegmentRemoved():
+            return _tell_segment(event, text_of)
         case ev.Opened() | ev.Limited() | ev.Warned():
             return _tell_account(event), ""
         case ev.Reminded() | ev.Remembered() | ev.Forgotten():
@@ -115,6 +117,16 @@ def _tell_note(event: ev.Reminded | ev.Remembered | ev.Forgotten, text_of: PageO
             return f"note {number} was made for {scope} {owner}", text_of(event.page)
         case ev.Forgotten(id=number, owner=owner):
             return f"note {number} of {owner} was forgotten{' by a person' if event.by_person else ''}", ""
+
+
+def _tell_segment(event: ev.SegmentMade | ev.Appended | ev.SegmentRemoved, text_of: PageOf) -> tuple[str, str]:
+    match event:
+        case ev.SegmentMade(name=name):
+            return f"segment {name} was made", ""
+        case ev.Appended(number=number, page=page, process=process):
+            return f"page {number} was appended{f' by process {process}' if process else ''}", text_of(page)
+        case ev.SegmentRemoved(name=name):
+            return f"segment {name} was removed", ""
 
 
 def _tell_account(event: ev.Opened | ev.Limited | ev.Warned) -> str:

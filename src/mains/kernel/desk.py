@@ -26,6 +26,7 @@ from mains.kernel.memorydesk import MemoryDesk
 from mains.kernel.notebook import Notebook
 from mains.kernel.ports import EngineState, Notice, Outcome, ProcessView, Removal, Signal
 from mains.kernel.process import Process, Route, State
+from mains.kernel.segmentdesk import SegmentDesk
 from mains.program import BANDS, Bound, Tree, bind, load_tree, with_zone
 
 T = TypeVar("T")
@@ -33,7 +34,7 @@ DAYS_MAX = 1_000_000
 _BUDGET_MAX = 10**15  # sums of many such budgets still fit into the database's 64 bits
 
 
-class Desk(AccountDesk, MemoryDesk):
+class Desk(AccountDesk, MemoryDesk, SegmentDesk):
     """The outside of a kernel. `force` gives the route to an engine that a caller names."""
 
     def __init__(self, kernel: Kernel, force: Callable[[str], Route], care: Care) -> None:
@@ -58,6 +59,7 @@ class Desk(AccountDesk, MemoryDesk):
         group: str = "",
         account: str = "",
         band: str = "",
+        segments: Sequence[str] = (),
     ) -> int:
         """Start a process; its pid (see `control.Control`)."""
         named = (("key", key), ("engine", engine), ("group", group), ("account", account))
@@ -81,6 +83,7 @@ class Desk(AccountDesk, MemoryDesk):
             budget=budget,
             account=account,
             band=band,
+            segments=tuple(segments),
             group=group,
             key=key,
             paused=paused,

@@ -1,8 +1,8 @@
 """A transaction as operations see it: named queries, events, and the process table.
 
 An event's `crc` is the CRC-32 of (seq, at_ms, pid, kind, body), seeded with the crc of the row before, so that a
-changed, missing, added or moved row is found. SQL stands in `queries.sql` and `readers.sql`, by name: another database
-can have its own.
+changed, missing, added or moved row is found. SQL stands in the files of `_QUERIES`, by name: another database can have
+its own.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from mains.kernel.ports import Notice
 from mains.kernel.process import Process
 
 Row = tuple[Any, ...]
-_QUERIES = ("queries.sql", "readers.sql", "notes.sql")
+_QUERIES = ("queries.sql", "readers.sql", "notes.sql", "segments.sql")
 _KNOWN_MAX = 10_000  # accounts
 Mark = tuple[int, int, int, int, int, int]
 
