@@ -10,6 +10,7 @@ from tests.unit.kernel.world import World, by_turn, call, calls, says, turn_of
 import mains
 from mains.errors import LimitError, NotFoundError, ProgramError, UsageError
 from mains.kernel import notes, past
+from mains.kernel.context import tokens_of
 from mains.kernel.desk import Desk
 from mains.kernel.ports import Message, Reply, Request
 from mains.program import note_scopes, parse_grant
@@ -191,7 +192,7 @@ async def test_a_frame_shows_the_newest_that_fit(world: World) -> None:
         shown = page(world.asked[-1])
         assert "number 19" in shown and "number 00" not in shown and "older ones are not shown" in shown
         assert shown.index("number 18") < shown.index("number 19")
-        assert notes.tokens_of(Message(role="user", text=shown)) <= 150
+        assert tokens_of(Message(role="user", text=shown)) <= 150
 
 
 async def test_a_program_that_is_taken_by_exec_sees_its_own_notes(world: World) -> None:
