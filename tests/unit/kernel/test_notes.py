@@ -527,3 +527,25 @@ async def test_a_scope_that_was_not_granted_is_refused(world: World) -> None:
         await done(kernel, world, world.program("p", "tools: note(program)"))
         assert "error" in results(world.asked[-1])[0]
         assert await texts(kernel) == []
+
+
+async def test_a_summary_brings_what_was_noted_meanwhile(world: World) -> None:
+    noted = False
+
+    def answer(request: Request) -> Reply:
+        nonlocal noted
+        if request.messages[-1].text.startswith("Everything above"):
+            return says("a summary")
+        if not noted:
+            noted = True
+            return calls(call("note", text="Keep this."))
+        return says("ok " * 300)
+
+    async with world.open(answer) as kernel:
+        front = "tools: [note]\nframe_tokens: 3000\nmax_tokens: 100"
+        pid = await kernel.spawn(world.program("p", front), conversation=True)
+        while "evicted" not in [n.kind for n in await kernel.history(pid)]:
+            assert await talk(kernel, world, pid) == "" or len(world.asked) > 8
+        assert "note:1 (process) Keep this." in await talk(kernel, world, pid)
+        kinds = [n.kind for n in await kernel.history(pid)]
+        assert kinds.count("reminded") == 1 + kinds.count("evicted"), "at its beginning, and with each summary"
