@@ -58,6 +58,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     view_tokens_max: int = 1_024  # of a result or message that are shown at once; the rest stands in memory
     read_tokens_max: int = 8_192  # of what `read` or `recall` gives at once
     summary_tokens_max: int = 1_024  # of what stands for old turns
+    note_bytes_max: int = 2 * 1024
+    notes_max: int = 64  # of one owner: a process, a program on an account, an account
+    notes_tokens_max: int = 2_048  # of all notes that a frame shows; the oldest are left out
 
     # shared segments
     segments_max: int = 1_000  # in one home

@@ -21,7 +21,7 @@ from mains.testing import CrashProbe, ScriptedEngine
 PARENT = """---
 name: parent
 description: uses every kind of call
-tools: [spawn(child), wait, ping, look, files, sleep, ask, receive, send, exit]
+tools: [note(program), spawn(child), wait, ping, look, files, sleep, ask, receive, send, exit]
 budget: 100000
 ---
 Do everything.
@@ -48,11 +48,16 @@ def _call(name: str, **arguments: object) -> ToolCall:
 
 
 _TURNS = [
-    (_call("ping", text="first"), _call("look", what="a"), _call("look", what="b")),
+    (
+        _call("note", text="kept for ever", scope="program"),
+        _call("ping", text="first"),
+        _call("look", what="a"),
+        _call("look", what="b"),
+    ),
     (_call("spawn", program="child", inputs={"word": "hi"}), _call("spawn", program="child", inputs={"word": "ho"})),
     (_call("wait"), _call("files.write", path="note.txt", text="kept")),
     (_call("ask", question="go on?"), _call("send", to=1, text="to myself")),
-    (_call("receive"),),
+    (_call("receive"), _call("note", text="refused", scope="program"), _call("note", text="kept here")),
     (_call("sleep", seconds=0.001), _call("ping", text="second"), _call("nonsense")),
     (_call("files.read", path="note.txt"),),
 ]
@@ -158,6 +163,8 @@ async def finish(folder: Path) -> mains.Outcome:
         journal = kernel._kernel.journal
         assert audit.verify(journal) == []
         assert reckon.verify(journal) == []
+        made = [(note.scope, note.text) for note in await kernel.notes.ls(every=True)]
+        assert made == [("program", "kept for ever"), ("process", "kept here")], "a note was lost, or made twice"
         asked = {
             f"{pid}-{turn}-{attempt}"
             for pid in (1, 2, 3)

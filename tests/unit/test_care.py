@@ -205,7 +205,7 @@ def test_a_home_of_an_old_version_is_not_wrong_and_not_changed(box: Box) -> None
     before = box.home.database.read_bytes()
     done = box.run("doctor")
     assert done.returncode == 0, done.stdout
-    assert "schema: version 1: the next daemon brings it to 3, and keeps a copy" in done.stdout
+    assert "schema: version 1: the next daemon brings it to 4, and keeps a copy" in done.stdout
     assert box.run("journal", "verify").stderr.endswith("hint: `mains up` brings it forward and keeps a copy\n")
     assert box.home.database.read_bytes() == before
     assert box.run("ps").returncode == 0

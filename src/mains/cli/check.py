@@ -53,7 +53,7 @@ def check(
 def report_of(tree: Tree, home: Home) -> dict[str, Any]:
     """What a program is, as one object."""
     from mains.compose import Engines
-    from mains.program import estimate_tokens, notes
+    from mains.program import estimate_tokens, note_scopes, notes
 
     program = tree.program
     routes, whys = Engines.of(home).chain(program.model)
@@ -66,6 +66,7 @@ def report_of(tree: Tree, home: Home) -> dict[str, Any]:
         "tools": tools,
         "missing": missing,
         "spawns": sorted(name for name in tree.programs if name != tree.root),
+        "may_note": {scope: {"from_tools": tools} for scope, tools in note_scopes(program.tools).items()},
         "segments": list(program.segments),
         "output": program.output,
         "schedule": _schedule(program),
@@ -139,6 +140,8 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
         yield f"missing tools: {', '.join(report['missing'])}"
     if report["spawns"]:
         yield f"spawns: {', '.join(report['spawns'])}"
+    if report["may_note"]:
+        yield f"may note for: {', '.join(_scope(*each) for each in report['may_note'].items())}"
     if report["segments"]:
         yield f"maps: {', '.join(f'segment:{name}' for name in report['segments'])}"
     yield f"output: {'JSON, by its schema' if report['output'] is not None else 'text'}"
@@ -147,6 +150,10 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
     yield f"budget: {_number(report['budget'], 'no limit of its own')}"
     yield f"fixed part: about {report['fixed_tokens']:,} tokens (prose and tools, in every frame)"
     yield f"runs on: {_routes(report)}"
+
+
+def _scope(scope: str, rule: dict[str, bool]) -> str:
+    return f"{scope}, also from tools" if rule["from_tools"] and scope != "process" else scope
 
 
 def _routes(report: dict[str, Any]) -> str:

@@ -21,6 +21,7 @@ from mains.kernel.tx import decode_event
 from mains.kernel.views import stamp
 
 TEXT_BYTES_MAX = 64 * 1024
+_PLACES_MAX = 5
 PageOf = Callable[[str], str]
 
 
@@ -102,6 +103,20 @@ def tell(event: ev.AnyEvent, text_of: PageOf) -> tuple[str, str]:
             return _tell_segment(event, text_of)
         case ev.Opened() | ev.Limited() | ev.Warned():
             return _tell_account(event), ""
+        case ev.Reminded() | ev.Remembered() | ev.Forgotten():
+            return _tell_note(event, text_of)
+
+
+def _tell_note(event: ev.Reminded | ev.Remembered | ev.Forgotten, text_of: PageOf) -> tuple[str, str]:
+    match event:
+        case ev.Reminded(opening=()):
+            return "its notes are as they were", ""
+        case ev.Reminded(page=page):
+            return "has its notes in mind" if page else "has no notes in mind any more", text_of(page) if page else ""
+        case ev.Remembered(id=number, scope=scope, owner=owner):
+            return f"note {number} was made for {scope} {owner}", text_of(event.page)
+        case ev.Forgotten(id=number, owner=owner):
+            return f"note {number} of {owner} was forgotten{' by a person' if event.by_person else ''}", ""
 
 
 def _tell_segment(event: ev.SegmentMade | ev.Appended | ev.SegmentRemoved, text_of: PageOf) -> tuple[str, str]:
@@ -157,7 +172,10 @@ def _tell_model(
     match event:
         case ev.Asked(asking=asking, pages=read):
             again = f", attempt {asking.attempt}" if asking.attempt > 1 else ""
-            line = f"asks {asking.engine} (holds {asking.tokens:,} tokens{again})"
+            what = (
+                f" for a summary of {_positions(asking.summary.first, asking.summary.until)}" if asking.summary else ""
+            )
+            line = f"asks {asking.engine}{what} (holds {asking.tokens:,} tokens{again})"
             return line, "\n\n".join(map(text_of, read))
         case ev.Replied(page=page, after=after):
             cached = f", {event.cached_tokens:,} cached" if event.cached_tokens else ""
@@ -169,9 +187,21 @@ def _tell_model(
             return f"no hold: {detail}", ""
         case ev.Joined(pages=read):
             return f"reads {len(read)} pages", "\n\n".join(map(text_of, read))
-        case ev.Evicted(covers=covers, tokens=tokens):
-            gone = sum(each.until - each.first for each in covers)
-            return f"evicted {gone} pages ({-tokens:,} tokens)", "\n\n".join(text_of(each.pages[-1]) for each in covers)
+        case ev.Evicted(covers=covers):
+            return _evicted(event), "\n\n".join(text_of(each.pages[-1]) for each in covers)
+
+
+def _evicted(event: ev.Evicted) -> str:
+    gone = sum(each.until - each.first for each in event.covers)
+    places = ", ".join(_positions(each.first, each.until) for each in event.covers[:_PLACES_MAX])
+    more = f" and {len(event.covers) - _PLACES_MAX:,} more places" if len(event.covers) > _PLACES_MAX else ""
+    used = f", summed up with {event.input_tokens:,} tokens in, {event.output_tokens:,} out" if event.hold else ""
+    what = "shows in part" if event.unseen else "evicted"
+    return f"{what} {gone:,} page{'s' * (gone != 1)}, {places}{more} ({-event.tokens:,} tokens less{used})"
+
+
+def _positions(first: int, until: int) -> str:
+    return f"mem:{first}" if until <= first + 1 else f"mem:{first}-{until - 1}"
 
 
 def export_row(row: tuple[Any, ...]) -> dict[str, Any]:

@@ -32,6 +32,8 @@ from mains.daemon import guard
 from mains.daemon.accounts import Accounts
 from mains.daemon.app import Orders, Tally, build
 from mains.daemon.listener import listen_tcp, listen_unix
+from mains.daemon.memory import Memory
+from mains.daemon.notes import Notes
 from mains.daemon.reports import Place, Reports
 from mains.daemon.segments import Segments
 from mains.daemon.stream import Quiet
@@ -129,9 +131,11 @@ class _Daemon:
         quiet = Quiet(self._settings.request_timeout_s / 3, self._closing)
         orders = Orders(desk, self._settings, self._closing)
         accounts = Accounts(desk, self._settings.request_bytes_max)
+        notes = Notes(desk, self._settings.request_bytes_max)
         reports = Reports(desk, self._place, quiet, self._settings)
         segments = Segments(desk, self._settings.request_bytes_max)
-        tally = Tally(build(orders, accounts, segments, reports, self._settings, end), self._closing)
+        app = build(orders, accounts, Memory(desk), notes, segments, reports, self._settings, end)
+        tally = Tally(app, self._closing)
         return tally
 
     def _server(self, app: ASGIApp) -> _Server:

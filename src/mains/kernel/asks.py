@@ -12,7 +12,7 @@ import re
 
 import msgspec
 
-from mains.kernel import cover, intents, mailbox, pages, paging, segments, stubs
+from mains.kernel import cover, intents, mailbox, notes, pages, paging, segments, stubs
 from mains.kernel.birth import World
 from mains.kernel.calls import share_room
 from mains.kernel.context import tokens_of
@@ -44,6 +44,8 @@ def ask(tx: Tx, world: World, p: Process) -> Process | str | None:
     A text: no frame can be made, and why (it names the pages). Raises ConfigError when no price is known and money is
     limited.
     """
+    if notes.are_due(tx, p):
+        p = paging.reminded(tx, world, p)
     new = _new(tx, world, p)
     if new.apart:
         p, new = _join(tx, p, new), _New([], (), 0, apart=False)

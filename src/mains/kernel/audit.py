@@ -14,9 +14,9 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from mains.errors import JournalError, KernelPanic
-from mains.kernel import pages, segments
+from mains.kernel import notes, pages, segments
 from mains.kernel.context import StoredInput
-from mains.kernel.event import AnyEvent, Evicted, Exec, Execed, Spawned, named
+from mains.kernel.event import AnyEvent, Evicted, Exec, Execed, Reminded, Spawned, named
 from mains.kernel.fold import apply, joined
 from mains.kernel.journal import Journal
 from mains.kernel.past import frames
@@ -35,7 +35,7 @@ def verify(journal: Journal) -> list[str]:
     with journal.snapshot():
         whole = _Whole(journal)
         faults = whole.run() + whole.check_contexts() + whole.check_frames() + whole.check_uses()
-        return faults + pages.verify(journal) + segments.verify(journal)
+        return faults + pages.verify(journal) + notes.verify(journal) + segments.verify(journal)
 
 
 _Part = tuple[int, int]  # how many pages, and the checksum of their names
@@ -139,6 +139,7 @@ class _Whole(_Fold):
         self._contexts: dict[int, tuple[_Part, _Part]] = {}  # pid -> its opening, and what grew behind it
         self._mapped: dict[int, int] = {}  # pid -> how many positions a fork has of its source
         self._covers: list[tuple[int, int, int, int, str]] = []  # as the events made them
+        self._reminded: set[int] = set()
         self._seen: set[str] = set()
         self._uses: set[tuple[str, int]] = set()  # which process's events name which page, as far as that is on record
         self._indexed = sum(row[0] for row in journal.rows("counter_get", "uses_seq"))
@@ -154,6 +155,9 @@ class _Whole(_Fold):
             added, self._mapped[pid] = added[opening:], grown[0]
         elif isinstance(event, Execed) and before is not None and before.next is not None:
             start = _with(_EMPTY, before.next.opening)
+        elif isinstance(event, Reminded) and event.opening:
+            start = _with(_EMPTY, event.opening)
+            self._reminded.add(pid)
         if isinstance(event, Evicted):
             self._covers += [(pid, seq, each.first, each.until, " ".join(each.pages)) for each in event.covers]
         self._contexts[pid] = start, _with(grown, added)
@@ -235,7 +239,7 @@ class _Whole(_Fold):
         """What was evicted; and of who had something evicted, each frame that a model was shown, made anew."""
         stored = [row for row in self._journal.scan("cover_scan") if row[0] not in self._removed]
         faults = ["cover: the table is not what the events made"] if stored != sorted(self._covers) else []
-        for pid in sorted({row[0] for row in self._covers} - self._removed):
+        for pid in sorted((self._reminded | {row[0] for row in self._covers}) - self._removed):
             try:
                 faults += [
                     f"event {each.past.seq}: process {pid}: the frame made anew has another hash"

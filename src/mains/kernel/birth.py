@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from mains.errors import LimitError, NotFoundError, SyscallError, UsageError
-from mains.kernel import accounts, cover, ledger, pages, segments, timers
+from mains.kernel import accounts, cover, ledger, notes, pages, segments, timers
 from mains.kernel.context import StoredFile, StoredInput
 from mains.kernel.event import Spawned
 from mains.kernel.mapping import opened
@@ -22,7 +22,16 @@ from mains.kernel.process import Image, Map, Process, Route, State, replace
 from mains.kernel.tariff import Tariffs
 from mains.kernel.toolset import toolset, with_memory
 from mains.kernel.tx import Tx
-from mains.program import PROMPT, Bound, Program, Schedule, append_segments, estimate_tokens, parse
+from mains.program import (
+    PROMPT,
+    Bound,
+    Program,
+    Schedule,
+    append_segments,
+    estimate_tokens,
+    note_scopes,
+    parse,
+)
 from mains.settings import Settings
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
@@ -122,6 +131,8 @@ def bear(tx: Tx, world: World, birth: Birth, parent: Process | None) -> Process:
         inputs=image.inputs,
         tools=image.tools,
         reads_mail=image.reads_mail,
+        remembers=image.remembers,
+        tainted=parent.tainted if parent else "",
         conversation=birth.conversation,
         schedule=image.schedule,
         slot_ms=next(image.schedule.slots(tx.now_ms), 0) if image.schedule else 0,
@@ -156,15 +167,14 @@ def bear(tx: Tx, world: World, birth: Birth, parent: Process | None) -> Process:
         paused=birth.paused,
         segments=segments.mapped(image.segments, segments.numbers(tx, chain, birth.segments)),
     )
-    if process.slot_ms:
-        timers.arm(tx, process.slot_ms, pid, timers.SLOT)
     return _enter(tx, process, image.opening, forked=False)
 
 
-def image_of(tx: Tx, world: World, birth: Birth, chain: Sequence[int]) -> Image:
+def image_of(tx: Tx, world: World, birth: Birth, chain: Sequence[int], *, evicted: bool = False) -> Image:
     """What a program makes of a process that spends from the accounts of `chain`.
 
-    Its pages are written, and an event of this transaction must name them. Raises NotFoundError for a segment.
+    Its pages are written, and an event of this transaction must name them. `evicted`: something has left the frames of
+    that process, so its tools have the lookups. Raises NotFoundError for a segment.
     """
     segments.numbers(tx, chain, append_segments(birth.program.tools))
     settings, output_tokens_max = world.settings, birth.program.max_tokens or world.settings.output_tokens_max
@@ -174,7 +184,7 @@ def image_of(tx: Tx, world: World, birth: Birth, chain: Sequence[int]) -> Image:
     begun = opened(birth.program, birth.inputs, room, view, conversation=birth.conversation)
     stored = tuple(_store_input(tx, bound, mapped=bound.name in begun.mapped) for bound in birth.inputs)
     tools, _ = toolset(birth.program, stored, birth.programs, world.tools)
-    tools = with_memory(tools) if begun.mapped else tools
+    tools = with_memory(tools) if begun.mapped or (evicted and tools) else tools
     tree = {name: pages.put(tx, "program", p.source.encode()) for name, p in birth.programs.items()}
     tools_page = _encode(tools)
     return Image(
@@ -187,6 +197,7 @@ def image_of(tx: Tx, world: World, birth: Birth, chain: Sequence[int]) -> Image:
         opening=tuple(pages.put_message(tx, message) for message in begun.messages),
         opening_tokens=begun.tokens,
         reads_mail=any(tool.name == "receive" for tool in tools) and not birth.conversation,
+        remembers=tuple(note_scopes(birth.program.tools)),
         band=birth.program.band,
         route=birth.route,
         reserve_tokens=reserve_of(tools_page if tools else b"", birth.program),
@@ -205,6 +216,8 @@ def reserve_of(tools: bytes, program: Program) -> int:
 
 def _enter(tx: Tx, process: Process, context: tuple[str, ...], *, forked: bool) -> Process:
     ledger.open_account(tx, process.pid, process.accounts[1], process.budget)
+    if process.slot_ms:
+        timers.arm(tx, process.slot_ms, process.pid, timers.SLOT)
     pages.open_with(tx, process.pid, context)
     return tx.happen(None, Spawned(process=process, context=context, forked=forked))
 
@@ -255,7 +268,7 @@ def image_within(tx: Tx, world: World, p: Process, program: Program, inputs: tup
         route=world.route(program.model),
         conversation=p.conversation,
     )
-    return image_of(tx, world, birth, p.accounts)
+    return image_of(tx, world, birth, p.accounts, evicted=p.covers > 0)
 
 
 def _programs_of(tx: Tx, world: World, p: Process) -> dict[str, Program]:
@@ -317,7 +330,7 @@ def bear_run(tx: Tx, world: World, schedule: Process) -> Process:
     context = pages.opening_of(tx.rows, schedule)
     born = replace(
         schedule, pid=pid, parent=schedule.pid, spawned_by=_RUN, item=slot, key=key,
-        schedule=None, slot_ms=0, run=0, accounts=(pid, *schedule.accounts),
+        schedule=None, slot_ms=0, run=0, tainted="", accounts=(pid, *schedule.accounts),
         budget=world.program(pages.get(tx, schedule.program)).budget,
         depth=schedule.depth + 1, created_ms=tx.now_ms, detail="", paused=False, state=State.NEW, reason="",
     )  # fmt: skip
@@ -361,4 +374,6 @@ def fork(tx: Tx, world: World, source: Process, past: Past | None = None) -> Pro
         idle=whole and (of.idle or answered),
         state=State.NEW, reason="",
     )  # fmt: skip
-    return _enter(tx, born, opening, forked=True)
+    entered = _enter(tx, born, opening, forked=True)
+    notes.inherit(tx, source, entered, mapped.seq)
+    return entered

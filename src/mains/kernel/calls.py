@@ -21,6 +21,7 @@ from mains.kernel.context import tokens_of
 from mains.kernel.event import Exited, Refused, Rested, Returned, Woken
 from mains.kernel.ports import Message, Usage
 from mains.kernel.process import Call, CallState, Process, State
+from mains.kernel.toolset import is_untrusted
 from mains.kernel.tx import Tx
 from mains.settings import Settings
 
@@ -80,7 +81,10 @@ def return_call(
 def _returned(tx: Tx, p: Process, call: Call, text: str, messages: tuple[int, ...] = ()) -> Process:
     message = result_message(call.id, call.tool, text)
     page = pages.put_message(tx, message)
-    after = tx.happen(p, Returned(call=call.id, page=page, tokens=tokens_of(message), messages=messages))
+    event = Returned(
+        call=call.id, page=page, tokens=tokens_of(message), messages=messages, untrusted=is_untrusted(call.tool)
+    )
+    after = tx.happen(p, event)
     if not after.calls:
         results = [page if c.id == call.id else c.page for c in p.calls]
         pages.extend(tx, p, results)

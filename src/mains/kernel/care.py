@@ -96,6 +96,21 @@ class Care:
         most = self._settings.erase_rows_max
         while await self._kernel.order(lambda tx: retention.erase(tx, most), "erase"):
             await self._clock.wait_ms(pause_ms)
+        await self._forget_gone()
+
+    async def _forget_gone(self) -> None:
+        """Let nothing be left in the search index of what was erased, before a crash too. Raises MainsError."""
+        search, documents = self._kernel.search, self._kernel.documents
+        if search is not None:
+            spaces = await search.spaces()
+            if gone := await asyncio.to_thread(documents.gone, spaces):
+                await search.forget(gone)
+
+    async def erase_forgotten(self) -> None:
+        """Erase the text of notes that were forgotten or replaced."""
+        most = self._settings.erase_rows_max
+        while await self._kernel.order(lambda tx: retention.erase_forgotten(tx, most), "erase"):
+            await self._clock.wait_ms(0)
 
     # by itself
 
@@ -105,6 +120,7 @@ class Care:
             try:
                 if self._kernel.journal.rows("removed_next"):
                     await self._erase(self._settings.erase_pause_ms)
+                await self._forget_gone()
                 await self._clock.wait_ms(min(max(0, self._next_ms() - self._clock.now_ms()), DAY_MS))
                 await self._prune_old()
             except (DiskFullError, LimitError):
@@ -124,6 +140,9 @@ class Care:
         await self._kernel.order(retention.begin_prune, "prune")
         await self._remove(await asyncio.to_thread(retention.due, self._kernel.journal, before_ms), pause_ms)
         while await self._kernel.order(lambda tx: retention.index(tx, most * 10), "prune"):
+            await self._clock.wait_ms(pause_ms)
+        await self.erase_forgotten()
+        while await self._kernel.order(lambda tx: retention.erase_old(tx, before_ms, most), "prune"):
             await self._clock.wait_ms(pause_ms)
         while await self._kernel.order(lambda tx: retention.erase_notes(tx, before_ms, most), "prune"):
             await self._clock.wait_ms(pause_ms)

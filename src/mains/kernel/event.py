@@ -56,6 +56,7 @@ class Replied(Event, tag="replied", frozen=True):
     cached_tokens: int = 0
     output_tokens: int = 0
     cost_nano: int = 0
+    untrusted: bool = False  # results of children are among those of its calls
 
 
 class Joined(Event, tag="joined", frozen=True):
@@ -66,6 +67,21 @@ class Joined(Event, tag="joined", frozen=True):
     tokens: int
     messages: tuple[int, ...] = ()
     segments: tuple[tuple[int, int], ...] = ()
+
+
+class Reminded(Event, tag="reminded", frozen=True):
+    """The notes that a process sees were looked up, as of event `upto`: they are `page` of its opening (empty: none).
+
+    `opening` are all its pages from now on (empty: as they were), `tokens` what that changes and `frame` the hash of
+    the frame. `tainted`: which of the notes was made from what tools said.
+    """
+
+    upto: int
+    page: str = ""
+    opening: tuple[str, ...] = ()
+    tokens: int = 0
+    frame: str = ""
+    tainted: str = ""
 
 
 class Evicted(Event, tag="evicted", frozen=True):
@@ -128,6 +144,7 @@ class Returned(Event, tag="returned", frozen=True):
     page: str
     tokens: int
     messages: tuple[int, ...] = ()
+    untrusted: bool = False  # a device or a child said it
 
 
 class Doubted(Event, tag="doubted", frozen=True):
@@ -274,6 +291,32 @@ class Warned(Event, tag="warned", frozen=True):
     most: int
 
 
+class Remembered(Event, tag="remembered", frozen=True):
+    """A note was made (pid 0). With `replaces`, in place of that note of the same owner.
+
+    `process` made it in turn `turn` (0: a person). Forks have the notes of their source under the same number.
+    """
+
+    id: int
+    scope: str
+    owner: str
+    page: str
+    process: int
+    program: str
+    turn: int
+    tainted: str
+    replaces: int
+    made_ms: int
+
+
+class Forgotten(Event, tag="forgotten", frozen=True):
+    """A note was forgotten (pid 0), by a person or by a process."""
+
+    id: int
+    owner: str
+    by_person: bool
+
+
 class OfSegment(Event, frozen=True):
     """Something that happened to a shared segment."""
 
@@ -314,7 +357,8 @@ class Noted(Event, tag="noted", frozen=True):
 AnyEvent = (
     Spawned | Asked | Joined | Replied | Evicted | AskFailed | Rerouted | Called | Returned | Doubted | Answered
     | Signalled | Refused | Faulted | Woken | Sent | Exec | Execed | Slotted | Rested | Exited | Removed | Noted
-    | Deferred | Opened | Limited | Warned | SegmentMade | Appended | SegmentRemoved
+    | Deferred | Opened | Limited | Warned | Reminded | Remembered | Forgotten
+    | SegmentMade | Appended | SegmentRemoved
 )  # fmt: skip
 
 
@@ -331,6 +375,8 @@ def named(event: AnyEvent) -> list[str]:
             return [event.page]
         case Evicted():
             pages = [event.tools, *[page for placed in event.covers for page in placed.pages]]
+        case Reminded():
+            return list(event.opening)
         case Exited():
             pages = [event.result]
         case Exec(image=i):

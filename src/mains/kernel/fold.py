@@ -21,12 +21,15 @@ from mains.kernel.event import (
     Execed,
     Exited,
     Faulted,
+    Forgotten,
     Joined,
     Limited,
     Noted,
     OfSegment,
     Opened,
     Refused,
+    Remembered,
+    Reminded,
     Removed,
     Replied,
     Rerouted,
@@ -83,6 +86,8 @@ def _changed(p: Process, event: AnyEvent) -> Process:
                 failures_here=p.failures_here + (not event.crashed), output_tokens=p.output_tokens + event.posted,
                 cost_nano=p.cost_nano + event.cost_nano,
             )  # fmt: skip
+        case Reminded():
+            return _reminded(p, event)
         case Rerouted():
             return _rerouted(p, event)
         case Called():
@@ -95,13 +100,8 @@ def _changed(p: Process, event: AnyEvent) -> Process:
             return _calls_to(p, event, event.calls, CallState.IN_DOUBT, CallState.PENDING)
         case Signalled():
             return _signalled(p, event.signal)
-        case Refused() if event.quota >= 0:
-            fault = "" if p.fault == "breaker" else p.fault
-            wanted = {"wanted": event.wanted, "wanted_nano": event.wanted_nano}
-            return replace(p, fault=fault, quota=event.quota, detail=event.detail, **wanted)
         case Refused():
-            wanted = {"wanted": event.wanted, "wanted_nano": event.wanted_nano}
-            return replace(p, fault="breaker", quota=-1, detail=event.detail, **wanted)
+            return _refused(p, event)
         case Deferred():
             return replace(p, retry_ms=event.until_ms, deferred=True, detail=event.detail)
         case Faulted():
@@ -109,7 +109,7 @@ def _changed(p: Process, event: AnyEvent) -> Process:
         case Woken():
             return replace(p, retry_ms=0, quota=-1, detail="")
         case Sent():
-            return replace(p, mail=p.mail + 1, idle=False, detail="" if p.idle else p.detail)
+            return _sent(p, event.sender)
         case Exec():
             return replace(p, next=event.image)
         case Execed():
@@ -123,7 +123,9 @@ def _changed(p: Process, event: AnyEvent) -> Process:
             return replace(
                 p, asking=None, calls=(), quota=-1, exit_code=event.code, result=event.result, detail=event.detail,
             )  # fmt: skip
-        case Spawned() | Removed() | Noted() | Opened() | Limited() | Warned() | OfSegment():
+        case (
+            Spawned() | Removed() | Noted() | Opened() | Limited() | Warned() | Remembered() | Forgotten() | OfSegment()
+        ):
             raise KernelPanic(f"process {p.pid}: {type(event).__name__} cannot happen to a live process")
 
 
@@ -169,7 +171,7 @@ def _joined(p: Process, event: Joined) -> Process:
 def _evicted(p: Process, event: Evicted) -> Process:
     asked = p.asking.hold if p.asking and p.asking.summary else 0
     _require(p, event.hold == asked and not p.calls and (asked > 0 or p.state is State.READY), event)
-    settled = {"asking": None, "attempts": 0, "failures": 0, "failures_here": 0, "refusals": 0, "given_up": ()}
+    settled = {"asking": None, "failures": 0, "failures_here": 0, "refusals": 0}  # attempts count on: they name calls
     return replace(
         p, covers=p.covers + 1, breaks=p.breaks + (not event.unseen),
         frame_tokens=p.frame_tokens + event.tokens, frame=event.frame,
@@ -178,6 +180,36 @@ def _evicted(p: Process, event: Evicted) -> Process:
         input_tokens=p.input_tokens + event.input_tokens, cached_tokens=p.cached_tokens + event.cached_tokens,
         output_tokens=p.output_tokens + event.output_tokens, cost_nano=p.cost_nano + event.cost_nano,
         **(settled if asked else {}),
+    )  # fmt: skip
+
+
+def _refused(p: Process, event: Refused) -> Process:
+    waits = event.quota >= 0
+    fault = "breaker" if not waits else "" if p.fault == "breaker" else p.fault
+    return replace(
+        p, fault=fault, quota=event.quota if waits else -1, detail=event.detail, wanted=event.wanted,
+        wanted_nano=event.wanted_nano,
+    )  # fmt: skip
+
+
+def _sent(p: Process, sender: str) -> Process:
+    """What another process writes is in its mailbox, and taints it: it may be read at any time."""
+    strange = sender not in ("a person", f"process {p.pid}")
+    tainted = p.tainted or (f"a message from {sender}" if strange else "")
+    return replace(p, mail=p.mail + 1, idle=False, detail="" if p.idle else p.detail, tainted=tainted)
+
+
+def _reminded(p: Process, event: Reminded) -> Process:
+    _require(p, p.asking is None and not p.calls and p.next is None, event)
+    p = replace(p, noted=event.upto, tainted=p.tainted or event.tainted)
+    if not event.opening:
+        return p
+    more = len(event.opening) - p.opening
+    return replace(
+        p, notes_page=event.page, opening=len(event.opening), opening_tokens=p.opening_tokens + event.tokens,
+        frame=event.frame, whole_frame="", breaks=p.breaks + 1,
+        length=p.length + more, whole_length=p.whole_length + more,
+        frame_tokens=p.frame_tokens + event.tokens, whole_tokens=p.whole_tokens + event.tokens,
     )  # fmt: skip
 
 
@@ -215,6 +247,7 @@ def _replied(p: Process, event: Replied) -> Process:
         cost_nano=p.cost_nano + event.cost_nano,
         reply=event.page,
         calls=event.calls,
+        tainted=p.tainted or ("a result of a child" if event.untrusted else ""),
     )
     return _closed(p)
 
@@ -233,7 +266,8 @@ def _execed(p: Process, event: Execed) -> Process:
         opening=len(i.opening), opening_tokens=i.opening_tokens, reads_mail=i.reads_mail,
         band=p.band if p.band_given else i.band,
         reserve_tokens=i.reserve_tokens, output_tokens_max=i.output_tokens_max, frame_tokens_max=i.frame_tokens_max,
-        schedule=i.schedule, segments=_remapped(p.segments, i.segments),
+        schedule=i.schedule, remembers=i.remembers, noted=0, notes_page="",
+        segments=_remapped(p.segments, i.segments),
         slot_ms=event.slot_ms, frame=event.frame, whole_frame=event.frame,
         length=p.length + more, whole_length=p.whole_length + more,
         frame_tokens=p.frame_tokens + tokens, whole_tokens=p.whole_tokens + tokens, failures_here=0, given_up=(),
@@ -265,8 +299,10 @@ def _returned(p: Process, event: Returned) -> Process:
     calls = tuple(
         replace(c, state=CallState.DONE, page=event.page, on="", due_ms=0) if c.id == event.call else c for c in p.calls
     )
-    p = replace(p, calls=calls, frame_tokens=p.frame_tokens + event.tokens, mail=p.mail - len(event.messages))
-    return _closed(p)
+    tool = next(c.tool for c in p.calls if c.id == event.call)
+    tainted = p.tainted or (f"a result of {tool}" if event.untrusted else "")
+    tokens, mail = p.frame_tokens + event.tokens, p.mail - len(event.messages)
+    return _closed(replace(p, calls=calls, frame_tokens=tokens, mail=mail, tainted=tainted))
 
 
 def _closed(p: Process) -> Process:

@@ -69,7 +69,7 @@ class Frame:
             output=self.program.output if old is None else None,
             model=p.model,
             sampling=Sampling(temperature=self.program.temperature),
-            key=f"{p.pid}-{p.turn + 1}-{p.asking.attempt}" + (f"-{p.covers}" if old else ""),
+            key=f"{p.pid}-{p.turn + 1}-{p.asking.attempt}",
             process=p.pid,
             tenant=p.tenant,
         )

@@ -78,6 +78,10 @@ class Search(Protocol):
         """A space has grown."""
         ...
 
+    async def spaces(self) -> list[str]:
+        """Of which spaces something is kept."""
+        ...
+
     async def forget(self, spaces: Sequence[str]) -> None:
         """Keep nothing of these spaces. Raises MainsError."""
         ...
@@ -206,6 +210,11 @@ class Documents:
                 break
             start = rows[-1][0] + 1
         return found[:most]
+
+    def gone(self, spaces: Sequence[str]) -> list[str]:
+        """Those of these spaces that are not there any more. For any thread."""
+        query = {"p": "process_state", "f": "page_known"}
+        return [space for space in spaces if not self._journal.rows(query[space[0]], space[1:])]
 
     def _pieces(self, page: str, start: int, most: int) -> list[tuple[int, str, str]]:
         rows = self._journal.rows("page_get", page)

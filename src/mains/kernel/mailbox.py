@@ -25,11 +25,13 @@ class Mail(msgspec.Struct, frozen=True):
     page: str
 
 
-def put(tx: Tx, to: Process, sender: str, text: str, key: str, settings: Settings) -> tuple[int, Process]:
-    """Put a message into the mailbox of `to`: its number, and the process after it.
+def put(
+    tx: Tx, to: Process, sender: str, text: str, key: str, settings: Settings, *, rule: bool = False
+) -> tuple[int, Process]:
+    """Put a message into the mailbox of `to`: its number, and the process after it. A `rule` never leaves its frames.
 
-    Raises UsageError when the process has exited or is a schedule, or the message is too large, and LimitError when the
-    mailbox is full.
+    Raises UsageError when the process has exited or is a schedule, or the message is too large, or it is a rule and the
+    process reads its mail itself; and LimitError when the mailbox is full.
     """
     if key and (row := tx.one("message_by_key", to.pid, key)):
         return int(row[0]), to
@@ -41,7 +43,10 @@ def put(tx: Tx, to: Process, sender: str, text: str, key: str, settings: Setting
         raise UsageError(f"the message is larger than {settings.message_bytes_max} bytes (message_bytes_max)")
     if to.mail >= settings.mailbox_messages_max and not to.idle:  # one that rests with mail (INT) waits for one more
         raise LimitError(f"the mailbox of process {to.pid} is full: {to.mail} unread (mailbox_messages_max)")
-    page = pages.put_message(tx, Message(role="user", text=text, name=sender))
+    if rule and to.reads_mail:
+        told = f"process {to.pid} reads its messages itself (`receive`): none of them can be a rule"
+        raise UsageError(told, hint="write the rule into its program, and `mains restart` it")
+    page = pages.put_message(tx, Message(role="user", text=text, name=sender, kind="rule" if rule else ""))
     number = tx.run("message_insert", to.pid, sender, page, key).lastrowid
     assert number is not None
     return number, tx.happen(to, Sent(message=number, page=page, sender=sender))

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from mains.kernel import eviction, ledger, pages, stubs
+from mains.kernel import eviction, ledger, notes, pages, stubs
 from mains.kernel.birth import World, reserve_of
 from mains.kernel.calls import counted, share_room
 from mains.kernel.context import tokens_of, whole_text
@@ -158,7 +158,13 @@ def _condensed(tx: Tx, world: World, p: Process, old: Stretch, text: str, event:
     kept = sum(each.entry.tokens for each in staying)
     names = (*[each.place.page for each in staying], page)
     change = _Change(first, until, names, kept + tokens_of(message))
-    return _evicted(tx, world, p, frame, [change], event)
+    return reminded(tx, world, _evicted(tx, world, p, frame, [change], event))
+
+
+def reminded(tx: Tx, world: World, p: Process) -> Process:
+    """Let the notes that a process sees stand in its opening as they are now. No call may be open."""
+    most = min(world.settings.notes_tokens_max, window(world.settings, p) // _VIEWS_PER_WINDOW)
+    return notes.remind(tx, p, most) if p.remembers else p
 
 
 def _evicted(

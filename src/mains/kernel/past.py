@@ -16,7 +16,7 @@ import msgspec
 
 from mains.errors import NotFoundError, UsageError
 from mains.kernel.cover import Cover, Span, chain, layout, seed
-from mains.kernel.event import AnyEvent, Asked, Evicted, Execed, Spawned
+from mains.kernel.event import AnyEvent, Asked, Evicted, Execed, Reminded, Spawned
 from mains.kernel.fold import apply, joined
 from mains.kernel.journal import Journal
 from mains.kernel.process import Process
@@ -144,6 +144,8 @@ class _Walk:
                 self._born(event)
             case Execed() if before is not None and before.next is not None:
                 self._opening = before.next.opening
+            case Reminded():
+                self._opening = event.opening or self._opening
             case Evicted():
                 self._covers += [Cover(seq, each.first, each.until, each.pages) for each in event.covers]
             case _:

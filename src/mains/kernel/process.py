@@ -144,6 +144,9 @@ class GivenUp(msgspec.Struct, frozen=True):
     why: str
 
 
+UNKNOWN_SOURCES = "what was read under an older Mains"
+
+
 class Image(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """What a program makes of a process: all of it that `exec` replaces. Pages are named by their hash."""
 
@@ -156,6 +159,7 @@ class Image(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     opening: tuple[str, ...]  # pages: the beginning of the context
     opening_tokens: int
     reads_mail: bool
+    remembers: tuple[str, ...] = ()
     band: str
     route: Route
     reserve_tokens: int
@@ -189,6 +193,7 @@ class Process(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     routes: tuple[Route, ...] = ()  # where several engines may serve it: all of them, in order
     engine_forced: bool = False  # by whoever ran it: its children run there too
     reads_mail: bool = False  # it was granted `receive`: messages come when it asks, not by themselves
+    remembers: tuple[str, ...] = ()  # the scopes of the notes that it sees
     schedule: Schedule | None = None  # it starts a run at each slot, and does nothing else
     conversation: bool = False  # it does not end with an answer: it waits for the next message
     workspace: str = ""
@@ -214,7 +219,12 @@ class Process(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     opening: int = 2  # how many context entries the program made
     opening_tokens: int = 0  # estimate of those
 
+    # written when its notes are looked up
+    noted: int = 0  # as of which event; 0: not yet
+    notes_page: str = ""  # which page of the opening they are; empty: none
+
     # written by turns
+    tainted: str = UNKNOWN_SOURCES  # what untrusted has entered its context first; empty: nothing
     state: State = State.NEW
     reason: str = ""
     turn: int = 0

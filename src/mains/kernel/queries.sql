@@ -21,7 +21,7 @@ SELECT seq, body FROM event WHERE pid = 0 AND kind = 'opened' ORDER BY seq
 -- name: event_first_of
 SELECT seq, body, crc FROM event WHERE pid = ? ORDER BY seq LIMIT ?
 -- name: event_notes
-SELECT seq, crc FROM event WHERE pid = 0 AND kind NOT IN ('limited', 'opened') AND seq < ? AND at_ms < ? ORDER BY seq LIMIT ?
+SELECT seq, crc FROM event WHERE pid = 0 AND kind NOT IN ('limited', 'opened', 'remembered', 'forgotten') AND seq < ? AND at_ms < ? ORDER BY seq LIMIT ?
 -- name: event_delete
 DELETE FROM event WHERE seq = ?
 -- name: cut_until
@@ -153,7 +153,8 @@ SELECT page, whole FROM page_part
 -- name: page_use_delete
 DELETE FROM page_use WHERE page = ? AND pid = ?
 -- name: page_named
-SELECT 1 FROM page_use WHERE page = ? UNION ALL SELECT 1 FROM page_part WHERE page = ? LIMIT 1
+SELECT 1 FROM page_use WHERE page = ? UNION ALL SELECT 1 FROM page_part WHERE page = ?
+UNION ALL SELECT 1 FROM note WHERE page = ? AND kept = 1 LIMIT 1
 -- name: page_parts
 SELECT page FROM page_part WHERE whole = ?
 -- name: page_part_delete
@@ -163,6 +164,7 @@ DELETE FROM page WHERE hash = ?
 -- name: page_orphans
 SELECT hash FROM page WHERE NOT EXISTS (SELECT 1 FROM page_use WHERE page_use.page = page.hash)
 AND NOT EXISTS (SELECT 1 FROM page_part WHERE page_part.page = page.hash)
+AND NOT EXISTS (SELECT 1 FROM note WHERE note.page = page.hash AND note.kept = 1)
 -- name: pages_free
 SELECT freelist_count * page_size FROM pragma_freelist_count(), pragma_page_size()
 -- name: page_scan

@@ -5,6 +5,8 @@
     index(tx, most)           who names which page, noted for events that are not noted yet
     erase(tx, most)           contexts, events, holds, messages, and the pages that nobody else names; a part at a time
     erase_notes(tx, ...)      notes about the home that are older than the retention
+    erase_forgotten(tx, ...)  the pages of notes that were forgotten
+    erase_old(tx, ...)        what is left of notes that were forgotten before the retention
     begin_prune(tx)           when the home was last pruned
     due(journal, before_ms)   the processes that ended before a time and may be removed
 
@@ -26,7 +28,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from mains.errors import ConfigError, JournalError, KernelPanic, NotFoundError, UsageError
-from mains.kernel import limits
+from mains.kernel import limits, notes
 from mains.kernel.event import Asked, Removed, Sent, named
 from mains.kernel.journal import Journal
 from mains.kernel.process import Process, State
@@ -150,6 +152,8 @@ def erase(tx: Tx, most: int) -> bool:
         _erase(tx, pid, body)
         _cut(tx, seq, crc)
     if len(events) < left:
+        for held in notes.of_process(tx.rows, pid):
+            _erase_note(tx, held)
         tx.run("cover_delete", pid)
         tx.run("removed_delete", pid)
     return tx.one("removed_next") is not None
@@ -177,13 +181,41 @@ def _erase(tx: Tx, pid: int, body: bytes) -> None:
 
 def _drop(tx: Tx, page: str) -> None:
     """Erase a page that nobody names, and then those that only it named."""
-    if tx.one("page_named", page, page):
+    if tx.one("page_named", page, page, page):
         return
     parts = tx.run("page_parts", page).fetchall()
     tx.run("page_delete", page)
     tx.run("page_part_delete", page)
     for (part,) in parts:
         _drop(tx, part)
+
+
+def erase_forgotten(tx: Tx, most: int) -> bool:
+    """Erase the pages of at most `most` notes that were forgotten or replaced; whether there may be more."""
+    rows = tx.rows("note_to_erase", most)
+    if rows and index(tx, most * _INDEXED_PER_ERASED):
+        return True
+    for number, owner, page in rows:
+        tx.run("note_erased", number, owner)
+        _drop(tx, page)
+    return len(rows) == most
+
+
+def erase_old(tx: Tx, before_ms: int, most: int) -> bool:
+    """Erase at most `most` notes of programs and users that ended before a time; whether there may be more."""
+    rows = tx.rows("note_old", tx.seq, before_ms, most)
+    for row in rows:
+        _erase_note(tx, notes.Note(*row))
+    return len(rows) == most
+
+
+def _erase_note(tx: Tx, held: notes.Note) -> None:
+    """Erase a note with its events. The event that replaced it is another note's."""
+    tx.run("note_delete", held.id, held.owner)
+    for seq in (held.seq, 0 if held.replaced_by else held.ended):
+        if seq and (row := tx.one("event_crc", seq)):
+            _cut(tx, seq, row[0])
+    _drop(tx, held.page)
 
 
 def _cut(tx: Tx, seq: int, crc: int) -> None:

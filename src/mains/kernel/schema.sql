@@ -89,6 +89,31 @@ CREATE TABLE IF NOT EXISTS cover (          -- what was evicted: pages that stan
     PRIMARY KEY (pid, first, seq)
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE IF NOT EXISTS note (           -- what outlives frames: the fold of its events
+    id       INTEGER NOT NULL,              -- of forks: as their source has it
+    owner    TEXT    NOT NULL,              -- a pid; ACCOUNT/PROGRAM; ACCOUNT
+    scope    TEXT    NOT NULL,              -- process, program, user
+    page     TEXT    NOT NULL,
+    process  INTEGER NOT NULL,              -- who made it, in which turn; 0: a person
+    program  TEXT    NOT NULL,
+    turn     INTEGER NOT NULL,
+    tainted  TEXT    NOT NULL,              -- what untrusted its maker had read ('': nothing)
+    replaces INTEGER NOT NULL,
+    made_ms  INTEGER NOT NULL,
+    seq      INTEGER NOT NULL,              -- of the event that made it
+    touched  INTEGER NOT NULL,              -- the last event by which a person changed it; 0: none
+    ended    INTEGER NOT NULL DEFAULT 0,    -- the event that replaced it or forgot it
+    ended_ms INTEGER NOT NULL DEFAULT 0,
+    replaced_by INTEGER NOT NULL DEFAULT 0,
+    kept     INTEGER NOT NULL DEFAULT 1,    -- its page: 1 is needed, 2 is to be erased, 0 is needed by it no more
+    PRIMARY KEY (id, owner)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS note_live ON note (scope, owner, id) WHERE ended = 0;
+CREATE INDEX IF NOT EXISTS note_touched ON note (scope, owner, touched);
+CREATE INDEX IF NOT EXISTS note_page ON note (page) WHERE kept = 1;
+CREATE INDEX IF NOT EXISTS note_erase ON note (kept) WHERE kept = 2;
+CREATE INDEX IF NOT EXISTS note_ended ON note (ended) WHERE ended > 0;
+
 CREATE TABLE IF NOT EXISTS segment (        -- shared by processes that map it: the fold of its events
     id      INTEGER PRIMARY KEY,            -- never given twice
     name    TEXT    NOT NULL UNIQUE,

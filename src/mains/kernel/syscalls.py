@@ -12,6 +12,7 @@ process exits). SyscallError goes back to the model as the call's result, and un
     receive(timeout_s)           the next message
     sleep(seconds)               a timer
     ask(question)                a person
+    note(text, scope, replace, forget)   what outlives the context
     append(segment, text)        a page of a shared segment
     exit(result, results_of, code)
 """
@@ -24,14 +25,14 @@ from typing import Any
 import msgspec
 
 from mains.errors import LimitError, MainsError, SyscallError
-from mains.kernel import birth, execs, mailbox, pages, segments
+from mains.kernel import birth, execs, mailbox, notes, pages, segments
 from mains.kernel.birth import World
 from mains.kernel.calls import awaited, deliver, letter
 from mains.kernel.context import StoredInput
 from mains.kernel.ports import Message
 from mains.kernel.process import Process
 from mains.kernel.tx import Tx
-from mains.program import Bound, FileText, Program, append_segments, bind_child
+from mains.program import Bound, FileText, Program, append_segments, bind_child, note_scopes
 
 
 class Now(msgspec.Struct, frozen=True):
@@ -205,6 +206,11 @@ def _ask(i: Invocation) -> Answer:
     return Later("human")
 
 
+def _note(i: Invocation) -> Answer:
+    program = i.world.program(pages.get(i.tx, i.process.program))
+    return Now(notes.change(i.tx, i.world.settings, i.process, note_scopes(program.tools), i.arguments))
+
+
 def _append(i: Invocation) -> Answer:
     granted = append_segments(i.world.program(pages.get(i.tx, i.process.program)).tools)
     name, text = i.arguments["segment"], i.arguments["text"]
@@ -235,6 +241,7 @@ HANDLERS: dict[str, Callable[[Invocation], Answer]] = {
     "receive": _receive,
     "sleep": _sleep,
     "ask": _ask,
+    "note": _note,
     "append": _append,
     "exit": _exit,
 }

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from mains.kernel.context import StoredInput
 from mains.kernel.grants import offered
 from mains.kernel.ports import Schema, Tool
-from mains.program import Program, append_segments, input_schema
+from mains.program import Program, append_segments, input_schema, note_scopes
 
 _DAY_S = 86_400
 _SLEEP_S_MAX = 366 * _DAY_S
@@ -42,6 +42,8 @@ def _syscalls(program: Program, inputs: tuple[StoredInput, ...], programs: dict[
     names: dict[str, list[str]] = {}
     for grant in program.tools:
         names.setdefault(grant.name, []).extend(name for name in grant.arguments if name in programs)
+    if scopes := note_scopes(program.tools):
+        tools["note"] = _note_tool(list(scopes))
     if spawned := names.get("spawn"):
         tools["spawn"] = _spawn_tool(spawned, programs, files)
     if others := names.get("exec"):
@@ -54,6 +56,24 @@ def _syscalls(program: Program, inputs: tuple[StoredInput, ...], programs: dict[
             _object(["program", "over"], program={"enum": each}, over={"enum": list(over)} if over else _TEXT),
         )
     return tools
+
+
+_SCOPES = {
+    "process": "process (for yourself, here: it stays when old turns leave your context)",
+    "program": "program (for all later runs of this program)",
+    "user": "user (for all programs of this user)",
+}
+
+
+def _note_tool(scopes: list[str]) -> Tool:
+    which = f"; scope: {', '.join(_SCOPES[scope] for scope in scopes)}" if len(scopes) > 1 else ""
+    number: Schema = {"type": "integer", "minimum": 1}
+    return Tool(
+        "note",
+        f"Keep a short text that you will need later{which}. `replace` is the number of a note that it takes the "
+        "place of; `forget`, without a text, that of one to throw away.",
+        _object([], text=_TEXT, scope={"enum": scopes}, replace=number, forget=number),
+    )
 
 
 def _append_tool(segments: Sequence[str]) -> Tool:
@@ -150,5 +170,13 @@ def with_memory(tools: tuple[Tool, ...]) -> tuple[Tool, ...]:
     return tuple(sorted({tool.name: tool for tool in (*_MEMORY, *tools)}.values(), key=lambda tool: tool.name))
 
 
-SYSCALLS = frozenset({*_PLAIN, "spawn", "spawn_each", "exec", "append"})
+SYSCALLS = frozenset({*_PLAIN, "spawn", "spawn_each", "exec", "note", "append"})
 """The names that no device may take."""
+
+OF_CHILDREN = frozenset({"wait", "spawn_each"})
+"""The syscalls whose results are what children said."""
+
+
+def is_untrusted(tool: str) -> bool:
+    """Whether a result of this tool is the word of somebody else: of a device or of a child."""
+    return tool not in SYSCALLS or tool in OF_CHILDREN

@@ -37,6 +37,7 @@ from mains.kernel.event import Answered, AskFailed, Called, Doubted, Faulted, Re
 from mains.kernel.ports import Message, Tool, Usage
 from mains.kernel.process import Call, CallState, Process, State
 from mains.kernel.syscalls import HANDLERS, End, Invocation, Later
+from mains.kernel.toolset import OF_CHILDREN
 from mains.kernel.tx import Tx
 from mains.kernel.verdict import MISFIT, Planned, Toolbox, Verdict, output_fault
 
@@ -101,6 +102,7 @@ def replied(
             calls=tuple(turn.calls), after=after_pages, messages=tuple(turn.messages), mended=verdict.bad,
             spawned=turn.spawned, input_tokens=spent.input_tokens, cached_tokens=spent.cached_tokens,
             output_tokens=spent.output_tokens, cost_nano=charged.nano,
+            untrusted=bool(p.children) and any(c.tool in OF_CHILDREN and c.page for c in turn.calls),
         ),
     )  # fmt: skip
     pages.extend(tx, before, [page, *after_pages, *(results if not p.calls else ())])

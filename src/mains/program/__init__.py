@@ -19,12 +19,13 @@ from mains.program.prose import BYTES_PER_TOKEN, estimate_tokens, head
 from mains.program.schedule import Schedule, local_zone, with_zone, zone_of
 from mains.program.segmentname import SEGMENT_RULE, is_segment
 from mains.program.textfile import FileText, read_text_file
-from mains.program.toolgrant import ToolGrant, append_segments, parse_grant
+from mains.program.toolgrant import NOTE_SCOPES, ToolGrant, append_segments, note_scopes, parse_grant
 from mains.program.tree import Tree, load_tree
 
 __all__ = [
     "BANDS",
     "BYTES_PER_TOKEN",
+    "NOTE_SCOPES",
     "PROMPT",
     "SEGMENT_RULE",
     "Bound",
@@ -47,6 +48,7 @@ __all__ = [
     "load_tree",
     "local_zone",
     "nearest",
+    "note_scopes",
     "notes",
     "parse",
     "parse_grant",

@@ -19,6 +19,8 @@ from mains.program.segmentname import SEGMENT_RULE, is_segment
 SPAWNING = ("spawn", "spawn_each", "exec")
 """The syscalls whose arguments name programs."""
 
+NOTE_SCOPES = ("process", "program", "user")
+FROM_TOOLS = "from_tools"
 APPENDING = "append"
 
 _NAME_MAX = 128
@@ -51,15 +53,31 @@ def parse_grant(text: str) -> ToolGrant:
     if not opened:
         arguments: tuple[str, ...] = ()
     elif not rest.endswith(")") or len(pieces := split_outside(rest[:-1], ",")) == 0 or not _balanced(rest[:-1]):
-        raise UsageError(f"{shown(text)}: the parentheses do not match or hold nothing")
+        told = "the parentheses do not match or hold nothing (between brackets, quote a tool with a comma)"
+        raise UsageError(f"{shown(text)}: {told}")
     else:
         arguments = tuple(pieces)
     grant = ToolGrant(name, arguments)
     if name in SPAWNING:
         _check_programs(grant)
+    if name == "note":
+        _check_scopes(grant)
     if name == APPENDING:
         _check_segments(grant)
     return grant
+
+
+def note_scopes(grants: Sequence[ToolGrant]) -> dict[str, bool]:
+    """The scopes in which a program may note, the narrowest first; of each, whether also what tools have said.
+
+    Every `note` grant has the scope `process`. None: the program may not note, and is shown no notes.
+    """
+    given = [grant.arguments for grant in grants if grant.name == "note"]
+    scopes = {"process": True} if given else {}
+    for scope in NOTE_SCOPES[1:]:
+        if naming := [arguments for arguments in given if scope in arguments]:
+            scopes[scope] = any(FROM_TOOLS in arguments for arguments in naming)
+    return scopes
 
 
 def append_segments(grants: Sequence[ToolGrant]) -> tuple[str, ...]:
@@ -119,6 +137,14 @@ def _balanced(text: str) -> bool:
         if depth < 0:
             return False
     return depth == 0
+
+
+def _check_scopes(grant: ToolGrant) -> None:
+    for each in grant.arguments:
+        if each not in (*NOTE_SCOPES, FROM_TOOLS):
+            raise UsageError(f"`note` takes {', '.join(NOTE_SCOPES)} and {FROM_TOOLS}, not {shown(each)}")
+    if FROM_TOOLS in grant.arguments and not {"program", "user"} & {*grant.arguments}:
+        raise UsageError(f"`{FROM_TOOLS}` says nothing without a scope: `note(program, {FROM_TOOLS})`")
 
 
 def _check_programs(grant: ToolGrant) -> None:

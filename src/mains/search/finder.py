@@ -31,12 +31,12 @@ from mains.search.vectors import fused, product, unpacked
 SCAN_DOCS_MAX = 16  # a rest of fewer documents is scanned, not indexed
 SCAN_CHARS_MAX = 64 * 1024
 SCAN_ALL_CHARS_MAX = 2 * 1024 * 1024  # of what is scanned when the file cannot be written
-BATCH_CHARS = 128 * 1024  # indexed in one step, if documents are not larger
+BATCH_COST = 64 * 1024  # indexed in one step, in characters of English: some 50 ms, if no document is larger
+COST_UNSPACED = 4  # a character of Chinese makes more terms
 BATCH_DOCS_MAX = 64
 SCAN_DOCS_MIN = 2
 TRIES_MAX = 3  # of one recall, when the file turns out to be damaged
 VECTORS_MAX = 256  # compared in one step
-WORDING_PAIRS_MIN = 2  # a query of fewer neighbours is no wording
 CANDIDATES_MAX = 32  # chunks whose text is compared with the query's wording
 
 Reach = Mapping[str, int | None]
@@ -116,7 +116,7 @@ class Finder:
         most = SCAN_DOCS_MAX
         while (usual := self._add(name, until, most, little)) is not None:
             yield
-            most = max(SCAN_DOCS_MIN, min(BATCH_DOCS_MAX, BATCH_CHARS // max(1, usual)))
+            most = max(SCAN_DOCS_MIN, min(BATCH_DOCS_MAX, BATCH_COST // max(1, usual)))
 
     def forget(self, names: Sequence[str]) -> Iterator[bool | None]:
         """Steps that remove spaces and what is left of them in the file; the last is True. Raises StoreError."""
@@ -129,6 +129,14 @@ class Finder:
             self.close()
             erase(self._path)
         yield True
+
+    def names(self) -> list[str]:
+        """The spaces of which something is in the file; none when there is no file, or it cannot be used."""
+        store = self._ready() if self._path.exists() else None
+        try:
+            return store.names() if store else []
+        except StoreError:
+            return []
 
     def close(self) -> None:
         """Close the file; it is opened again when it is needed."""
@@ -185,7 +193,7 @@ class Finder:
         return None, _within(self._source.read(name, 0, most), 0, until)
 
     def _add(self, name: str, until: int | None, most: int, little: int) -> int | None:
-        """Index a batch of a space; how long a document is in it. None: the rest is little, or cannot be indexed."""
+        """Index a batch of a space; what a document of it costs. None: the rest is little, or cannot be indexed."""
         store = self._ready()
         if store is None:
             return None
@@ -202,7 +210,7 @@ class Finder:
             self.fault = str(error)
             return None
         self.fault = ""
-        return sum(len(doc.text) for doc in batch) // len(batch)
+        return sum(map(_cost, batch)) // len(batch)
 
     def _parts(self, store: Store | None, reach: Reach) -> Iterator[Part]:
         left = SCAN_ALL_CHARS_MAX
@@ -247,7 +255,7 @@ class Finder:
         for hit in hits:
             best.setdefault(hit.page, hit)
         if near:
-            best = _joined(query, best, [self._hit(docs, name, place) for name, place in near])
+            best = _joined(query, best, [self._hit(docs, name, place) for name, place in near], k)
         return Answer(list(best.values())[:k], [part.name for part in parts if part.rest])
 
     def _worded(self, query: Query, ranking: Ranking, docs: dict[tuple[str, int], Doc], k: int) -> list[Hit]:
@@ -322,15 +330,16 @@ class Finder:
             store.keep(space, model, wanting.ordinal, numbers)
 
 
-def _joined(query: Query, words: dict[str, Hit], near: list[Hit | None]) -> dict[str, Hit]:
-    """Both rankings as one. What has the query's wording stays in front: who asks word for word means it."""
+def _joined(query: Query, words: dict[str, Hit], near: list[Hit | None], k: int) -> dict[str, Hit]:
+    """Both rankings as one. What few have word for word stays in front: who asks for it means it."""
     meant: dict[str, Hit] = {}
     for hit in near:
         if hit is not None:
             meant.setdefault(hit.page, hit)
     scores = fused(list(words), list(meant))
-    whole = len(query.pairs) >= WORDING_PAIRS_MIN
-    exact = {page for page, hit in words.items() if whole and is_worded(query, hit.text)}
+    exact = {page for page, hit in words.items() if is_worded(query, hit.text)}
+    if len(exact) > k:  # a word that many have is no wording
+        exact = set()
     order = sorted(scores, key=lambda page: (page not in exact, -scores[page]))
     return {page: msgspec.structs.replace(words.get(page) or meant[page], score=scores[page]) for page in order}
 
@@ -341,10 +350,14 @@ def _within(docs: list[Doc], start: int, until: int | None) -> list[Doc]:
 
 def _batch(docs: list[Doc]) -> list[Doc]:
     """As many of the first documents as make a batch, at least one."""
-    chars, count = 0, 0
+    cost, count = 0, 0
     for doc in docs:
-        chars += len(doc.text)
-        if count and chars > BATCH_CHARS:
+        cost += _cost(doc)
+        if count and cost > BATCH_COST:
             break
         count += 1
     return docs[:count]
+
+
+def _cost(doc: Doc) -> int:
+    return len(doc.text) * (1 if doc.text.isascii() else COST_UNSPACED)

@@ -121,6 +121,11 @@ class Index:
         if self._tending is None or self._tending.done():
             self._tending = asyncio.get_running_loop().create_task(self._tend(), name="memory index")
 
+    async def spaces(self) -> list[str]:
+        """The spaces of which something is in the file."""
+        names: list[str] = await self._call(self._finder.names)
+        return names
+
     async def forget(self, spaces: Sequence[str]) -> None:
         """Remove these spaces and overwrite what they had in the file.
 
@@ -152,13 +157,14 @@ class Index:
 
     async def _run(self, steps: Iterator[Any], what: str) -> Any:
         """Go through the steps; the value of the last."""
-        if self._closed:
-            raise DeviceError("memory: the index is closed")
-        value = None
+        value = step = None
         try:
             async with asyncio.timeout(self._wait_s):
-                while (step := await self._step(steps)) is not _END:
+                while step is not _END:
                     value = step
+                    if self._closed:
+                        raise DeviceError("memory: the index is closed")
+                    step = await self._step(steps)
         except TimeoutError:
             text = f"memory: the {what} was not over within {self._wait_s:g} s; indexing goes on"
             raise DeviceError(text, hint="try again later", retryable=True) from None

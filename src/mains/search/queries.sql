@@ -35,6 +35,8 @@ CREATE TABLE vector (
   PRIMARY KEY (space, model, ordinal)
 ) WITHOUT ROWID
 
+-- name: space_names
+SELECT name FROM space
 -- name: space_get
 SELECT id, next, page, chunks FROM space WHERE name = ?
 -- name: space_add

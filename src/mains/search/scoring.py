@@ -20,6 +20,7 @@ B = 0.75
 USUAL_TERMS = 120  # of a chunk
 IMPACT_BITS = 6
 LEVELS = 1 << IMPACT_BITS  # of an impact
+_COUNT_MAX = 1_000  # of a term in one chunk; more make no difference
 # In what all terms of the query weigh together. No chunk gets more than K1 + 1 of that for its terms alone, so the
 # exact wording comes before everything without it.
 WORDING_WEIGHT = K1 + 1
@@ -31,7 +32,9 @@ def impacts(terms: Terms) -> dict[str, int]:
     long = K1 * (1 - B + B * len(terms.line) / USUAL_TERMS)
     counts = Counter(terms.line)
     counts.update(terms.inner)
-    return {term: max(1, round((LEVELS - 1) * count / (count + long))) for term, count in counts.items()}
+    most = min(_COUNT_MAX, max(counts.values(), default=0))
+    levels = [max(1, round((LEVELS - 1) * count / (count + long))) for count in range(most + 1)]
+    return {term: levels[count if count < most else most] for term, count in counts.items()}
 
 
 def rarity(found: int, chunks: int) -> float:

@@ -132,7 +132,7 @@ class Store:
         with _told(self.path), self._transaction():
             space = self._space(name) or Space(self._rows("space_add", name)[0][0], 0, "", 0)
             places: list[tuple[int, int, int, int, int]] = []
-            entries: dict[tuple[str, int], array.array[int]] = {}
+            entries: dict[int, dict[str, array.array[int]]] = {}
             ordinal = space.chunks
             for doc in docs:
                 for first, until in chunks_of(doc.text):
@@ -140,8 +140,9 @@ class Store:
                     _enter(entries, ordinal, doc.text[first:until])
                     ordinal += 1
             self._connection.executemany(self._queries["chunk_add"], places)
-            rows = ((space.id, term, block, _packed(entries[term, block])) for term, block in sorted(entries))
-            self._connection.executemany(self._queries["posting_add"], rows)
+            for block, terms in entries.items():
+                rows = ((space.id, term, block, _packed(terms[term])) for term in sorted(terms))
+                self._connection.executemany(self._queries["posting_add"], rows)
             last = docs[-1]
             self._rows("space_grow", last.position + 1, last.page, ordinal, space.id)
 
@@ -183,6 +184,11 @@ class Store:
         if not all(isinstance(number, int) and number > 0 for number in (rows[0][1], rows[0][3])):
             raise DamagedError(f"{self.path}: a space is damaged")
         return Space(*rows[0])
+
+    def names(self) -> list[str]:
+        """The spaces of which something is indexed."""
+        with _told(self.path):
+            return [name for (name,) in self._rows("space_names")]
 
     def counts(self) -> tuple[int, int]:
         """How many spaces and chunks are indexed."""
@@ -238,13 +244,15 @@ def erase(path: Path) -> None:
         raise StoreError(f"{path}: {error.strerror}") from error
 
 
-def _enter(entries: dict[tuple[str, int], array.array[int]], ordinal: int, text: str) -> None:
+def _enter(entries: dict[int, dict[str, array.array[int]]], ordinal: int, text: str) -> None:
     block, within = divmod(ordinal, BLOCK_CHUNKS)
+    terms = entries.setdefault(block, {})
+    place = within * LEVELS
     for term, impact in impacts(terms_of(text)).items():
-        found = entries.get((term, block))
-        if found is None:
-            found = entries[term, block] = array.array("H")
-        found.append(within * LEVELS + impact)
+        if term in terms:
+            terms[term].append(place + impact)
+        else:
+            terms[term] = array.array("H", (place + impact,))
 
 
 def _packed(entries: array.array[int]) -> bytes:

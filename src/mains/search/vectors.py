@@ -36,8 +36,12 @@ class Embedder(Protocol):
 def packed(vector: Iterable[float]) -> bytes:
     """A vector at length 1, as float32, little-endian; empty when it has no direction."""
     numbers = array.array("d", vector)
+    largest = max(map(abs, numbers), default=0.0)
+    if not 0 < largest < math.inf:
+        return b""
+    numbers = array.array("d", (number / largest for number in numbers))  # so that no square is too small or too large
     length = math.sqrt(sum(map(mul, numbers, numbers)))
-    if not 0 < length < math.inf:
+    if not length < math.inf:
         return b""
     made = array.array("f", (number / length for number in numbers))
     if sys.byteorder == "big":

@@ -32,6 +32,7 @@ _FOR_CALLERS = (UsageError, LimitError, ConfigError, DiskFullError, JournalError
 _ODD_PIDS = (0, -1, 1 << 40, 1 << 70, 999)
 _HALF_WRONG = [Budget("tokens", "total", 1), Budget("tokens", "day", -1)]  # the first could be set, and must not be
 _ODD_TEXTS = ("", "half \ud800", "x" * 5_000, "\0", "done=", "retry=1")
+_MORE = ("", "", " and more" * 30, " see mem:0 and mem:3", " as mem:2 says" * 20)  # large ones, and what left the frame
 _KEYS = 4
 
 
@@ -149,7 +150,7 @@ class People:
 
     async def _send(self, desk: Desk, pid: int, action: Action) -> str:
         key = f"{action.text}{action.value % _KEYS}" if action.text else ""
-        text = f"<{key} to {pid}>" if key else f"<letter {self._orders}>"
+        text = f"<{key} to {pid}>" if key else f"<letter {self._orders}>{_MORE[action.value % len(_MORE)]}"
         number = await desk.send(pid, text, key)
         if self._sent.setdefault(number, (pid, text)) != (pid, text):
             raise Broke(DURABLE, f"message {number} is {self._sent[number]}, and {(pid, text)}")

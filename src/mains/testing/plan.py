@@ -132,4 +132,9 @@ def _settings(chance: random.Random) -> Settings:
         disk_full_wait_s=chance.choice((1, 60)),
         frame_cache_bytes=chance.choice((500, 4_000, 1_000_000)),
         page_cache_bytes=chance.choice((64 * 1024, 1024 * 1024)),
+        frame_tokens_max=chance.choice((2_000, 3_000, 4_000, 128_000)),
+        view_tokens_max=chance.choice((30, 80, 1_024)),
+        summary_tokens_max=chance.choice((40, 200)),
+        frame_high_percent=chance.choice((60, 90)),
+        frame_low_percent=chance.choice((20, 50)),
     )

@@ -19,9 +19,11 @@ from mains.kernel.event import (
     Asked,
     AskFailed,
     Called,
+    Evicted,
     Execed,
     Faulted,
     Refused,
+    Reminded,
     Rested,
     Returned,
     Spawned,
@@ -29,8 +31,9 @@ from mains.kernel.event import (
 )
 from mains.kernel.fold import apply
 from mains.kernel.ports import CallContext, Message, Request
-from mains.kernel.process import Process, State
+from mains.kernel.process import Asking, Process, State
 from mains.kernel.tx import decode_event, decode_process
+from mains.testing.evictions import Evictions
 from mains.testing.letters import Letters
 from mains.testing.meter import ENDS, Meter
 from mains.testing.reader import Reader
@@ -83,6 +86,8 @@ class Witness:
         self.meter = Meter()
         self.letters = Letters()
         self.retries: Counter[int] = Counter()  # how often a person said `retry`, by pid
+        self._evictions = Evictions()
+        self._shown: dict[str, tuple[list[Message], bool]] = {}  # by the key of a call that is due: what it must show
         self._contexts: dict[int, _Context] = {}
         self._openings: dict[int, int] = {}
         self.seq = 0
@@ -140,6 +145,9 @@ class Witness:
             self._row(pid)
             self._context(self.table[pid])
             self.letters.look(self.table[pid], self._contexts[pid].messages, self.reader)
+            if (p := self.table[pid]).asking is not None and (key := _key(p, p.asking)) not in self._asked:
+                expected = self._evictions.asked(pid, p.asking, self._contexts[pid].messages, p.opening)
+                self._shown[key] = expected, p.asking.summary is not None
         flying = {p.asking.hold: pid for pid, p in self.table.items() if p.asking}
         if flying != self.meter.open:
             raise Broke(ENDS, f"open holds are {self.meter.open}, model calls in flight {flying}")
@@ -167,14 +175,18 @@ class Witness:
                 self._contexts[pid] = _Context()
                 self._openings[pid] = self.table[pid].opening
                 self.letters.born(pid, self.table[pid].length)
+                maps = self.table[pid].maps
+                self._evictions.born(pid, maps[-1].pid if maps else 0)
+            case Evicted():
+                self._evictions.evicted(seq, pid, event, self.reader)
             case Refused() if event.quota >= 0:
                 self._wakeable.add(pid)
             case AskFailed() if event.retry_ms:
                 self._wakeable.add(pid)
             case Asked(asking=asking):
                 self._wakeable.discard(pid)
-                self._intents[f"{pid}-{self.table[pid].turn + 1}-{asking.attempt}"] = asking.hold
-            case Execed():
+                self._intents[_key(self.table[pid], asking)] = asking.hold
+            case Execed() | Reminded():
                 self._other_opening(pid)
             case Rested():
                 self._wakeable.discard(pid)
@@ -279,10 +291,8 @@ class Witness:
         if request.key in self._asked:
             raise Broke(INTENT, f"model call {request.key} is made twice under one intent")
         self._asked.add(request.key)
-        messages = self._contexts[pid].messages
-        if list(request.messages) != messages[: len(request.messages)] or (
-            asking and len(request.messages) != len(messages)
-        ):
+        expected, more = self._shown.pop(request.key)
+        if list(request.messages[: len(expected)]) != expected or len(request.messages) != len(expected) + more:
             raise Broke(FRAME, f"model call {request.key}: its frame is not the context of process {pid}")
         self._story.say(f"model call {request.key}")
 
@@ -296,3 +306,8 @@ class Witness:
         if not repeatable and self._issues[context.key] > 1 + self._decided[context.key]:
             raise Broke(ONCE, f"{tool} is called again as {context.key}, and nobody decided so")
         self._story.say(f"device call {tool} {context.key}, attempt {context.attempt}")
+
+
+def _key(p: Process, asking: Asking) -> str:
+    """The key of a model call, as an engine is told it."""
+    return f"{p.pid}-{p.turn + 1}-{asking.attempt}"

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from tests.unit.kernel.test_paging import FRONT, is_summary, look
-from tests.unit.kernel.world import World, call, calls, says
+from tests.unit.kernel.world import Answer, World, call, calls, says
 
 import mains
-from mains.kernel.ports import Message, Reply, Request
+from mains.kernel.desk import Desk
+from mains.kernel.ports import Message, Reply, Request, Signal
 
 
-def lookups(turns: int, *made: Reply) -> object:
+def lookups(turns: int, *made: Reply) -> Answer:
     """A model that reads so many reports, then makes these replies."""
     count = 0
 
@@ -23,6 +25,21 @@ def lookups(turns: int, *made: Reply) -> object:
         return calls(call("look", n=count)) if count <= turns else made[min(count - turns, len(made)) - 1]
 
     return answer
+
+
+async def _made(kernel: Desk, pid: int, turns: int) -> bool:
+    """Whether a process has made so many turns and rests."""
+    outcome = await kernel.outcome(pid)
+    return outcome.turns == turns and outcome.state == "WAITING"
+
+
+async def _holds(home: Path, *texts: bytes) -> bool:
+    """Whether the index holds these texts, in its file or in the write-ahead log of that."""
+    return all(_count(home, text) for text in texts)
+
+
+def _count(home: Path, text: bytes) -> int:
+    return sum(file.read_bytes().count(text) for file in home.glob("memory.db*"))
 
 
 def last_results(world: World) -> list[Message]:
@@ -94,13 +111,9 @@ async def test_a_fork_finds_what_its_source_had_and_nothing_later(world: World) 
         await world.until_state(kernel, source, "WAITING")
         fork = await kernel.fork(source)
         await kernel.send(source, "again")
-        await world.until_state(kernel, source, "WAITING")
-        await kernel.wait(source, 0)
-        while (await kernel.outcome(source)).turns < 2:
-            await kernel.wait(source, 0)
+        await world.until(lambda: _made(kernel, source, 2))
         await kernel.send(fork, "look")
-        while (await kernel.outcome(fork)).turns < 3:
-            await kernel.wait(fork, 0)
+        await world.until(lambda: _made(kernel, fork, 3))
     later, earlier = (message.text for message in last_results(world)[-2:])
     assert "beta" not in later and "alpha-one was said" in earlier
 
@@ -126,3 +139,20 @@ async def test_a_long_input_is_shown_in_part_and_paged_in(world: World) -> None:
     by_range, by_search = (message.text for message in last_results(world)[-2:])
     assert by_range.endswith(text.split("\n")[20_001]) and text.split("\n")[19_999] in by_range
     assert f"K{31_234 * 7919}" in by_search
+
+
+async def test_nothing_of_a_removed_process_is_left_in_the_index(world: World) -> None:
+    replies = iter([says("the canary is xylophone"), calls(call("recall", query="xylophone")), says("done"), says("x")])
+    async with world.open(lambda _: next(replies)) as kernel:
+        (world.folder / "old.txt").write_text("a marimba for the marimba player. " * 2_000)
+        front = "inputs: {old: file}\nframe_tokens: 3000\ntools: [recall]"
+        gone = await kernel.spawn(world.program("p", front), {"old": str(world.folder / "old.txt")}, conversation=True)
+        await kernel.send(gone, "say it")
+        await world.until(lambda: _made(kernel, gone, 1))
+        await kernel.send(gone, "find it")
+        await world.until(lambda: _made(kernel, gone, 3))
+        home = world.folder / "home"
+        await world.until(lambda: _holds(home, b"xylophone", b"marimba"))
+        await kernel.signal(gone, Signal.KILL)
+        await kernel.remove([gone])
+        assert not _count(home, b"xylophone") + _count(home, b"marimba")

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.unit.kernel.world import World, call, calls, says
+from tests.unit.kernel.world import World, by_turn, call, calls, says
 
 import mains
+from mains.errors import UsageError
 from mains.kernel import past
 from mains.kernel.context import tokens_of
+from mains.kernel.desk import Desk
 from mains.kernel.ports import Reply, Request
 
 FRONT = "tools: [look]\nframe_tokens: 4000\nmax_tokens: 200"
@@ -68,3 +70,67 @@ async def test_a_long_run_stays_within_its_frame(world: World, turns: int) -> No
         summaries = sum(map(is_summary, world.asked))
         assert bool(summaries) == (turns == 60), "old turns are summed up when there are many, and not before"
         assert outcome.usage.output_tokens == 5 * len(world.asked), "a summary is metered like any call"
+
+
+async def test_a_rule_that_is_said_on_the_way_stays_in_every_frame(world: World) -> None:
+    made = 0
+
+    def answer(request: Request) -> Reply:
+        nonlocal made
+        if is_summary(request):
+            return says("Much was said.")
+        made += 1
+        return calls(call("look", n=made)) if made % 9 else says(f"turn {made}")
+
+    async with world.open(answer, devices=[mains.device(look)]) as kernel:
+        pid = await kernel.spawn(world.program("p", FRONT, "Never say banana."), conversation=True)
+        for n in range(5):
+            await kernel.send(pid, f"Rule {n}: sign with {n * 37}.", rule=True)
+            await world.until(lambda turns=n: _rested(kernel, pid, turns))  # type: ignore[misc]
+    for request in world.asked:
+        check(request)
+        texts = [message.text for message in request.messages if message.kind == "rule"]
+        assert texts == [f"Rule {n}: sign with {n * 37}." for n in range(len(texts))]
+        assert len(texts) == 1 + (made_before(world, request) // 9)
+    assert sum(map(is_summary, world.asked)) >= 3
+
+
+def made_before(world: World, request: Request) -> int:
+    """How many ordinary calls came before this one."""
+    return sum(not is_summary(each) for each in world.asked[: world.asked.index(request)])
+
+
+async def _rested(kernel: Desk, pid: int, turns: int) -> bool:
+    outcome = await kernel.outcome(pid)
+    return outcome.state == "WAITING" and outcome.turns == (turns + 1) * 9
+
+
+@pytest.mark.parametrize("front", ["tools: [receive]"])
+async def test_who_reads_mail_by_itself_takes_no_rule(world: World, front: str) -> None:
+    async with world.open(by_turn(calls(call("receive")), says("x"))) as kernel:
+        pid = await kernel.spawn(world.program("p", front))
+        with pytest.raises(UsageError, match="none of them can be a rule"):
+            await kernel.send(pid, "always", rule=True)
+        await kernel.send(pid, "now")
+        assert (await kernel.wait(pid, 10)).result == "x"
+
+
+async def test_a_frame_that_cannot_be_made_is_an_error_before_any_call(world: World) -> None:
+    async with world.open(by_turn(says("x"))) as kernel:
+        pid = await kernel.spawn(world.program("p", "frame_tokens: 1000\nmax_tokens: 100", "Do it well. " * 400))
+        outcome = await kernel.wait(pid, 10)
+        assert outcome.state == "STOPPED"
+        assert "its frame cannot fit" in outcome.reason and "program (the opening) 1,6" in outcome.reason
+        assert not world.asked
+
+
+async def test_the_same_program_is_no_new_one_after_an_eviction(world: World) -> None:
+    async with world.open(worker(20), devices=[mains.device(look)]) as kernel:
+        pid = await kernel.spawn(world.program("p", FRONT, "Never say banana."), {"prompt": "go"}, conversation=True)
+        await world.until_state(kernel, pid, "WAITING")
+        assert not await kernel.restart(pid)
+        world.program("p", FRONT, "Never say banana. Never.")
+        assert await kernel.restart(pid)
+        await kernel.send(pid, "again")
+        await world.until_state(kernel, pid, "WAITING")
+        assert {"read", "recall"} < {tool.name for tool in world.asked[-1].tools}

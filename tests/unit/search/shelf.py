@@ -11,6 +11,9 @@ from typing import Any
 from mains.search.index import Index
 from mains.search.source import Doc
 
+IN_MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
+"""Where tests of many small files keep them: what a disk's flush costs is no question here."""
+
 
 class Shelf:
     """Documents by space. `reads` says what was asked for."""
@@ -35,8 +38,8 @@ class Shelf:
 
 @contextlib.asynccontextmanager
 async def index_over(shelf: Any, path: Path, **options: Any) -> AsyncIterator[Index]:
-    """An index that is closed at the end."""
-    index = Index(path, shelf, **options)
+    """An index that is closed at the end. It waits long: a machine with much else to do is no failure."""
+    index = Index(path, shelf, **{"wait_s": 120.0, **options})
     try:
         yield index
     finally:

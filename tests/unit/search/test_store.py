@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from tests.unit.search.shelf import Shelf, index_over, indexed
 
+import mains.search
 from mains.errors import DeviceError
-from mains.search.store import erase
+from mains.search.store import _load_queries, erase
 
 DOCS = [f"canary{n:05d} sings of things number {n % 7}" for n in range(300)]
 
@@ -139,3 +140,17 @@ async def test_a_folder_in_its_place_cannot_be_erased(path: Path) -> None:
 
 def test_to_erase_what_is_not_there(path: Path) -> None:
     erase(path)
+
+
+def test_every_query_has_a_user_and_an_index() -> None:
+    queries = _load_queries()
+    code = "".join(file.read_text() for file in Path(mains.search.__file__).parent.glob("*.py"))
+    assert [name for name in queries if f'"{name}"' not in code] == []
+    connection = sqlite3.connect(":memory:")
+    for name in ("make_space", "make_chunk", "make_posting", "make_vector"):
+        connection.execute(queries.pop(name))
+    del queries["space_count"]  # reads all of a small table
+    for sql in queries.values():
+        plan = connection.execute(f"EXPLAIN QUERY PLAN {sql}", (0,) * sql.count("?")).fetchall()
+        assert not [row for row in plan if row[3].startswith("SCAN")], plan
+    connection.close()

@@ -104,14 +104,15 @@ async def test_vectors_of_a_forgotten_space_are_not_kept(path: Path) -> None:
         assert await first(index, "fruit") == []
 
 
-@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=20))
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=20))
 def test_a_vector_is_kept_at_length_one(numbers: list[float]) -> None:
     kept = unpacked(packed(numbers))
-    assert len(kept) == 0 or product(kept, kept) == pytest.approx(1, abs=1e-5)
+    assert product(kept, kept) == pytest.approx(1 if any(numbers) else 0, abs=1e-5)
 
 
 def test_what_has_no_direction_is_no_vector() -> None:
-    assert packed([0.0, 0.0]) == packed([float("nan"), 1.0]) == packed([1e300, 1.0]) == b""
+    assert packed([0.0, 0.0]) == packed([float("nan"), 1.0]) == packed([1.0, float("nan")]) == b""
+    assert packed([float("inf"), 1.0]) == packed([]) == b""
 
 
 def test_places_are_added_not_scores() -> None:

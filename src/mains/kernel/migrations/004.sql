@@ -12,6 +12,17 @@ CREATE TABLE cover (
     pid INTEGER NOT NULL, seq INTEGER NOT NULL, first INTEGER NOT NULL, until INTEGER NOT NULL, pages TEXT NOT NULL,
     PRIMARY KEY (pid, first, seq)) STRICT, WITHOUT ROWID;
 
+CREATE TABLE note ( id INTEGER NOT NULL, owner TEXT NOT NULL, scope TEXT NOT NULL, page TEXT NOT NULL, process INTEGER
+    NOT NULL, program TEXT NOT NULL, turn INTEGER NOT NULL, tainted TEXT NOT NULL, replaces INTEGER NOT NULL, made_ms
+    INTEGER NOT NULL, seq INTEGER NOT NULL, touched INTEGER NOT NULL, ended INTEGER NOT NULL DEFAULT 0, ended_ms
+    INTEGER NOT NULL DEFAULT 0, replaced_by INTEGER NOT NULL DEFAULT 0, kept INTEGER NOT NULL DEFAULT 1, PRIMARY KEY
+    (id, owner) ) STRICT, WITHOUT ROWID;
+CREATE INDEX note_live ON note (scope, owner, id) WHERE ended = 0;
+CREATE INDEX note_touched ON note (scope, owner, touched);
+CREATE INDEX note_page ON note (page) WHERE kept = 1;
+CREATE INDEX note_erase ON note (kept) WHERE kept = 2;
+CREATE INDEX note_ended ON note (ended) WHERE ended > 0;
+
 CREATE TABLE segment (        -- shared by processes that map it: the fold of its events
     id      INTEGER PRIMARY KEY,            -- never given twice
     name    TEXT    NOT NULL UNIQUE,
