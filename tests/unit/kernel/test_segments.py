@@ -31,6 +31,15 @@ def results(request: Request) -> list[str]:
     return [message.text for message in request.messages if message.role == "tool"]
 
 
+async def until_asked(world: World, pid: int, times: int) -> None:
+    """Wait until the model of a process was asked so often."""
+
+    async def is_so() -> bool:
+        return sum(request.process == pid for request in world.asked) >= times
+
+    await world.until(is_so)
+
+
 async def count(kernel: Desk, query: str, *parameters: Any) -> int:
     return len(kernel.journal.rows(query, *parameters))
 
@@ -89,7 +98,7 @@ async def test_what_is_too_much_for_one_turn_comes_with_the_next_ones(world: Wor
         assert view.pages > 5
         pid = await kernel.spawn(program)
         for turn in range(9):
-            await world.until(lambda: _asked_by(world, pid, turn + 1))
+            await until_asked(world, pid, turn + 1)
             await world.until_state(kernel, pid, "WAITING", "human")
             await kernel.answer(pid, "yes")
         await kernel.wait(pid, 20)
@@ -331,13 +340,9 @@ async def test_a_fork_goes_on_where_its_source_was(world: World) -> None:
         await kernel.segment_append("brief", "1")
         for each in (fork, pid):
             await kernel.send(each, "again")
-            await world.until(lambda: _asked_by(world, each, 2 if each == pid else 1))
+            await until_asked(world, each, 2 if each == pid else 1)
             assert shared(world.asked[-1]) == [page("brief", 0), page("brief", 1)]
             await world.until_state(kernel, each, "WAITING", "message")
-
-
-async def _asked_by(world: World, pid: int, times: int) -> bool:
-    return sum(request.process == pid for request in world.asked) >= times
 
 
 async def test_a_fork_of_one_that_was_refused_its_call_has_no_gap(world: World) -> None:

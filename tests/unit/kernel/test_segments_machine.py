@@ -70,12 +70,12 @@ class Shared(RuleBasedStateMachine):
     def opened(self, home: Path) -> AbstractAsyncContextManager[Desk]:
         return mains.open(
             home, clock=self.lives.clock, engines=[ScriptedEngine.of(answer, slots=100)],
-            settings=mains.Settings(segment_page_bytes_max=600, segment_turn_pages_max=3, retention_days=36_500),
+            settings=mains.Settings(segment_page_bytes_max=900, segment_turn_pages_max=3, retention_days=36_500),
         )  # fmt: skip
 
     def text(self, many: int) -> str:
         self.written += 1
-        return "".join(f"{self.written}: line {line} of what everybody is to know\n" for line in range(10 * many))
+        return "".join(f"{self.written}: line {line} of what everybody is to know\n" for line in range(20 * many))
 
     # what happens
 
@@ -92,14 +92,14 @@ class Shared(RuleBasedStateMachine):
     @rule(name=st.sampled_from(NAMES))
     def remove(self, name: str) -> None:
         try:
-            before = self.run(self.desk.segment(name))
-            self.run(self.desk.segment_remove(name))
+            pids = self.run(self.desk.segment(name)).mapped_by
         except NotFoundError:
             return
+        try:
+            self.run(self.desk.segment_remove(name))
+            assert not pids
         except UsageError as error:
-            assert before.mapped_by and str(before.mapped_by[0]) in str(error)
-        else:
-            assert not before.mapped_by
+            assert pids and f"process {pids[0]}" in str(error)
 
     @rule(program=st.sampled_from(sorted(PROGRAMS)), own=st.booleans())
     def spawn(self, program: str, own: bool) -> None:
@@ -107,14 +107,21 @@ class Shared(RuleBasedStateMachine):
         with contextlib.suppress(NotFoundError):
             self.run(self.desk.spawn(path, conversation=True, segments=["map"] if own else []))
 
-    @rule(at=AT, appends=st.booleans(), rests=st.booleans())
-    def turn(self, at: int, appends: bool, rests: bool) -> None:
+    @rule(at=AT, times=st.integers(1, 9), appends=st.booleans(), rests=st.booleans())
+    def turns(self, at: int, times: int, appends: bool, rests: bool) -> None:
         """Somebody talks with a process; when it does not rest after it, what comes next finds it at work."""
         for pid in self._alive(at):
-            said = f"append {self.text(1)[:300]}" if appends else "hello " + "and more " * 40
-            self.run(self.desk.send(pid, said))
-            if rests:
-                self.run(self._rest())
+            for time in range(times):
+                said = f"append {self.text(1)[:850]}" if appends else "hello " + "and more " * 60
+                self.run(self.desk.send(pid, said))
+                if rests or time < times - 1:
+                    self.run(self._rest())
+
+    @rule()
+    def a_turn_of_everybody(self) -> None:
+        for view in self.run(self.desk.ps()):
+            self.run(self.desk.send(view.pid, "hello"))
+        self.run(self._rest())
 
     @rule(at=AT)
     def fork(self, at: int) -> None:
@@ -189,9 +196,12 @@ class Shared(RuleBasedStateMachine):
 
     async def _rest(self) -> None:
         """Until everybody waits for somebody to talk with."""
-        while any(view.state not in ("WAITING", "STOPPED") for view in await self.desk.ps()):
+        while True:
+            states = {view.state for view in await self.desk.ps()}
+            assert "STOPPED" not in states
+            if states <= {"WAITING"}:
+                return
             await asyncio.sleep(0)
-        assert not [view for view in await self.desk.ps() if view.state == "STOPPED"]
 
 
 TestShared = Shared.TestCase
