@@ -95,6 +95,8 @@ def span(rows: Rows, p: Process, first: int, until: int) -> list[Place]:
 
 def frame(rows: Rows, p: Process, start: int = -1) -> list[Place]:
     """What stands in the frame, in order; from position `start` on (below 0: from the beginning)."""
+    if not (p.covers or p.maps):  # nothing has left it, and it has all of it: one look
+        return _own(rows, p.pid, start if start >= 0 else -p.opening, grown(p))
     shown = _own(rows, p.pid, -p.opening, 0) if start < 0 else []
     for part in layout(covers_of(rows, p, max(0, start)), grown(p)):
         if isinstance(part, Span):
