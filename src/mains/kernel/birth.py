@@ -372,6 +372,7 @@ def fork(tx: Tx, world: World, source: Process, past: Past | None = None) -> Pro
         wanted_nano=0, mail=0, children=0,
         paused=False, ending=False, interrupted=False, fault="", detail="", exit_code=None, result="", segments=shared,
         idle=whole and (of.idle or answered),
+        noted=0 if notes.are_due(tx, of) else of.noted,  # a person took something away: not even the fork shows it
         state=State.NEW, reason="",
     )  # fmt: skip
     entered = _enter(tx, born, opening, forked=True)
