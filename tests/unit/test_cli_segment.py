@@ -27,16 +27,16 @@ def test_a_segment_is_made_read_and_removed(box: Box) -> None:
     (box.folder / "brief.md").write_text("".join(f"rule {n}\r\n" for n in range(30)))
     made = box.json("segment", "create", "brief", "--file", "brief.md", "--append-only")
     assert made == {"name": "brief", "account": "home", "mode": "append-only", "pages": 3, "bytes": 230}
-    told = box.run("segment", "append", "brief", "--text", "one more rule")
-    assert told.stdout == "segment brief (account home, append-only): 4 pages, 243 bytes\n"
+    told = box.run("segment", "append", "brief", "--text", "one more rule asks")
+    assert told.stdout == "segment brief (account home, append-only): 4 pages, 248 bytes\n"
     [line] = box.run("segment", "ls").stdout.splitlines()[1:]
-    assert line.split() == ["brief", "home", "append-only", "4", "243"]
+    assert line.split() == ["brief", "home", "append-only", "4", "248"]
     shown = box.json("segment", "show", "brief")
     assert [page["number"] for page in shown["shown"]] == [0, 1, 2, 3]
     assert "".join(page["text"] for page in shown["shown"]).startswith("rule 0\nrule 1\n")
-    assert box.run("segment", "show", "brief", "--page", "3").stdout == "one more rule\n"
+    assert box.run("segment", "show", "brief", "--page", "3").stdout == "one more rule asks\n"
     assert "a person" in box.run("segment", "show", "brief").stdout
-    pid = box.json("run", "reader.md", "prompt=asks", "--detach")["pid"]  # it asks a person, so that it lives
+    pid = box.json("run", "reader.md", "prompt=asks", "--detach")["pid"]  # the newest page lets it ask
     refused = box.run("segment", "rm", "brief")
     assert (refused.returncode, refused.stdout) == (2, "")
     assert f"segment brief is mapped by process {pid}" in refused.stderr
