@@ -75,7 +75,10 @@ def ask(tx: Tx, world: World, p: Process) -> Process | str | None:
 def _new(tx: Tx, world: World, p: Process) -> _New:
     """What is new in segments, the mail that a process reads by itself, and what that names."""
     view = paging.view(world, p)
-    shared = segments.due(tx, p, world.settings, paging.shared_room(world, p), view) if p.segments else segments.Due()
+    shared = segments.Due()
+    if p.segments:
+        room = paging.shared_room(world, p), paging.shared_view(world, p)
+        shared = segments.due(tx, p, world.settings, *room)
     mail = [] if p.reads_mail else mailbox.unread(tx, p, _MAIL_PER_TURN)
     if not mail:
         return _New([], shared.pages, shared.tokens, apart=bool(shared.pages), segments=shared.segments)

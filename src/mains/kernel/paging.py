@@ -74,6 +74,11 @@ def view(world: World, p: Process) -> int:
     return max(1, min(world.settings.view_tokens_max, window(world.settings, p) // _VIEWS_PER_WINDOW))
 
 
+def shared_view(world: World, p: Process) -> int:
+    """The same of a page of a segment: that is chosen to be in mind, and only a small frame shows it in part."""
+    return max(1, window(world.settings, p) // _VIEWS_PER_WINDOW)
+
+
 def shared_room(world: World, p: Process) -> int:
     """Tokens of what is new in segments that may join before the next call: a part of the window, and less when much
     else has joined since the last one, all of which has to be shown."""
@@ -114,8 +119,9 @@ def fit(tx: Tx, world: World, p: Process, joining_tokens: int) -> Room:
 def _shortened(tx: Tx, world: World, p: Process, most: int) -> Process:
     """Let what has joined since the last model call stand with its beginning and end only, where it is too large."""
     frame = _frame(tx, p, max(0, p.whole_length - p.opening))
-    large = [each for each in frame if each.entry.tokens > most and _is_shown_in_part(each)]
-    changes = [_stub(tx, frame, each, most) for each in large]
+    views = {"segment": shared_view(world, p)}
+    large = [each for each in frame if each.entry.tokens > views.get(each.entry.kind, most) and _is_shown_in_part(each)]
+    changes = [_stub(tx, frame, each, views.get(each.entry.kind, most)) for each in large]
     return _evicted(tx, world, p, frame, changes, _UNSEEN) if changes else p
 
 
