@@ -55,7 +55,7 @@ def exec_of(tx: Tx, world: World, pid: int, birth: Birth) -> bool:
         told = f"process {pid} is a schedule, and the program has none"
         raise UsageError(told, hint="kill it and run the program anew")
     schedule = birth.schedule if p.schedule else None
-    image = image_of(tx, world, msgspec.structs.replace(birth, conversation=p.conversation, schedule=schedule))
+    image = image_of(tx, world, msgspec.structs.replace(birth, conversation=p.conversation, schedule=schedule), p)
     if not execs.is_new(p, image):
         return False
     p = execs.plan(tx, schedules.pass_over(tx, p, "missed: the process took another program"), image)
