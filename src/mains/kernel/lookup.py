@@ -21,6 +21,7 @@ from mains.errors import MainsError
 from mains.kernel import pages, segments, stubs
 from mains.kernel.context import StoredInput
 from mains.kernel.cover import Span, grown, layout, window
+from mains.kernel.excerpt import excerpt
 from mains.kernel.journal import Journal
 from mains.kernel.ports import Message
 from mains.kernel.process import Process
@@ -31,6 +32,8 @@ from mains.settings import Settings
 PIECE = 48_000  # characters of a file that are one document; the next begins so many before its end:
 OVERLAP = 2_000
 _READS_PER_WINDOW = 4
+_AROUND_BYTES = 80  # of a place that is told, besides its text
+_LEAST_BYTES = 120
 _HITS = 5
 _HITS_MAX = 20
 _RANGE = re.compile(r"(lines?|characters?|chars?)?\s*(\d+)\s*(?:-|to|\u2013)\s*(\d+)")
@@ -152,7 +155,7 @@ class Lookup:
         chosen = (hidden or list(found))[:most]
         if not chosen:
             return "nothing in your memory fits that"
-        return await asyncio.to_thread(self._tell, p, chosen, names)
+        return await asyncio.to_thread(self._tell, p, chosen, names, query)
 
     def _spaces(self, p: Process) -> tuple[list[tuple[str, int | None]], dict[str, str], set[int]]:
         """What may be searched; handles of inputs and segments by their space; the positions that the frame shows."""
@@ -167,25 +170,26 @@ class Lookup:
         parts = [part for part in layout(covers, grown(p)) if isinstance(part, Span)]
         return spaces, names, {position for part in parts for position in range(part.first, part.until)}
 
-    def _tell(self, p: Process, hits: Sequence[Found], names: Mapping[str, str]) -> str:
-        room = self._most(p) * BYTES_PER_TOKEN // len(hits)
+    def _tell(self, p: Process, hits: Sequence[Found], names: Mapping[str, str], query: str) -> str:
+        """The places, best first: each with its handle, and the part of it that fits best."""
+        room = self._most(p) * BYTES_PER_TOKEN // len(hits) - _AROUND_BYTES
+        return "\n\n".join(text for hit in hits for text in self._place(p, hit, names, query, max(_LEAST_BYTES, room)))
+
+    def _place(self, p: Process, hit: Found, names: Mapping[str, str], query: str, room: int) -> list[str]:
+        if hit.space in names:
+            start, part = excerpt(hit.text, query, room)
+            start += hit.first + (0 if hit.space.startswith("s") else hit.position * (PIECE - OVERLAP))
+            name = names[hit.space] + (f"/{hit.position}" if hit.space.startswith("s") else "")
+            return [f"{name} (characters {start}-{start + len(part)}):\n{part}"]
         told = []
-        for hit in hits:
-            if hit.space.startswith("s"):
-                where = f"{names[hit.space]}/{hit.position} (characters {hit.first}-{hit.until})"
-                told.append(f"{where}:\n{hit.text}")
-                continue
-            if hit.space in names:
-                start = hit.position * (PIECE - OVERLAP) + hit.first
-                told.append(f"{names[hit.space]} (characters {start}-{start + len(hit.text)}):\n{hit.text}")
-                continue
-            for place in pages.span(self._journal.rows, p, hit.position, hit.position + 1):
-                message = _decode(place.data)
-                whole = text_of(message)
-                text = whole if len(whole.encode()) <= room else hit.text
-                size = "" if text == whole else f", characters {hit.first}-{hit.until} of {len(whole):,}"
-                told.append(f"mem:{hit.position} ({stubs.kind_of(hit.position, message)}{size}):\n{text}")
-        return "\n\n".join(told)
+        for place in pages.span(self._journal.rows, p, hit.position, hit.position + 1):
+            message = _decode(place.data)
+            whole = text_of(message)
+            start, part = (0, whole) if len(whole.encode()) <= room else excerpt(hit.text, query, room)
+            start += 0 if part == whole else hit.first
+            size = "" if part == whole else f", characters {start}-{start + len(part)} of {len(whole):,}"
+            told.append(f"mem:{hit.position} ({stubs.kind_of(hit.position, message)}{size}):\n{part}")
+        return told
 
 
 class Documents:
