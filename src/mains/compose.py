@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from mains.bus.devices.files import Files
+from mains.embedding import MeteredEmbedder, embedder_of
 from mains.engines import catalogue
 from mains.engines.aliases import Aliases, expand, load_aliases
 from mains.engines.catalogue import EngineSpec
@@ -231,6 +232,8 @@ async def boot(
     room = Engines(place, settings, engines)
     tariffs = tariffs_of(place, lambda: room.specs)
     clock = clock or SystemClock()
+    vectors = embedder_of(place.document(), room.specs, str(place.config))
+    embedder = MeteredEmbedder(vectors) if vectors else None
     kernel = Kernel(
         place.database,
         settings,
@@ -243,7 +246,14 @@ async def boot(
         currency=tariffs.money.home,
         chance=random.Random(),  # noqa: S311 - jitter of back-offs
         probe=probe,
-        search=lambda documents: Index(place.memory, Source(documents)),
+        search=lambda documents: Index(place.memory, Source(documents), embedder=embedder),
     )
     async with kernel, Care(kernel, clock, room.forget) as care:
-        yield Desk(kernel, room.force, care)
+        desk = Desk(kernel, room.force, care)
+        if embedder is not None:
+            embedder.desk = desk
+        try:
+            yield desk
+        finally:
+            if embedder is not None:
+                await embedder.close()

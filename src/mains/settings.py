@@ -62,6 +62,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     notes_max: int = 64  # of one owner: a process, a program on an account, an account
     notes_tokens_max: int = 2_048  # of all notes that a frame shows; the oldest are left out
 
+    # shared segments
+    segments_max: int = 1_000  # in one home
+    segment_pages_max: int = 10_000  # of one segment
+    segment_page_bytes_max: int = 8 * 1024  # of the text of one page
+    process_segments_max: int = 16  # that one program maps, or one process by itself
+    segment_turn_pages_max: int = 64  # of all its segments, that join a context before one model call
+    segment_turn_tokens_max: int = 40_000  # the same
+
     # accounts
     accounts_max: int = 100_000  # named ones, and those of programs
     account_depth_max: int = 16  # accounts from the home down to a named one

@@ -67,6 +67,7 @@ def report_of(tree: Tree, home: Home) -> dict[str, Any]:
         "missing": missing,
         "spawns": sorted(name for name in tree.programs if name != tree.root),
         "may_note": {scope: {"from_tools": tools} for scope, tools in note_scopes(program.tools).items()},
+        "segments": list(program.segments),
         "output": program.output,
         "schedule": _schedule(program),
         "budget": program.budget,
@@ -141,6 +142,8 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
         yield f"spawns: {', '.join(report['spawns'])}"
     if report["may_note"]:
         yield f"may note for: {', '.join(_scope(*each) for each in report['may_note'].items())}"
+    if report["segments"]:
+        yield f"maps: {', '.join(f'segment:{name}' for name in report['segments'])}"
     yield f"output: {'JSON, by its schema' if report['output'] is not None else 'text'}"
     if schedule := report["schedule"]:
         yield f"schedule: {schedule['cron']} ({schedule['timezone']}), next {schedule['next']}"

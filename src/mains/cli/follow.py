@@ -199,7 +199,7 @@ class Stream:
             return
         if kind == "delta":
             self._say(root, pid, notice["text"])
-        elif kind in ("replied", "ask_failed", "exited"):
+        elif kind in ("replied", "evicted", "ask_failed", "exited"):
             self._finish(root, pid)
 
     def _say(self, root: int, pid: int, text: str) -> None:

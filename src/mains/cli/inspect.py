@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from mains.cli.account import in_order, limit_name, room
 from mains.cli.amounts import amount, exact
-from mains.cli.app import app
-from mains.cli.options import GroupOption, HomeOption, JsonOption, PidArgument, daemon_of
+from mains.cli.app import FAILED, app
+from mains.cli.options import AtOption, GroupOption, HomeOption, JsonOption, PidArgument, daemon_of
 from mains.cli.render import clean, console, note, ps_table, say, say_json, shorten, text_of
 
 _LINES_MAX = 8
@@ -36,12 +37,16 @@ def ps(
         note("no processes" if every else "no process is alive (mains ps --all: those that have ended, too)")
 
 
-@app.command(epilog="Example: mains show 3")
-def show(pid: PidArgument, home: HomeOption = None, as_json: JsonOption = False) -> None:
-    """Show everything about one process.
+@app.command(epilog="Examples: mains show 3; mains show 3 --at 120")
+def show(pid: PidArgument, at: AtOption = None, home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Show everything about one process, or what its model was shown.
 
-    Its inputs, limits, open calls, children, context and result.
+    Its inputs, limits, open calls, children, context and result. With --at, the frame of its last model call until that
+    event, byte for byte; exits with 1 when that is not what was journalled.
     """
+    if at is not None:
+        _show_at(pid, at, home, as_json)
+        return
     shown = daemon_of(home).show(pid)
     if as_json:
         say_json(shown)
@@ -52,6 +57,15 @@ def show(pid: PidArgument, home: HomeOption = None, as_json: JsonOption = False)
             say(title)
             for line in found:
                 say(f"  {clean(line)}")
+
+
+def _show_at(pid: int, at: int, home: Path | None, as_json: bool) -> None:
+    from mains.cli.lookback import say_seen
+
+    seen = daemon_of(home).seen(pid, at)
+    say_json(seen) if as_json else say_seen(seen)
+    if seen["agree"] is False:
+        raise typer.Exit(FAILED)
 
 
 def sections(shown: Mapping[str, Any]) -> Iterator[tuple[str, Iterator[str]]]:

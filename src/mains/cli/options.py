@@ -68,6 +68,10 @@ OptionalPid = Annotated[
 PidArgument = Annotated[
     int, typer.Argument(metavar="PID", min=1, help="A process; `mains ps` lists them.", autocompletion=complete_pids)
 ]
+AtOption = Annotated[
+    int | None,
+    typer.Option("--at", metavar="SEQ", min=1, help="As of this event; `mains logs PID --json` has their numbers."),
+]
 KeyOption = Annotated[str, typer.Option("--key", metavar="KEY", help="Do it once: the same key again changes nothing.")]
 AccountArgument = Annotated[
     str,
@@ -162,4 +166,8 @@ class Band(enum.StrEnum):
 
 BandOption = Annotated[
     Band | None, typer.Option("--band", help="How urgent it is; batch waits for cheap hours (else what the file says).")
+]
+SegmentOption = Annotated[
+    list[str] | None,
+    typer.Option("--segment", metavar="NAME", help="A shared segment that it maps, too (may be repeated)."),
 ]

@@ -11,6 +11,7 @@ import typer
 
 from mains.cli.app import app
 from mains.cli.options import (
+    AtOption,
     GroupOption,
     HomeOption,
     InputsArgument,
@@ -154,14 +155,15 @@ def exec_(
     _say(as_json, {"pid": pid, "changed": changed}, text)
 
 
-@app.command(epilog="Example: mains fork 3")
-def fork(pid: PidArgument, home: HomeOption = None, as_json: JsonOption = False) -> None:
+@app.command(epilog="Examples: mains fork 3; mains fork 3 --at 120")
+def fork(pid: PidArgument, at: AtOption = None, home: HomeOption = None, as_json: JsonOption = False) -> None:
     """Start a process with the context of another.
 
-    It has the context as of the last whole turn, and spends from the limits of the other.
+    It has the context as of the last whole turn (with --at, until that event), and spends from the limits of the other.
     """
-    new = daemon_of(home).fork(pid)
-    _say(as_json, {"pid": new}, f"process {new} is a fork of {pid}")
+    new = daemon_of(home).fork(pid, at)
+    since = "" if at is None else f" as of event {at:,}"
+    _say(as_json, {"pid": new}, f"process {new} is a fork of {pid}{since}")
 
 
 def _signal(home: Path | None, pid: int | None, group: str, signal: str, as_json: bool, verb: str) -> None:

@@ -18,6 +18,7 @@ from mains.cli.options import (
     HomeOption,
     InputsArgument,
     JsonOption,
+    SegmentOption,
     StartKeyOption,
     WorkspaceOption,
     daemon_of,
@@ -44,6 +45,7 @@ def run(
     ] = "",
     account: AccountOption = "",
     band: BandOption = None,
+    segment: SegmentOption = None,
     now: Annotated[bool, typer.Option("--now", help="Run it once, now, whatever its schedule.")] = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
@@ -70,7 +72,7 @@ def run(
         pid = client.spawn(
             str(file), given, key=key, budget=tokens, engine=engine,
             workspace=str(workspace or ""), cwd=str(Path.cwd()), now=now, group=group,
-            account=account, band=band.value if band else "",
+            account=account, band=band.value if band else "", segments=segment or [],
         )  # fmt: skip
         if detach:
             say_json({"pid": pid}) if as_json else say(str(pid))

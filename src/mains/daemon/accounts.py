@@ -27,7 +27,7 @@ _LIMITS_MAX = 8  # two units, four windows
 
 
 class AccountOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of a new account: the arguments of `Control.account_add`."""
+    """The body of a new account: the arguments of `AccountDesk.account_add`."""
 
     name: str
     under: str = ""
@@ -36,7 +36,7 @@ class AccountOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class AccountChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of a change of an account: the arguments of `Control.account_set`."""
+    """The body of a change of an account: the arguments of `AccountDesk.account_set`."""
 
     name: str
     unknown_price: str

@@ -3,10 +3,10 @@
     GET  hello, status, engines                  POST down {only_idle}
     POST processes {program, inputs, ...}        GET  processes[?all=1]
     GET  processes/PID[/below|/outcome|/wait|/history|/log|/watch|/attach]
-    POST processes/PID/messages {text, key}, /answer {text}, /signal {signal}, /fork
+    POST processes/PID/messages {text, key}, /answer {text}, /signal {signal}, /fork {at}
     POST remove {pids}, prune {older_than_days, dry_run}, backup {path, workspaces, replace}
     GET  watch, survey[?all=1&after_seq=N], journal/verify, journal/export, ledger/verify
-    and those of accounts (`accounts.py`) and notes (`notes.py`)
+    and those of accounts (`accounts.py`), memory (`memory.py`), notes (`notes.py`) and segments (`segments.py`)
 
 A wait answers within half of `request_timeout_s`, settled or not: the client asks again. Bodies have at most
 `request_bytes_max` bytes. While the daemon ends, whatever arrives is refused and nothing of it is done.
@@ -30,8 +30,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from mains.daemon import wire
 from mains.daemon.accounts import Accounts
 from mains.daemon.body import body_of, number_of, pid_of, respond, seconds_of
+from mains.daemon.memory import Memory
 from mains.daemon.notes import Notes
 from mains.daemon.reports import Reports, View
+from mains.daemon.segments import Segments
 from mains.errors import DaemonError, MainsError, UsageError
 from mains.kernel.desk import Desk
 from mains.kernel.ports import Outcome, Signal
@@ -57,6 +59,7 @@ class SpawnOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     group: str = ""
     account: str = ""
     band: str = ""
+    segments: list[str] = []
 
 
 class Letter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -99,6 +102,12 @@ class ExecOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     program: str
     inputs: dict[str, Any] = {}
     cwd: str = ""
+
+
+class ForkOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of a fork. Without an event, the process as it stands is meant."""
+
+    at: int | None = None
 
 
 class DownOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -209,7 +218,8 @@ class Orders:
         return respond({"changed": await self._desk.restart(pid_of(request))})
 
     async def fork(self, request: Request) -> Response:
-        return respond({"pid": await self._desk.fork(pid_of(request))})
+        order = await self._body(request, ForkOrder)
+        return respond({"pid": await self._desk.fork(pid_of(request), order.at)})
 
     async def remove(self, request: Request) -> Response:
         order = await self._body(request, RemoveOrder)
@@ -224,10 +234,45 @@ class Orders:
         return await body_of(request, kind, self._settings.request_bytes_max)
 
 
+def _account_routes(accounts: Accounts) -> list[Route]:
+    return [
+        _post("/v1/accounts", accounts.add),
+        _get("/v1/accounts", accounts.list),
+        _get("/v1/account", accounts.account),
+        _post("/v1/account", accounts.set),
+        _post("/v1/budgets", accounts.budget_set),
+        _post("/v1/topups", accounts.topup),
+        _get("/v1/meter", accounts.meter),
+        _get("/v1/statement", accounts.statement),
+    ]
+
+
+def _memory_routes(memory: Memory, notes: Notes, segments: Segments) -> list[Route]:
+    at = "/v1/processes/{pid:int}"
+    return [
+        _get("/v1/memory", memory.machine),
+        _get(f"{at}/memory", memory.table),
+        _get(f"{at}/seen", memory.seen),
+        _get(f"{at}/diff", memory.diff),
+        _post("/v1/segments", segments.make),
+        _get("/v1/segments", segments.list),
+        _post("/v1/segment", segments.append),
+        _get("/v1/segment", segments.segment),
+        _post("/v1/segment/remove", segments.remove),
+        _get("/v1/notes", notes.list),
+        _post("/v1/notes", notes.add),
+        _get("/v1/notes/{number:int}", notes.show),
+        _post("/v1/notes/{number:int}", notes.edit),
+        _post("/v1/notes/{number:int}/forget", notes.forget),
+    ]
+
+
 def build(
     orders: Orders,
     accounts: Accounts,
+    memory: Memory,
     notes: Notes,
+    segments: Segments,
     reports: Reports,
     settings: Settings,
     end: Callable[[bool], bool],
@@ -263,19 +308,8 @@ def build(
         _post(f"{at}/exec", orders.exec),
         _post(f"{at}/restart", orders.restart),
         _post("/v1/signals", orders.signal_group),
-        _post("/v1/accounts", accounts.add),
-        _get("/v1/accounts", accounts.list),
-        _get("/v1/account", accounts.account),
-        _post("/v1/account", accounts.set),
-        _post("/v1/budgets", accounts.budget_set),
-        _post("/v1/topups", accounts.topup),
-        _get("/v1/meter", accounts.meter),
-        _get("/v1/statement", accounts.statement),
-        _get("/v1/notes", notes.list),
-        _post("/v1/notes", notes.add),
-        _get("/v1/notes/{number:int}", notes.show),
-        _post("/v1/notes/{number:int}", notes.edit),
-        _post("/v1/notes/{number:int}/forget", notes.forget),
+        *_account_routes(accounts),
+        *_memory_routes(memory, notes, segments),
         _get("/v1/watch", reports.watch),
         _get("/v1/survey", reports.survey),
         _get("/v1/journal/verify", reports.verify_journal),

@@ -14,18 +14,18 @@ after the daemon has said hello on the same connection, and never twice: when it
 
 from __future__ import annotations
 
-import http.client
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
-from urllib.parse import urlencode
 
 import msgspec
 
 from mains import __version__
 from mains.daemon import wire
-from mains.daemon.launch import Start, connect
+from mains.daemon.connection import LINE_BYTES_MAX, LOST, Connection, Refused, begin, exchange, greets, target
+from mains.daemon.launch import Start
+from mains.daemon.segmentclient import SegmentClient
 from mains.errors import DaemonError
 from mains.home import Home
 from mains.kernel.billing import Budget
@@ -35,32 +35,15 @@ Object = dict[str, Any]
 
 _LOSSES_MAX = 20  # daemons that die on one client before it gives up
 _LOOK_S = 0.02
-_LINE_BYTES_MAX = 64 * 1024 * 1024
 _OF_ACCOUNTS = ("accounts", "account", "budgets", "topups")
-_LOST = (http.client.HTTPException, ConnectionError)
+_OF_SEGMENTS = ("segments", "segment", "segment/remove")
 
 
 class CutOffError(DaemonError):
     """The daemon died in the middle of a stream."""
 
 
-class _Refused(Exception):  # noqa: N818 - never leaves this file
-    """The daemon was ending and did nothing of the request."""
-
-
-class _Connection(http.client.HTTPConnection):
-    """HTTP over the socket of a home."""
-
-    def __init__(self, home: Home, timeout_s: float) -> None:
-        super().__init__("mains", timeout=timeout_s)
-        self._home = home
-        self._timeout_s = timeout_s
-
-    def connect(self) -> None:
-        self.sock = connect(self._home, self._timeout_s)
-
-
-class Client:
+class Client(SegmentClient):
     """See the module's header. It may be used by one thread at a time."""
 
     def __init__(self, home: Home, settings: Settings, *, start: bool = True) -> None:
@@ -99,7 +82,7 @@ class Client:
     # processes
 
     def spawn(self, program: str, inputs: Mapping[str, Any], **options: Any) -> int:
-        """Start a process (see `ports.Control.spawn`); its pid."""
+        """Start a process (see `control.Control.spawn`); its pid."""
         return int(self._order("processes", {"program": program, "inputs": dict(inputs), **options})["pid"])
 
     def ps(self, *, every: bool = False) -> list[Object]:
@@ -167,14 +150,36 @@ class Client:
         """Let a process run the newest version of its program; whether anything changes."""
         return bool(self._order(f"processes/{pid}/restart", {})["changed"])
 
-    def fork(self, pid: int) -> int:
-        """Fork a process; the new pid."""
-        return int(self._order(f"processes/{pid}/fork", {})["pid"])
+    def fork(self, pid: int, at: int | None = None) -> int:
+        """Fork a process, as it stands or as it stood after event `at`; the new pid."""
+        return int(self._order(f"processes/{pid}/fork", {"at": at})["pid"])
+
+    # memory
+
+    def mem(self, pid: int) -> Object:
+        """The page table of a process."""
+        found: Object = self._ask(f"processes/{pid}/memory")
+        return found
+
+    def memory(self) -> Object:
+        """The memory of the home."""
+        found: Object = self._ask("memory")
+        return found
+
+    def seen(self, pid: int, at: int) -> Object:
+        """What the model of a process was shown in the last call until event `at`."""
+        found: Object = self._ask(f"processes/{pid}/seen", at=at)
+        return found
+
+    def diff(self, pid: int, other: int, *, full: bool = False) -> Object:
+        """Where the contexts of two processes part."""
+        found: Object = self._ask(f"processes/{pid}/diff", other=other, full=int(full))
+        return found
 
     # accounts
 
     def account_add(self, name: str, *, under: str = "", zone: str = "", unknown_price: str = "") -> Object:
-        """Make an account (see `ports.Control.account_add`)."""
+        """Make an account (see `accountdesk.AccountDesk.account_add`)."""
         body = {"name": name, "under": under, "zone": zone, "unknown_price": unknown_price}
         made: Object = self._order("accounts", body)
         return made
@@ -206,7 +211,7 @@ class Client:
         return found
 
     def meter(self, **query: str | int) -> list[Object]:
-        """What was metered (see `ports.Control.meter`)."""
+        """What was metered (see `accountdesk.AccountDesk.meter`)."""
         found: list[Object] = self._ask("meter", **query)
         return found
 
@@ -273,30 +278,30 @@ class Client:
 
     def _ask(self, path: str, **query: object) -> Any:
         """A question: asked again of the next daemon when this one dies or ends."""
-        return self._again(lambda connection: _exchange(connection, "GET", _target(path, query)))
+        return self._again(lambda connection: exchange(connection, "GET", target(path, query)))
 
     def _order(self, path: str, body: Mapping[str, Any]) -> Any:
         """An order: sent once, to a daemon that has said hello."""
 
-        def send(connection: _Connection) -> Any:
-            greeting = _exchange(connection, "GET", _target("hello", {}))
+        def send(connection: Connection) -> Any:
+            greeting = exchange(connection, "GET", target("hello", {}))
             if path != "down":
                 _check_version(greeting)
             try:
-                return _exchange(connection, "POST", _target(path, {}), body)
-            except _LOST as error:
+                return exchange(connection, "POST", target(path, {}), body)
+            except LOST as error:
                 text = "the daemon ended before it answered; nobody knows whether it did what was asked"
-                seen = "account ls" if path in _OF_ACCOUNTS else "note ls" if path.startswith("notes") else "ps --all"
+                seen = _looks(path)
                 raise DaemonError(text, hint=f"`mains {seen}` shows what there is") from error
 
         return self._again(send)
 
     def _lines(self, path: str, **query: object) -> Iterator[Object]:
         connection, response = self._again(
-            lambda opened: (opened, _begin(opened, "GET", _target(path, query))), keep=True
+            lambda opened: (opened, begin(opened, "GET", target(path, query))), keep=True
         )
         try:
-            while line := response.readline(_LINE_BYTES_MAX):
+            while line := response.readline(LINE_BYTES_MAX):
                 found = json.loads(line) if line.strip() else {}
                 if "error" in found:
                     raise wire.unpack(found)
@@ -304,25 +309,25 @@ class Client:
                     return
                 yield found
             raise _cut_off()
-        except (*_LOST, ValueError) as error:
+        except (*LOST, ValueError) as error:
             raise _cut_off() from error
         except TimeoutError as error:
             raise self._silent() from error
         finally:
             connection.close()
 
-    def _again(self, exchange: Any, *, keep: bool = False) -> Any:
+    def _again(self, make: Any, *, keep: bool = False) -> Any:
         """Do an exchange over a new connection; start a daemon when none is there, and do it again."""
         while True:
-            connection = _Connection(self.home, self._settings.request_timeout_s)
+            connection = Connection(self.home, self._settings.request_timeout_s)
             kept = False
             try:
-                answer = exchange(connection)
+                answer = make(connection)
                 kept = keep
                 return answer
             except TimeoutError as error:
                 raise self._silent() from error
-            except (*_LOST, FileNotFoundError, _Refused) as error:
+            except (*LOST, FileNotFoundError, Refused) as error:
                 self._losses += 1
                 if not self._may_start or self._losses > _LOSSES_MAX:
                     raise DaemonError("no daemon answers", hint="`mains up` starts one") from error
@@ -343,7 +348,7 @@ class Client:
         due_s = time.monotonic() + limit_s
         started = Start(self.home, self._settings)
         while (left_s := due_s - time.monotonic()) > 0:
-            if _greets(self.home, left_s):
+            if greets(self.home, left_s):
                 started.release()
                 return
             code = started.ended()
@@ -355,40 +360,6 @@ class Client:
         raise DaemonError(f"no daemon answered within {limit_s:g} s (daemon_start_s)", hint=f"its log: {started.log}")
 
 
-def _greets(home: Home, timeout_s: float) -> bool:
-    connection = _Connection(home, timeout_s)
-    try:
-        return bool(_exchange(connection, "GET", _target("hello", {})))
-    except (*_LOST, OSError, _Refused):
-        return False
-    finally:
-        connection.close()
-
-
-def _target(path: str, query: Mapping[str, object]) -> str:
-    return f"/v1/{path}" + (f"?{urlencode(query)}" if query else "")
-
-
-def _begin(connection: _Connection, method: str, target: str, body: object = None) -> http.client.HTTPResponse:
-    """Send a request and read the head of its answer. Raises what the daemon says, _Refused, OSError."""
-    data = None if body is None else json.dumps(body).encode()
-    connection.request(method, target, data, {"Content-Type": "application/json"} if data else {})
-    response = connection.getresponse()
-    if response.status == 200:
-        return response
-    try:
-        told = json.loads(response.read(_LINE_BYTES_MAX))
-    except ValueError:
-        told = {"text": f"the daemon answered with status {response.status}"}
-    if told.get("refused"):
-        raise _Refused
-    raise wire.unpack(told)
-
-
-def _exchange(connection: _Connection, method: str, target: str, body: object = None) -> Any:
-    return json.loads(_begin(connection, method, target, body).read())
-
-
 def _check_version(greeting: Mapping[str, Any]) -> None:
     if greeting["version"] != __version__:
         text = f"the daemon (process {greeting['pid']}) is Mains {greeting['version']}, this is {__version__}"
@@ -397,3 +368,12 @@ def _check_version(greeting: Mapping[str, Any]) -> None:
 
 def _cut_off() -> CutOffError:
     return CutOffError("the daemon ended in the middle of its answer", hint="ask again: a new one is started")
+
+
+def _looks(path: str) -> str:
+    """The verb that shows what an order to this path may have changed."""
+    if path in _OF_ACCOUNTS:
+        return "account ls"
+    if path in _OF_SEGMENTS:
+        return "segment ls"
+    return "note ls" if path.startswith("notes") else "ps --all"

@@ -21,6 +21,7 @@ from mains.kernel.tx import decode_event
 from mains.kernel.views import stamp
 
 TEXT_BYTES_MAX = 64 * 1024
+_PLACES_MAX = 5
 PageOf = Callable[[str], str]
 
 
@@ -98,6 +99,8 @@ def tell(event: ev.AnyEvent, text_of: PageOf) -> tuple[str, str]:
             return f"waits for the next message{f': {detail}' if detail else ''}", ""
         case ev.Noted(text=text) | ev.Deferred(detail=text):
             return text, ""
+        case ev.SegmentMade() | ev.Appended() | ev.SegmentRemoved():
+            return _tell_segment(event, text_of)
         case ev.Opened() | ev.Limited() | ev.Warned():
             return _tell_account(event), ""
         case ev.Reminded() | ev.Remembered() | ev.Forgotten():
@@ -114,6 +117,16 @@ def _tell_note(event: ev.Reminded | ev.Remembered | ev.Forgotten, text_of: PageO
             return f"note {number} was made for {scope} {owner}", text_of(event.page)
         case ev.Forgotten(id=number, owner=owner):
             return f"note {number} of {owner} was forgotten{' by a person' if event.by_person else ''}", ""
+
+
+def _tell_segment(event: ev.SegmentMade | ev.Appended | ev.SegmentRemoved, text_of: PageOf) -> tuple[str, str]:
+    match event:
+        case ev.SegmentMade(name=name):
+            return f"segment {name} was made", ""
+        case ev.Appended(number=number, page=page, process=process):
+            return f"page {number} was appended{f' by process {process}' if process else ''}", text_of(page)
+        case ev.SegmentRemoved(name=name):
+            return f"segment {name} was removed", ""
 
 
 def _tell_account(event: ev.Opened | ev.Limited | ev.Warned) -> str:
@@ -159,7 +172,10 @@ def _tell_model(
     match event:
         case ev.Asked(asking=asking, pages=read):
             again = f", attempt {asking.attempt}" if asking.attempt > 1 else ""
-            line = f"asks {asking.engine} (holds {asking.tokens:,} tokens{again})"
+            what = (
+                f" for a summary of {_positions(asking.summary.first, asking.summary.until)}" if asking.summary else ""
+            )
+            line = f"asks {asking.engine}{what} (holds {asking.tokens:,} tokens{again})"
             return line, "\n\n".join(map(text_of, read))
         case ev.Replied(page=page, after=after):
             cached = f", {event.cached_tokens:,} cached" if event.cached_tokens else ""
@@ -171,9 +187,21 @@ def _tell_model(
             return f"no hold: {detail}", ""
         case ev.Joined(pages=read):
             return f"reads {len(read)} pages", "\n\n".join(map(text_of, read))
-        case ev.Evicted(covers=covers, tokens=tokens):
-            gone = sum(each.until - each.first for each in covers)
-            return f"evicted {gone} pages ({-tokens:,} tokens)", "\n\n".join(text_of(each.pages[-1]) for each in covers)
+        case ev.Evicted(covers=covers):
+            return _evicted(event), "\n\n".join(text_of(each.pages[-1]) for each in covers)
+
+
+def _evicted(event: ev.Evicted) -> str:
+    gone = sum(each.until - each.first for each in event.covers)
+    places = ", ".join(_positions(each.first, each.until) for each in event.covers[:_PLACES_MAX])
+    more = f" and {len(event.covers) - _PLACES_MAX:,} more places" if len(event.covers) > _PLACES_MAX else ""
+    used = f", summed up with {event.input_tokens:,} tokens in, {event.output_tokens:,} out" if event.hold else ""
+    what = "shows in part" if event.unseen else "evicted"
+    return f"{what} {gone:,} page{'s' * (gone != 1)}, {places}{more} ({-event.tokens:,} tokens less{used})"
+
+
+def _positions(first: int, until: int) -> str:
+    return f"mem:{first}" if until <= first + 1 else f"mem:{first}-{until - 1}"
 
 
 def export_row(row: tuple[Any, ...]) -> dict[str, Any]:

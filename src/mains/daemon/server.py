@@ -32,8 +32,10 @@ from mains.daemon import guard
 from mains.daemon.accounts import Accounts
 from mains.daemon.app import Orders, Tally, build
 from mains.daemon.listener import listen_tcp, listen_unix
+from mains.daemon.memory import Memory
 from mains.daemon.notes import Notes
 from mains.daemon.reports import Place, Reports
+from mains.daemon.segments import Segments
 from mains.daemon.stream import Quiet
 from mains.kernel.desk import Desk
 from mains.settings import Settings
@@ -131,7 +133,9 @@ class _Daemon:
         accounts = Accounts(desk, self._settings.request_bytes_max)
         notes = Notes(desk, self._settings.request_bytes_max)
         reports = Reports(desk, self._place, quiet, self._settings)
-        tally = Tally(build(orders, accounts, notes, reports, self._settings, end), self._closing)
+        segments = Segments(desk, self._settings.request_bytes_max)
+        app = build(orders, accounts, Memory(desk), notes, segments, reports, self._settings, end)
+        tally = Tally(app, self._closing)
         return tally
 
     def _server(self, app: ASGIApp) -> _Server:

@@ -144,7 +144,9 @@ class _Reading:
         """Whether this text belongs to the model call that is in flight, as far as was read."""
         p = self._process
         asking = p.asking if p else None
-        return p is not None and asking is not None and (delta.turn, delta.attempt) == (p.turn + 1, asking.attempt)
+        if p is None or asking is None or asking.summary is not None:  # a summary is nothing that is said
+            return False
+        return (delta.turn, delta.attempt) == (p.turn + 1, asking.attempt)
 
     def is_holed(self, delta: Notice) -> bool:
         """Whether text that came before this one, in its model call, may have been missed."""
@@ -169,7 +171,7 @@ def _past(journal: Journal, p: Process, back: int) -> Iterator[Part]:
             case "assistant":
                 yield Part("said", text=message.text, calls=message.calls)
             case "user":
-                yield Part("heard", text=message.text, name=message.name)
+                yield _heard(0, message)
             case "tool":
                 yield Part("result", text=message.text, name=message.name)
 
@@ -202,6 +204,13 @@ def _message(journal: Journal, page: str) -> Message:
         return Message(role="user", text="(erased)")
 
 
+def _heard(seq: int, message: Message) -> Part:
+    """What was read: a message, or something of memory, of which only the first line is told."""
+    if message.kind:
+        return Part("note", seq, text=f"reads {message.text.partition(chr(10))[0]}")
+    return Part("heard", seq, text=message.text, name=message.name)
+
+
 def _text(journal: Journal, page: str) -> str:
     try:
         return pages.read(journal, page).decode() if page else ""
@@ -213,8 +222,8 @@ def _parts(journal: Journal, seq: int, event: ev.AnyEvent) -> Iterator[Part]:
     """What an event shows."""
     match event:
         case ev.Asked(pages=read) | ev.Joined(pages=read):
-            for message in (_message(journal, page) for page in read):
-                yield Part("heard", seq, text=message.text, name=message.name)
+            for page in read:
+                yield _heard(seq, _message(journal, page))
         case ev.Replied(page=page, after=after):
             message = _message(journal, page)
             yield Part("said", seq, text=message.text, calls=message.calls)
@@ -245,7 +254,7 @@ def _notes(seq: int, event: ev.AnyEvent) -> Iterator[Part]:
             yield Part("note", seq, text=f"made again: {by}")
         case ev.Refused(detail=detail) | ev.Faulted(detail=detail):
             yield Part("note", seq, text=f"stopped: {detail}" if isinstance(event, ev.Faulted) else detail)
-        case ev.Rerouted() | ev.Exec() | ev.Execed() | ev.Slotted():
+        case ev.Rerouted() | ev.Exec() | ev.Execed() | ev.Slotted() | ev.Evicted():
             yield Part("note", seq, text=diary.tell(event, lambda _: "")[0])
         case ev.Signalled(signal=signal) if signal in ("STOP", "CONT", "TERM"):
             told = {"STOP": "paused", "CONT": "goes on", "TERM": "told to end"}

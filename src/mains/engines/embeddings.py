@@ -5,7 +5,7 @@ attempt, made in as many requests as BATCH_TEXTS demands. Errors are those of ev
 secrets are kept as `endpoint.py` keeps them: the key is read at each call, goes into one header of one request to the
 configured host, and is blotted out of every error.
 
-What it spends, no ledger sees: whoever puts it to use must hold for it, or use an engine that is free.
+It takes no hold: whoever puts it to use does (`mains.embedding`).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import msgspec
 from mains.engines import faults
 from mains.engines.catalogue import EngineSpec
 from mains.engines.faults import Party
+from mains.kernel.ports import Usage
 
 if TYPE_CHECKING:
     import aiohttp
@@ -37,8 +38,13 @@ class _Vector(msgspec.Struct):
     embedding: list[float]
 
 
+class _Usage(msgspec.Struct):
+    total_tokens: int = 0
+
+
 class _Answer(msgspec.Struct):
     data: list[_Vector]
+    usage: _Usage | None = None
 
 
 class EndpointEmbedder:
@@ -70,12 +76,20 @@ class EndpointEmbedder:
 
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
         """A vector for each text. Raises EngineError."""
-        vectors: list[list[float]] = []
-        for first in range(0, len(texts), BATCH_TEXTS):
-            vectors += await self._request(list(texts[first : first + BATCH_TEXTS]))
-        return vectors
+        return (await self.counted(texts))[0]
 
-    async def _request(self, texts: list[str]) -> list[list[float]]:
+    async def counted(self, texts: Sequence[str]) -> tuple[list[list[float]], Usage | None]:
+        """A vector for each text, and what the endpoint counted (None: not every answer says). Raises EngineError."""
+        vectors: list[list[float]] = []
+        tokens: list[int] = []
+        for first in range(0, len(texts), BATCH_TEXTS):
+            more, usage = await self._request(list(texts[first : first + BATCH_TEXTS]))
+            vectors += more
+            tokens += [usage.total_tokens] if usage else []
+        known = len(tokens) == -(-len(texts) // BATCH_TEXTS)
+        return vectors, Usage(input_tokens=sum(tokens)) if known else None
+
+    async def _request(self, texts: list[str]) -> tuple[list[list[float]], _Usage | None]:
         import aiohttp
 
         spec = self._spec
@@ -132,12 +146,14 @@ async def _bounded(response: aiohttp.ClientResponse) -> bytes:
     return bytes(body[: BODY_BYTES_MAX + 1])
 
 
-def _vectors(body: bytes, texts: int, party: Party) -> list[list[float]]:
-    """The vectors of an answer, in the order of the texts."""
+def _vectors(body: bytes, texts: int, party: Party) -> tuple[list[list[float]], _Usage | None]:
+    """The vectors of an answer, in the order of the texts, and its count."""
     found: dict[int, list[float]] = {}
+    usage = None
     with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):
-        found = {each.index: each.embedding for each in msgspec.json.decode(body, type=_Answer).data}
+        answer = msgspec.json.decode(body, type=_Answer)
+        found, usage = {each.index: each.embedding for each in answer.data}, answer.usage
     sizes = {len(vector) for vector in found.values()}
     if sorted(found) != list(range(texts)) or len(sizes) != 1 or not 0 < max(sizes) <= DIMENSIONS_MAX:
         raise faults.lost(party, f"{party.url} answered nonsense: no vector for each of {texts} texts")
-    return [found[at] for at in range(texts)]
+    return [found[at] for at in range(texts)], usage

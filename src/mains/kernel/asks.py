@@ -2,8 +2,8 @@
 
     ask(tx, world, p)    what is new joins the context, the frame is made to fit, a hold is taken, the intent recorded
 
-What is new: messages from the mailbox, and what they name of what has left the frame (`mem:57` in a message brings that
-page back, at the end of the context).
+What is new: pages of the shared segments that it maps, messages from the mailbox, and what they name of what has left
+the frame (`mem:57` in a message brings that page back, at the end of the context).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 
 import msgspec
 
-from mains.kernel import cover, intents, mailbox, notes, pages, paging, stubs
+from mains.kernel import cover, intents, mailbox, notes, pages, paging, segments, stubs
 from mains.kernel.birth import World
 from mains.kernel.calls import share_room
 from mains.kernel.context import tokens_of
@@ -35,6 +35,7 @@ class _New(msgspec.Struct, frozen=True):
     pages: tuple[str, ...]
     tokens: int
     apart: bool  # it joins before the call is planned: it may be too large to be shown whole
+    segments: tuple[tuple[int, int], ...] = ()  # up to which page each is read with it
 
 
 def ask(tx: Tx, world: World, p: Process) -> Process | str | None:
@@ -72,21 +73,25 @@ def ask(tx: Tx, world: World, p: Process) -> Process | str | None:
 
 
 def _new(tx: Tx, world: World, p: Process) -> _New:
-    """The mail that a process reads by itself, and what that names."""
+    """What is new in segments, the mail that a process reads by itself, and what that names."""
+    view = paging.view(world, p)
+    shared = segments.due(tx, p, world.settings, paging.shared_room(world, p), view) if p.segments else segments.Due()
     mail = [] if p.reads_mail else mailbox.unread(tx, p, _MAIL_PER_TURN)
     if not mail:
-        return _New([], (), 0, apart=False)
+        return _New([], shared.pages, shared.tokens, apart=bool(shared.pages), segments=shared.segments)
     messages = [_decode(pages.get(tx, each.page)) for each in mail]
     sizes = [tokens_of(message) for message in messages]
     recalled = _recalled(tx, world, p, messages) if p.covers or p.maps else []
-    names = tuple(each.page for each in mail) + tuple(pages.put_message(tx, message) for message in recalled)
-    apart = bool(recalled) or max(sizes) > paging.view(world, p)
-    return _New(mail, names, sum(sizes) + sum(map(tokens_of, recalled)), apart)
+    names = (*shared.pages, *(each.page for each in mail), *(pages.put_message(tx, each) for each in recalled))
+    apart = bool(recalled or shared.pages) or max(sizes) > view
+    tokens = shared.tokens + sum(sizes) + sum(map(tokens_of, recalled))
+    return _New(mail, names, tokens, apart, shared.segments)
 
 
 def _join(tx: Tx, p: Process, new: _New) -> Process:
     pages.extend(tx, p, new.pages)
-    return tx.happen(p, Joined(pages=new.pages, tokens=new.tokens, messages=mailbox.consume(tx, new.mail)))
+    read = mailbox.consume(tx, new.mail)
+    return tx.happen(p, Joined(pages=new.pages, tokens=new.tokens, messages=read, segments=new.segments))
 
 
 def _recalled(tx: Tx, world: World, p: Process, messages: list[Message]) -> list[Message]:

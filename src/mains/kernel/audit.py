@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from mains.errors import JournalError, KernelPanic
-from mains.kernel import notes, pages
+from mains.kernel import notes, pages, segments
 from mains.kernel.context import StoredInput
 from mains.kernel.event import AnyEvent, Evicted, Exec, Execed, Reminded, Spawned, named
 from mains.kernel.fold import apply, joined
@@ -35,7 +35,7 @@ def verify(journal: Journal) -> list[str]:
     with journal.snapshot():
         whole = _Whole(journal)
         faults = whole.run() + whole.check_contexts() + whole.check_frames() + whole.check_uses()
-        return faults + pages.verify(journal) + notes.verify(journal)
+        return faults + pages.verify(journal) + notes.verify(journal) + segments.verify(journal)
 
 
 _Part = tuple[int, int]  # how many pages, and the checksum of their names
@@ -74,8 +74,10 @@ class _Fold:
             self._crc, last = stored, seq
             if crc != stored:
                 self._faults.append(f"event {seq}: its checksum does not fit")
-            elif pid and pid not in self._removed:
+            elif pid > 0 and pid not in self._removed:
                 self._apply(seq, pid, body)
+            elif pid < 0 and pid not in self._removed:
+                self.shared(seq, pid, body)
         self._compare()
         return self._faults
 
@@ -101,6 +103,9 @@ class _Fold:
 
     def folded(self, seq: int, before: Process | None, event: AnyEvent) -> None:
         """An event was folded. The replay of a boot looks at nothing more."""
+
+    def shared(self, seq: int, pid: int, body: bytes) -> None:
+        """An event of a segment (-`pid`) was passed. The replay of a boot looks at nothing of it."""
 
     def _at_checkpoint(self, pid: int) -> Process | None:
         rows = self._journal.rows("checkpoint_get", pid) if self._start else []
@@ -165,6 +170,17 @@ class _Whole(_Fold):
             for page, whole in self._nested(image):
                 self._check_page(seq, page)
                 self._parts.add((page, whole))
+
+    def shared(self, seq: int, pid: int, body: bytes) -> None:
+        try:
+            names = named(decode_event(body))
+        except JournalError as error:
+            self._faults.append(f"event {seq}: {error}")
+            return
+        for page in names:
+            self._check_page(seq, page)
+            if seq <= self._indexed:
+                self._uses.add((page, pid))
 
     def _check_page(self, seq: int, page: str) -> None:
         if page not in self._seen:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import msgspec
 
-from mains.errors import LimitError, SyscallError, UsageError
-from mains.kernel import accounts, cover, ledger, notes, pages, timers
+from mains.errors import LimitError, NotFoundError, SyscallError, UsageError
+from mains.kernel import accounts, cover, ledger, notes, pages, segments, timers
 from mains.kernel.context import StoredFile, StoredInput
 from mains.kernel.event import Spawned
 from mains.kernel.mapping import opened
@@ -22,7 +22,16 @@ from mains.kernel.process import Image, Map, Process, Route, State, replace
 from mains.kernel.tariff import Tariffs
 from mains.kernel.toolset import toolset, with_memory
 from mains.kernel.tx import Tx
-from mains.program import PROMPT, Bound, Program, Schedule, estimate_tokens, note_scopes, parse
+from mains.program import (
+    PROMPT,
+    Bound,
+    Program,
+    Schedule,
+    append_segments,
+    estimate_tokens,
+    note_scopes,
+    parse,
+)
 from mains.settings import Settings
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
@@ -72,6 +81,7 @@ class Birth(msgspec.Struct, frozen=True, kw_only=True):
     budget: int | None = None
     account: str = ""
     band: str = ""
+    segments: tuple[str, ...] = ()  # that it maps besides those of its program
     group: str = ""
     key: str = ""
     paused: bool = False
@@ -108,7 +118,7 @@ def bear(tx: Tx, world: World, birth: Birth, parent: Process | None) -> Process:
     else:
         chain = accounts.program_account(tx, world.settings, parent, birth.program.name)
         account, tenant = parent.account, parent.tenant
-    image = image_of(tx, world, birth)
+    image = image_of(tx, world, birth, chain)
     process = Process(
         pid=pid,
         parent=parent.pid if parent else 0,
@@ -155,12 +165,18 @@ def bear(tx: Tx, world: World, birth: Birth, parent: Process | None) -> Process:
         frame_tokens=image.opening_tokens,
         whole_tokens=image.opening_tokens,
         paused=birth.paused,
+        segments=segments.mapped(image.segments, segments.numbers(tx, chain, birth.segments)),
     )
     return _enter(tx, process, image.opening, forked=False)
 
 
-def image_of(tx: Tx, world: World, birth: Birth) -> Image:
-    """What a program makes of a process; its pages are written, and an event of this transaction must name them."""
+def image_of(tx: Tx, world: World, birth: Birth, chain: Sequence[int], *, evicted: bool = False) -> Image:
+    """What a program makes of a process that spends from the accounts of `chain`.
+
+    Its pages are written, and an event of this transaction must name them. `evicted`: something has left the frames of
+    that process, so its tools have the lookups. Raises NotFoundError for a segment.
+    """
+    segments.numbers(tx, chain, append_segments(birth.program.tools))
     settings, output_tokens_max = world.settings, birth.program.max_tokens or world.settings.output_tokens_max
     sizes = (birth.route.context_tokens, birth.program.frame_tokens or 0, settings.frame_tokens_max)
     room = (min(size for size in sizes if size) - output_tokens_max) * settings.frame_low_percent // 100
@@ -168,7 +184,7 @@ def image_of(tx: Tx, world: World, birth: Birth) -> Image:
     begun = opened(birth.program, birth.inputs, room, view, conversation=birth.conversation)
     stored = tuple(_store_input(tx, bound, mapped=bound.name in begun.mapped) for bound in birth.inputs)
     tools, _ = toolset(birth.program, stored, birth.programs, world.tools)
-    tools = with_memory(tools) if begun.mapped else tools
+    tools = with_memory(tools) if begun.mapped or (evicted and tools) else tools
     tree = {name: pages.put(tx, "program", p.source.encode()) for name, p in birth.programs.items()}
     tools_page = _encode(tools)
     return Image(
@@ -187,6 +203,7 @@ def image_of(tx: Tx, world: World, birth: Birth) -> Image:
         reserve_tokens=reserve_of(tools_page if tools else b"", birth.program),
         output_tokens_max=output_tokens_max,
         frame_tokens_max=birth.program.frame_tokens or 0,
+        segments=segments.numbers(tx, chain, birth.program.segments),
         schedule=birth.schedule,
     )
 
@@ -242,7 +259,8 @@ def child_program(tx: Tx, world: World, parent: Process, syscall: str, name: str
 
 
 def image_within(tx: Tx, world: World, p: Process, program: Program, inputs: tuple[Bound, ...]) -> Image:
-    """The image of one of the programs of `p`, for `p` itself."""
+    """The image of one of the programs of `p`, for `p` itself. Raises SyscallError."""
+    _check_segments(tx, p, program)
     birth = Birth(
         program=program,
         programs=_programs_of(tx, world, p),
@@ -250,7 +268,7 @@ def image_within(tx: Tx, world: World, p: Process, program: Program, inputs: tup
         route=world.route(program.model),
         conversation=p.conversation,
     )
-    return image_of(tx, world, birth)
+    return image_of(tx, world, birth, p.accounts, evicted=p.covers > 0)
 
 
 def _programs_of(tx: Tx, world: World, p: Process) -> dict[str, Program]:
@@ -261,7 +279,11 @@ def _programs_of(tx: Tx, world: World, p: Process) -> dict[str, Program]:
 def bear_child(
     tx: Tx, world: World, parent: Process, program: Program, inputs: tuple[Bound, ...], call: str, item: str
 ) -> Process:
-    """Write a child. It shares its parent's workspace, group and programs, and spends from its parent."""
+    """Write a child. It shares its parent's workspace, group and programs, and spends from its parent.
+
+    Raises SyscallError, LimitError.
+    """
+    _check_segments(tx, parent, program)
     programs = _programs_of(tx, world, parent)
     route = Route(parent.engine, parent.model) if parent.engine_forced else world.route(program.model)
     birth = Birth(
@@ -277,6 +299,14 @@ def bear_child(
         paused=parent.paused,
     )
     return bear(tx, world, birth, parent)
+
+
+def _check_segments(tx: Tx, p: Process, program: Program) -> None:
+    """Raises SyscallError when `p`, or a child of it, may not map what `program` maps; then nothing was written."""
+    try:
+        segments.numbers(tx, p.accounts, (*program.segments, *append_segments(program.tools)))
+    except NotFoundError as error:
+        raise SyscallError(f"{program.name}: {error}") from error
 
 
 def bear_run(tx: Tx, world: World, schedule: Process) -> Process:
@@ -330,6 +360,7 @@ def fork(tx: Tx, world: World, source: Process, past: Past | None = None) -> Pro
     length, tokens = (of.length, of.frame_tokens) if whole else (of.whole_length, of.whole_tokens)
     mapped = Map(source.pid, length - of.opening, past.seq if past else tx.seq, of.breaks)
     frame = of.frame if whole else of.whole_frame
+    shared = of.segments if whole else tuple(replace(each, until=each.whole) for each in of.segments)
     born = replace(
         of, pid=pid, parent=source.pid, spawned_by="", item="", key="", budget=None,
         accounts=(pid, *source.accounts), depth=source.depth + 1, created_ms=tx.now_ms, maps=(*of.maps, mapped),
@@ -339,7 +370,7 @@ def fork(tx: Tx, world: World, source: Process, past: Past | None = None) -> Pro
         retry_ms=0, mends=0,
         input_tokens=0, cached_tokens=0, output_tokens=0, cost_nano=0, deferred=False, quota=-1, wanted=0,
         wanted_nano=0, mail=0, children=0,
-        paused=False, ending=False, interrupted=False, fault="", detail="", exit_code=None, result="",
+        paused=False, ending=False, interrupted=False, fault="", detail="", exit_code=None, result="", segments=shared,
         idle=whole and (of.idle or answered),
         noted=0 if notes.are_due(tx, of) else of.noted,  # a person took something away: not even the fork shows it
         state=State.NEW, reason="",

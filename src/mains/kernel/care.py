@@ -72,6 +72,14 @@ class Care:
         await asyncio.wait({task}, timeout=self._settings.request_timeout_s / 2)
         return Removal(task.result()) if task.done() else Removal(list(pids), erased=False)
 
+    async def erase(self) -> bool:
+        """Erase what was removed; whether that is done already, else it goes on without its caller."""
+        task = self._start(self._erase(0))
+        await asyncio.wait({task}, timeout=self._settings.request_timeout_s / 2)
+        if task.done():
+            task.result()
+        return task.done()
+
     async def _remove(self, pids: Sequence[int], pause_ms: int) -> list[int]:
         """Remove those who may still be, then erase, in small commits; who was removed."""
         removed: list[int] = []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from mains.errors import UsageError
 from mains.kernel.ports import Message
 from mains.program import Bound, Program, estimate_tokens, fill
 
@@ -75,6 +76,12 @@ def tokens_of(message: Message) -> int:
 def whole_text(text: str) -> str:
     """`text` with half characters (lone surrogates, which no UTF-8 can hold) replaced by U+FFFD."""
     return text.encode("utf-8", "replace").decode() if not text.isascii() else text
+
+
+def check_text(what: str, text: str) -> None:
+    """Raises UsageError for text that no UTF-8 can hold (half of a surrogate pair)."""
+    if whole_text(text) != text:
+        raise UsageError(f"the {what} is no Unicode text: it holds half a character")
 
 
 def cut(text: str, bytes_max: int) -> str:

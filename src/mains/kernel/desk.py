@@ -1,7 +1,8 @@
-"""The desk: what may be asked of a kernel from outside. It implements `ports.Control`.
+"""The desk: what may be asked of a kernel from outside. It implements `control.Control`.
 
-It reads files and prepares orders off the event loop, lets the kernel commit them, and reads answers back. Nothing is
-started, changed or half done when anything about an order is wrong.
+What it may be asked about accounts and about memory stands in `accountdesk.py` and `memorydesk.py`. It reads files and
+prepares orders off the event loop, lets the kernel commit them, and reads answers back. Nothing is started, changed or
+half done when anything about an order is wrong.
 """
 
 from __future__ import annotations
@@ -13,27 +14,27 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mains.errors import JournalError, UsageError
-from mains.kernel import bills, foreign, metering, orders, pages, views
+from mains.kernel import lookback, orders, pages, views
+from mains.kernel.accountdesk import AccountDesk
 from mains.kernel.again import bind_again
-from mains.kernel.billing import AccountView, Budget, By, MeterRow, Statement
 from mains.kernel.birth import Birth
 from mains.kernel.care import DAY_MS, Care
-from mains.kernel.context import whole_text
+from mains.kernel.context import check_text
 from mains.kernel.journal import Journal
-from mains.kernel.ledger import Charge, Hold
 from mains.kernel.main import Kernel
+from mains.kernel.memorydesk import MemoryDesk
 from mains.kernel.notebook import Notebook
-from mains.kernel.ports import EngineState, Notice, Outcome, ProcessView, Removal, Signal, Usage
+from mains.kernel.ports import EngineState, Notice, Outcome, ProcessView, Removal, Signal
 from mains.kernel.process import Process, Route, State
-from mains.program import BANDS, Bound, Tree, bind, load_tree, local_zone, with_zone
+from mains.kernel.segmentdesk import SegmentDesk
+from mains.program import BANDS, Bound, Tree, bind, load_tree, with_zone
 
 T = TypeVar("T")
 DAYS_MAX = 1_000_000
-_MS_MAX = 10**18  # no clock shows more, and the database's integers do not hold much more
 _BUDGET_MAX = 10**15  # sums of many such budgets still fit into the database's 64 bits
 
 
-class Desk:
+class Desk(AccountDesk, MemoryDesk, SegmentDesk):
     """The outside of a kernel. `force` gives the route to an engine that a caller names."""
 
     def __init__(self, kernel: Kernel, force: Callable[[str], Route], care: Care) -> None:
@@ -58,11 +59,12 @@ class Desk:
         group: str = "",
         account: str = "",
         band: str = "",
+        segments: Sequence[str] = (),
     ) -> int:
-        """Start a process; its pid (see `ports.Control`)."""
+        """Start a process; its pid (see `control.Control`)."""
         named = (("key", key), ("engine", engine), ("group", group), ("account", account))
         for what, text in (*named, *_texts(inputs or {})):
-            _check_text(what, text)
+            check_text(what, text)
         if band not in ("", *BANDS):
             raise UsageError(f"a band is one of {', '.join(BANDS)}, not `{band}`")
         if budget is not None and not (type(budget) is int and 0 < budget <= _BUDGET_MAX):
@@ -81,6 +83,7 @@ class Desk:
             budget=budget,
             account=account,
             band=band,
+            segments=tuple(segments),
             group=group,
             key=key,
             paused=paused,
@@ -100,7 +103,7 @@ class Desk:
     ) -> bool:
         """Let a process run another program with its context; False when it runs just that already."""
         for what, text in _texts(inputs or {}):
-            _check_text(what, text)
+            check_text(what, text)
         start = Path(cwd) if cwd else Path.cwd()
         return await self._exec(pid, *await asyncio.to_thread(self._prepare, start / program, inputs or {}, start))
 
@@ -199,100 +202,12 @@ class Desk:
                         waits.discard(pid, ticket)
         return await self.outcome(pid)
 
-    # accounts and the meter
-
-    async def account_add(self, name: str, *, under: str = "", zone: str = "", unknown_price: str = "") -> AccountView:
-        """Make a named account below another one (empty: below the home)."""
-        return await self._bill(bills.account_add, name, under, zone, unknown_price)
-
-    async def accounts(self) -> list[AccountView]:
-        """Named accounts and those of programs: a tree in order, the home first."""
-        currency = self._kernel.world.currency
-        return await self._kernel.order(lambda tx: metering.account_views(tx, currency), "accounts")
-
-    async def account(self, name: str) -> AccountView:
-        """An account: a name, NAME/PROGRAM, or a pid."""
-        return await self._bill(bills.account, name)
-
-    async def account_set(self, name: str, *, unknown_price: str) -> AccountView:
-        """What an account's limits of money do about unknown prices: refuse, allow, or (empty) as the account above."""
-        return await self._bill(bills.account_set, name, unknown_price)
-
-    async def budget_set(self, account: str, limits: Sequence[Budget]) -> AccountView:
-        """Set limits of an account, or take them away; all of them or none."""
-        return await self._bill(bills.budget_set, account, limits, await asyncio.to_thread(local_zone))
-
-    async def topup(self, account: str, *, tokens: int = 0, nano: int = 0, key: str = "") -> AccountView:
-        """Give more room to the current window of each limit of an account, and wake who waits for it.
-
-        The same key with the same top-up again changes nothing.
-        """
-        _check_text("key", key)
-        return await self._bill(bills.top_up, account, tokens, nano, key)
-
-    async def meter(self, *, by: By = "", account: str = "", from_ms: int = 0, to_ms: int = 0) -> list[MeterRow]:
-        """What ran and what it cost, summed by program, user, model or day (empty: by all but the day)."""
-        for at_ms in (from_ms, to_ms):
-            if type(at_ms) is not int or abs(at_ms) > _MS_MAX:
-                raise UsageError(f"from_ms and to_ms are whole milliseconds since 1970, not {at_ms!r:.40}")
-        at, scope = await self._bill(bills.scope, account)
-        zone, currency = at.zone or await asyncio.to_thread(local_zone), self._kernel.world.currency
-        return await self._read(metering.meter, self.journal, scope, by, from_ms, to_ms, zone, currency)
-
-    async def statement(self, account: str, month: str) -> Statement:
-        """A month (2026-11) of an account, a row for each day, program and model."""
-        at, scope = await self._bill(bills.scope, account)
-        zone, currency = at.zone or await asyncio.to_thread(local_zone), self._kernel.world.currency
-        return await self._read(metering.statement, self.journal, at, scope, month, zone, currency)
-
-    async def hold(
-        self,
-        account: str,
-        input_tokens: int,
-        output_tokens_max: int,
-        *,
-        engine: str,
-        model: str,
-        key: str,
-        timeout_s: float,
-    ) -> Hold:
-        """Hold room for a call that somebody else makes. The same key with the same call gives the same hold."""
-        for what, text in (("engine", engine), ("model", model), ("key", key)):
-            _check_text(what, text)
-        if not 0 < timeout_s <= self._kernel.settings.model_timeout_s:  # which is no number is refused, too
-            most = self._kernel.settings.model_timeout_s
-            raise UsageError(f"timeout_s is above 0 and {most:g} at most (model_timeout_s), not {timeout_s}")
-        for what, text in (("account", account), ("engine", engine), ("model", model), ("key", key)):
-            _check_text(what, text)
-        ask = foreign.Ask(account, input_tokens, output_tokens_max, engine, model, key, round(timeout_s * 1_000))
-        return await self._bill(foreign.take, ask)
-
-    async def hold_sent(self, hold: int) -> None:
-        """The call of a hold goes out now."""
-        await self._kernel.order(lambda tx: foreign.send(tx, hold), "sent")
-
-    async def settle(self, hold: int, usage: Usage | None) -> Charge:
-        """What the call of a hold used (None: not known); after its end, what that changes."""
-        return await self._kernel.order(lambda tx: foreign.settle(tx, hold, usage), "settle")
-
-    async def void(self, hold: int) -> None:
-        """The call of a hold did not happen."""
-        await self._kernel.order(lambda tx: foreign.void(tx, hold), "void")
-
-    async def _bill(self, op: Callable[..., T], *arguments: Any) -> T:
-        """Commit an order about accounts. Raises UsageError for a name that is no text."""
-        for text in arguments:
-            if isinstance(text, str):
-                _check_text("name", text)
-        world = self._kernel.world
-        return await self._kernel.order(lambda tx: op(tx, world, *arguments), op.__name__)
-
     # to a process
 
     async def send(self, pid: int, text: str, key: str = "", *, rule: bool = False) -> int:
         """Put a message into the mailbox of a process; the message's number. A `rule` never leaves its frames."""
-        _check_text("message", text)
-        _check_text("key", key)
+        check_text("message", text)
+        check_text("key", key)
         world = self._kernel.world
         return await self._kernel.order(
             lambda tx: orders.send(tx, world, pid, "a person", text, key, rule=rule), "send"
@@ -300,7 +215,7 @@ class Desk:
 
     async def answer(self, pid: int, text: str) -> None:
         """Answer a question of `ask`, or decide a call in doubt."""
-        _check_text("answer", text)
+        check_text("answer", text)
         world = self._kernel.world
         await self._kernel.order(lambda tx: orders.answer(tx, world, pid, text), "answer")
 
@@ -312,17 +227,18 @@ class Desk:
         """Send a signal to every process of a group and all below them; the pids that it changed."""
         return await self._kernel.signal(group, signal)
 
-    async def fork(self, pid: int) -> int:
-        """A new process with the context of `pid` as of its last whole turn; its pid."""
+    async def fork(self, pid: int, at: int | None = None) -> int:
+        """A new process with the context of `pid` as of its last whole turn, until event `at` if given; its pid."""
         world = self._kernel.world
-        return await self._kernel.order(lambda tx: orders.fork_of(tx, world, pid), "fork")
+        past = None if at is None else await self._read(lookback.fork_point, self._kernel.journal, pid, at)
+        return await self._kernel.order(lambda tx: orders.fork_of(tx, world, pid, past), "fork")
 
     async def remove(self, pids: Sequence[int]) -> Removal:
-        """Erase ended processes, each with the ended tree below it (see `ports.Control`)."""
+        """Erase ended processes, each with the ended tree below it (see `control.Control`)."""
         return await self._care.remove(pids)
 
     async def prune(self, older_than_days: float, *, dry_run: bool = False) -> Removal:
-        """Erase every process that ended so long ago, with the tree below it (see `ports.Control`)."""
+        """Erase every process that ended so long ago, with the tree below it (see `control.Control`)."""
         if not 0 <= older_than_days <= DAYS_MAX:
             raise UsageError(f"an age is 0 to {DAYS_MAX:,} days, not {older_than_days}")
         return await self._care.prune(round(older_than_days * DAY_MS), dry_run=dry_run)
@@ -381,9 +297,3 @@ class Desk:
 
 def _texts(inputs: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(f"input `{name}`", value) for name, value in inputs.items() if isinstance(value, str)]
-
-
-def _check_text(what: str, text: str) -> None:
-    """Raises UsageError for text that no UTF-8 can hold (half of a surrogate pair)."""
-    if whole_text(text) != text:
-        raise UsageError(f"the {what} is no Unicode text: it holds half a character")

@@ -61,11 +61,12 @@ class Replied(Event, tag="replied", frozen=True):
 
 class Joined(Event, tag="joined", frozen=True):
     """Pages joined the context before its next model call: large messages, what a message names of what was evicted,
-    and what is new in segments."""
+    and what is new in segments: each of `segments` was read up to a page (not with it)."""
 
     pages: tuple[str, ...]
     tokens: int
     messages: tuple[int, ...] = ()
+    segments: tuple[tuple[int, int], ...] = ()
 
 
 class Reminded(Event, tag="reminded", frozen=True):
@@ -316,6 +317,37 @@ class Forgotten(Event, tag="forgotten", frozen=True):
     by_person: bool
 
 
+class OfSegment(Event, frozen=True):
+    """Something that happened to a shared segment."""
+
+
+class SegmentMade(OfSegment, tag="segment_made", frozen=True):
+    """A shared segment was made. The events of segment N are those of number -N, so that they go when it is erased."""
+
+    name: str
+    account: int
+    append_only: bool
+
+
+class Appended(OfSegment, tag="appended", frozen=True):
+    """A page was appended to segment N (-N): by a person, or by `process`, which ran `program`, for `account`."""
+
+    number: int
+    page: str
+    bytes: int  # of its text
+    process: int = 0
+    program: str = ""
+    account: str = ""
+
+
+class SegmentRemoved(OfSegment, tag="segment_removed", frozen=True):
+    """A shared segment was removed (an event of the home, pid 0)."""
+
+    segment: int
+    name: str
+    pages: int
+
+
 class Noted(Event, tag="noted", frozen=True):
     """Something about the home, not about a process (pid 0): boot, halt, recovery."""
 
@@ -326,6 +358,7 @@ AnyEvent = (
     Spawned | Asked | Joined | Replied | Evicted | AskFailed | Rerouted | Called | Returned | Doubted | Answered
     | Signalled | Refused | Faulted | Woken | Sent | Exec | Execed | Slotted | Rested | Exited | Removed | Noted
     | Deferred | Opened | Limited | Warned | Reminded | Remembered | Forgotten
+    | SegmentMade | Appended | SegmentRemoved
 )  # fmt: skip
 
 
@@ -338,7 +371,7 @@ def named(event: AnyEvent) -> list[str]:
             return list(event.pages)
         case Replied():
             pages = [event.page, *event.after, *[call.page for call in event.calls]]
-        case Returned() | Sent():
+        case Returned() | Sent() | Appended():
             return [event.page]
         case Evicted():
             pages = [event.tools, *[page for placed in event.covers for page in placed.pages]]

@@ -18,7 +18,7 @@ everything behind that place that may become a stub does so at once. A break pay
 
 Above the high mark it is made when it pays and reaches the low mark, and always when the frame does not fit. Elsewhere
 only stubs are made, and only when they pay `factor` times over and free `share` of the frame: else the prefix would
-change often.
+change often. Pages of shared segments become stubs like results, but only above the high mark: they are to be in mind.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def plan(
 ) -> Plan | Misfit:
     """What leaves this frame before the next call. `warm`: the engine still has what it read for the last one."""
     total = sum(entry.tokens for entry in entries)
-    layout = _Layout(entries, rates, turns_left, policy, warm=warm)
+    layout = _Layout(entries, rates, turns_left, policy, warm=warm, shared=total > marks.high)
     if total > marks.window:
         return _made_to_fit(layout, marks, total)
     paying = (way for way, factor in _worth_a_look(layout, marks, total) if way and layout.gain(way, factor) > 0)
@@ -181,7 +181,17 @@ _NOTHING = _Break(0, 0, 0, 0)
 class _Layout:
     """A frame, seen from each of its places: what is read again from here on, what a stub or a summary would save."""
 
-    def __init__(self, entries: Sequence[Entry], rates: Rates, turns_left: int, policy: Policy, *, warm: bool) -> None:
+    def __init__(
+        self,
+        entries: Sequence[Entry],
+        rates: Rates,
+        turns_left: int,
+        policy: Policy,
+        *,
+        warm: bool,
+        shared: bool,
+    ) -> None:
+        self.stubbed_kinds = ("segment",) if shared else ()  # besides results: what is shared is to be in mind
         self.entries, self.rates, self.turns_left, self.policy = entries, rates, turns_left, policy
         self.asked = rates.cached if warm else rates.uncached  # for what the summary's own call begins with
         self.replies = [at for at, entry in enumerate(entries) if entry.kind == "reply"]
@@ -214,7 +224,8 @@ class _Layout:
         return not behind.tied and behind.position >= before.until
 
     def _is_worth_a_stub(self, entry: Entry) -> bool:
-        return entry.tied and entry.kind != "stub" and entry.tokens >= _WORTH * self.policy.stub_tokens
+        fetchable = (entry.tied or entry.kind in self.stubbed_kinds) and entry.kind != "stub"
+        return fetchable and entry.tokens >= _WORTH * self.policy.stub_tokens
 
     def gain(self, way: _Break, factor: float) -> float:
         """What is saved until the expected end, less `factor` times what the break costs now."""

@@ -25,6 +25,7 @@ from mains.kernel.event import (
     Joined,
     Limited,
     Noted,
+    OfSegment,
     Opened,
     Refused,
     Remembered,
@@ -41,7 +42,7 @@ from mains.kernel.event import (
     Warned,
     Woken,
 )
-from mains.kernel.process import TRANSITIONS, CallState, GivenUp, Process, State, replace, rest
+from mains.kernel.process import TRANSITIONS, CallState, GivenUp, Mapped, Process, State, replace, rest
 
 
 def apply(process: Process | None, event: AnyEvent) -> Process:
@@ -122,7 +123,9 @@ def _changed(p: Process, event: AnyEvent) -> Process:
             return replace(
                 p, asking=None, calls=(), quota=-1, exit_code=event.code, result=event.result, detail=event.detail,
             )  # fmt: skip
-        case Spawned() | Removed() | Noted() | Opened() | Limited() | Warned() | Remembered() | Forgotten():
+        case (
+            Spawned() | Removed() | Noted() | Opened() | Limited() | Warned() | Remembered() | Forgotten() | OfSegment()
+        ):
             raise KernelPanic(f"process {p.pid}: {type(event).__name__} cannot happen to a live process")
 
 
@@ -150,14 +153,18 @@ def _asked(p: Process, event: Asked) -> Process:
         frame=event.frame,
         whole_frame=event.frame,
         mail=p.mail - len(event.messages),
+        segments=tuple(each if each.whole == each.until else replace(each, whole=each.until) for each in p.segments),
     )
 
 
 def _joined(p: Process, event: Joined) -> Process:
-    _require(p, p.state is State.READY and not p.calls, event)
+    upto, mapped = dict(event.segments), {each.segment: each.until for each in p.segments if each.live}
+    further = all(mapped.get(segment, until) < until for segment, until in upto.items())
+    _require(p, p.state is State.READY and not p.calls and further, event)
     return replace(
         p, length=p.length + len(event.pages), frame_tokens=p.frame_tokens + event.tokens,
         frame=_chained(p, event.pages), mail=p.mail - len(event.messages),
+        segments=tuple(replace(each, until=upto.get(each.segment, each.until)) for each in p.segments),
     )  # fmt: skip
 
 
@@ -260,11 +267,19 @@ def _execed(p: Process, event: Execed) -> Process:
         band=p.band if p.band_given else i.band,
         reserve_tokens=i.reserve_tokens, output_tokens_max=i.output_tokens_max, frame_tokens_max=i.frame_tokens_max,
         schedule=i.schedule, remembers=i.remembers, noted=0, notes_page="",
-        slot_ms=event.slot_ms, frame=event.frame, whole_frame=event.frame,
+        segments=_remapped(p.segments, i.segments),
+        slot_ms=event.slot_ms, frame=event.frame, whole_frame="",
         length=p.length + more, whole_length=p.whole_length + more,
         frame_tokens=p.frame_tokens + tokens, whole_tokens=p.whole_tokens + tokens, failures_here=0, given_up=(),
         **routed,
     )  # fmt: skip
+
+
+def _remapped(mapped: tuple[Mapped, ...], segments: tuple[int, ...]) -> tuple[Mapped, ...]:
+    """What a process maps when its program maps these: what it has read of others is known, should they come back."""
+    known = {each.segment for each in mapped}
+    new = [Mapped(segment, program=True) for segment in segments if segment not in known]
+    return (*[replace(each, program=each.segment in segments) for each in mapped], *new)
 
 
 def _rested(p: Process, event: Rested) -> Process:

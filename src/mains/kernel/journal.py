@@ -243,8 +243,12 @@ class Journal:
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[None]:
-        """Everything that this thread reads within is of one moment, whatever is committed meanwhile."""
+        """Everything that this thread reads within is of one moment, whatever is committed meanwhile; within another
+        snapshot, of the moment of that one."""
         connection = self._reader()
+        if connection.in_transaction:
+            yield
+            return
         connection.execute("BEGIN")
         try:
             yield

@@ -4,8 +4,8 @@
     await lookup.call(p, "recall", arguments)    where something is said in all that is the process's own
 
 They run off the event loop, on what is committed, and reach only the memory of the process that calls: what it (or whom
-it was forked from) said and heard, and the files of its inputs. Spaces are what is searched: `p7` (what process 7 said
-and heard), `f<hash>` (a file's text, in pieces).
+it was forked from) said and heard, the files of its inputs, and what it has read of shared segments. Spaces are what is
+searched: `p7` (what process 7 said and heard), `f<hash>` (a file's text, in pieces), `s3` (segment 3, a page each).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import msgspec
 
 from mains.errors import MainsError
-from mains.kernel import pages, stubs
+from mains.kernel import pages, segments, stubs
 from mains.kernel.context import StoredInput
 from mains.kernel.cover import Span, grown, layout, window
 from mains.kernel.journal import Journal
@@ -132,6 +132,8 @@ class Lookup:
         if found := _MEM.fullmatch(handle):
             places = pages.span(self._journal.rows, p, int(found[1]), int(found[1]) + 1)
             return text_of(_decode(places[0].data)) if places and int(found[1]) < grown(p) else None
+        if handle.startswith("segment:"):
+            return segments.text(self._journal.rows, p, handle)
         kind, _, name = handle.partition(":")
         if kind == "input":
             for given, page in _inputs(self._journal, p):
@@ -153,12 +155,15 @@ class Lookup:
         return await asyncio.to_thread(self._tell, p, chosen, names)
 
     def _spaces(self, p: Process) -> tuple[list[tuple[str, int | None]], dict[str, str], set[int]]:
-        """What may be searched; the names of inputs by their space; the positions that stand in the frame anyway."""
+        """What may be searched; handles of inputs and segments by their space; the positions that the frame shows."""
         with self._journal.snapshot():
-            names = {f"f{page}": name for name, page in _inputs(self._journal, p)}
+            names = {f"f{page}": f"input:{name}" for name, page in _inputs(self._journal, p)}
+            shared = segments.spaces(self._journal.rows, p)
             covers = pages.covers_of(self._journal.rows, p)
         spaces: list[tuple[str, int | None]] = [(f"p{each.pid}", each.until) for each in p.maps]
         spaces += [(f"p{p.pid}", None), *[(space, None) for space in names]]
+        spaces += [(space, until) for space, until, _ in shared]
+        names |= {space: f"segment:{name}" for space, _, name in shared}
         parts = [part for part in layout(covers, grown(p)) if isinstance(part, Span)]
         return spaces, names, {position for part in parts for position in range(part.first, part.until)}
 
@@ -166,9 +171,13 @@ class Lookup:
         room = self._most(p) * BYTES_PER_TOKEN // len(hits)
         told = []
         for hit in hits:
+            if hit.space.startswith("s"):
+                where = f"{names[hit.space]}/{hit.position} (characters {hit.first}-{hit.until})"
+                told.append(f"{where}:\n{hit.text}")
+                continue
             if hit.space in names:
                 start = hit.position * (PIECE - OVERLAP) + hit.first
-                told.append(f"input:{names[hit.space]} (characters {start}-{start + len(hit.text)}):\n{hit.text}")
+                told.append(f"{names[hit.space]} (characters {start}-{start + len(hit.text)}):\n{hit.text}")
                 continue
             for place in pages.span(self._journal.rows, p, hit.position, hit.position + 1):
                 message = _decode(place.data)
@@ -187,6 +196,8 @@ class Documents:
 
     def documents(self, space: str, start: int, most: int) -> list[tuple[int, str, str]]:
         """(position, page, text) of at most `most` documents from a position on. For any thread."""
+        if space.startswith("s"):
+            return segments.documents(self._journal.rows, int(space[1:]), start, most)
         if space.startswith("f"):
             return self._pieces(space[1:], start, most)
         found: list[tuple[int, str, str]] = []
@@ -219,8 +230,8 @@ def text_of(message: Message) -> str:
 
 
 def _said(message: Message) -> str:
-    """What a message says that stands nowhere else in the memory: no lookup, and nothing that was looked up."""
-    if message.kind == "recall" or (message.role == "tool" and message.name in LOOKUPS):
+    """What a message says that stands nowhere else in the memory: no page of a segment, nothing that was looked up."""
+    if message.kind in ("recall", "segment") or (message.role == "tool" and message.name in LOOKUPS):
         return ""
     return text_of(msgspec.structs.replace(message, calls=tuple(c for c in message.calls if c.name not in LOOKUPS)))
 

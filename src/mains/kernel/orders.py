@@ -12,6 +12,7 @@ from mains.kernel import execs, mailbox, schedules
 from mains.kernel.birth import Birth, World, ask_of, bear, fork, image_of, owner
 from mains.kernel.calls import KILL_CODE, TERM_CODE, arguments_of, deliver, end, finish, return_call, share_room
 from mains.kernel.event import Answered, Signalled
+from mains.kernel.past import Past
 from mains.kernel.ports import Signal
 from mains.kernel.process import CallState, Process, State
 from mains.kernel.tx import Tx
@@ -55,7 +56,8 @@ def exec_of(tx: Tx, world: World, pid: int, birth: Birth) -> bool:
         told = f"process {pid} is a schedule, and the program has none"
         raise UsageError(told, hint="kill it and run the program anew")
     schedule = birth.schedule if p.schedule else None
-    image = image_of(tx, world, msgspec.structs.replace(birth, conversation=p.conversation, schedule=schedule))
+    birth = msgspec.structs.replace(birth, conversation=p.conversation, schedule=schedule)
+    image = image_of(tx, world, birth, p.accounts, evicted=p.covers > 0)
     if not execs.is_new(p, image):
         return False
     p = execs.plan(tx, schedules.pass_over(tx, p, "missed: the process took another program"), image)
@@ -64,9 +66,9 @@ def exec_of(tx: Tx, world: World, pid: int, birth: Birth) -> bool:
     return True
 
 
-def fork_of(tx: Tx, world: World, pid: int) -> int:
-    """Fork a process; the new pid."""
-    return fork(tx, world, present(tx, pid)).pid
+def fork_of(tx: Tx, world: World, pid: int, past: Past | None = None) -> int:
+    """Fork a process, as it stands or as it stood in the `past`; the new pid."""
+    return fork(tx, world, present(tx, pid), past).pid
 
 
 def send(tx: Tx, world: World, pid: int, sender: str, text: str, key: str, *, rule: bool = False) -> int:

@@ -38,6 +38,7 @@ _LEAST = 512  # tokens: a frame is looked at anew when it has grown by a tenth f
 _TOLD_MAX = 5
 _LARGE = ("result", "message", "segment")  # a reply is what the model made itself
 _MILLION = 1_000_000
+_SHARED_PART = 4  # of a window, at most, for what is new in segments
 _SEEN, _UNSEEN = Evicted(covers=(), tokens=0, frame=""), Evicted(covers=(), tokens=0, frame="", unseen=True)
 
 
@@ -71,6 +72,13 @@ class _Change(msgspec.Struct, frozen=True):
 def view(world: World, p: Process) -> int:
     """Tokens of a page that are shown when it joins the frame: of a larger one its beginning and its end."""
     return max(1, min(world.settings.view_tokens_max, window(world.settings, p) // _VIEWS_PER_WINDOW))
+
+
+def shared_room(world: World, p: Process) -> int:
+    """Tokens of what is new in segments that may join before the next call: a part of the window, and less when much
+    else has joined since the last one, all of which has to be shown."""
+    size = window(world.settings, p)
+    return min(size // _SHARED_PART, size // 2 - (p.frame_tokens - p.whole_tokens))
 
 
 def fit(tx: Tx, world: World, p: Process, joining_tokens: int) -> Room:

@@ -105,6 +105,22 @@ class Map(msgspec.Struct, frozen=True, array_like=True):
     breaks: int
 
 
+class Mapped(msgspec.Struct, frozen=True, array_like=True):
+    """A shared segment: its pages below `until` have joined the context, and those below `whole` before the last model
+    call. It is mapped `own` (by whoever ran the process) or `program` wide; else only the place is kept."""
+
+    segment: int
+    until: int = 0
+    whole: int = 0
+    own: bool = False
+    program: bool = False
+
+    @property
+    def live(self) -> bool:
+        """Whether its new pages join."""
+        return self.own or self.program
+
+
 class Route(msgspec.Struct, frozen=True, omit_defaults=True):
     """An engine and one of its models. `context_tokens`: of one call, 0 when not known; `then`: what to take when it
     cannot serve, in order; `group`: routes of the same one serve equally well."""
@@ -149,6 +165,7 @@ class Image(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     reserve_tokens: int
     output_tokens_max: int
     frame_tokens_max: int = 0  # as the program says
+    segments: tuple[int, ...] = ()  # that it maps
     schedule: Schedule | None = None
 
 
@@ -194,6 +211,8 @@ class Process(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     route: int = 0  # the index of these in `routes`
     return_ms: int = 0  # when the first route is tried again
     context_tokens: int = 0  # of the engine in use; 0: not known
+
+    segments: tuple[Mapped, ...] = ()  # shared; written by exec, too
 
     # written by exec
     next: Image | None = None  # what it takes before its next model call

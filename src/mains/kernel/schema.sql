@@ -114,6 +114,23 @@ CREATE INDEX IF NOT EXISTS note_page ON note (page) WHERE kept = 1;
 CREATE INDEX IF NOT EXISTS note_erase ON note (kept) WHERE kept = 2;
 CREATE INDEX IF NOT EXISTS note_ended ON note (ended) WHERE ended > 0;
 
+CREATE TABLE IF NOT EXISTS segment (        -- shared by processes that map it: the fold of its events
+    id      INTEGER PRIMARY KEY,            -- never given twice
+    name    TEXT    NOT NULL UNIQUE,
+    account INTEGER NOT NULL,               -- whose it is
+    append_only INTEGER NOT NULL,           -- 0: it was given once
+    pages   INTEGER NOT NULL DEFAULT 0,
+    bytes   INTEGER NOT NULL DEFAULT 0      -- of their texts
+) STRICT;
+
+CREATE TABLE IF NOT EXISTS segment_page (   -- never changed
+    segment INTEGER NOT NULL,
+    number  INTEGER NOT NULL,               -- 0, 1, 2 ...: the one order
+    page    TEXT    NOT NULL,
+    seq     INTEGER NOT NULL,               -- of the event that says who appended it, and when
+    PRIMARY KEY (segment, number)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE IF NOT EXISTS message (        -- mailboxes
     id       INTEGER PRIMARY KEY,
     pid      INTEGER NOT NULL,              -- to

@@ -33,10 +33,11 @@ def handle(first: int, until: int = 0) -> str:
 def stub(message: Message, position: int, call: ToolCall | None, tokens: int) -> Message:
     """A page in place of `message`: what it was, how large, and its beginning and end, in about so many tokens."""
     text = message.text
-    what = f"result of {message.name}" if message.role == "tool" else "message"
+    what = f"result of {message.name}" if message.role == "tool" else message.kind or "message"
     asked = f" {_short(call.arguments)}" if call and call.arguments not in ("", "{}") else ""
     size = f"{len(text):,} characters, {text.count(chr(10)) + 1:,} lines"
-    head = f"[{what}{asked}: {size}. Its beginning and end stand here; the whole is in memory as {handle(position)}]"
+    where = message.name if message.kind == "segment" else handle(position)
+    head = f"[{what}{asked}: {size}. Its beginning and end stand here; the whole is in memory as {where}]"
     room = max(0, tokens * BYTES_PER_TOKEN - len(head))
     first, last = _ends(text, room * len(text) // max(1, len(text.encode())))
     return Message(

@@ -13,6 +13,7 @@ process exits). SyscallError goes back to the model as the call's result, and un
     sleep(seconds)               a timer
     ask(question)                a person
     note(text, scope, replace, forget)   what outlives the context
+    append(segment, text)        a page of a shared segment
     exit(result, results_of, code)
 """
 
@@ -24,14 +25,14 @@ from typing import Any
 import msgspec
 
 from mains.errors import LimitError, MainsError, SyscallError
-from mains.kernel import birth, execs, mailbox, notes, pages
+from mains.kernel import birth, execs, mailbox, notes, pages, segments
 from mains.kernel.birth import World
 from mains.kernel.calls import awaited, deliver, letter
 from mains.kernel.context import StoredInput
 from mains.kernel.ports import Message
 from mains.kernel.process import Process
 from mains.kernel.tx import Tx
-from mains.program import Bound, FileText, Program, bind_child, note_scopes
+from mains.program import Bound, FileText, Program, append_segments, bind_child, note_scopes
 
 
 class Now(msgspec.Struct, frozen=True):
@@ -210,6 +211,12 @@ def _note(i: Invocation) -> Answer:
     return Now(notes.change(i.tx, i.world.settings, i.process, note_scopes(program.tools), i.arguments))
 
 
+def _append(i: Invocation) -> Answer:
+    granted = append_segments(i.world.program(pages.get(i.tx, i.process.program)).tools)
+    name, text = i.arguments["segment"], i.arguments["text"]
+    return Now(segments.append(i.tx, i.world.settings, i.process, granted, name, text))
+
+
 def _exit(i: Invocation) -> Answer:
     result, source = i.arguments.get("result", ""), i.arguments.get("results_of")
     if source is not None:
@@ -235,5 +242,6 @@ HANDLERS: dict[str, Callable[[Invocation], Answer]] = {
     "sleep": _sleep,
     "ask": _ask,
     "note": _note,
+    "append": _append,
     "exit": _exit,
 }

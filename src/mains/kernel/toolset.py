@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from mains.kernel.context import StoredInput
 from mains.kernel.grants import offered
 from mains.kernel.ports import Schema, Tool
-from mains.program import Program, input_schema, note_scopes
+from mains.program import Program, append_segments, input_schema, note_scopes
 
 _DAY_S = 86_400
 _SLEEP_S_MAX = 366 * _DAY_S
@@ -37,6 +37,8 @@ def _syscalls(program: Program, inputs: tuple[StoredInput, ...], programs: dict[
     tools = dict(_PLAIN)
     files = tuple(file.name for i in inputs for file in i.files)
     over = tuple(i.name for i in inputs if i.type in ("folder", "json"))
+    if shared := append_segments(program.tools):
+        tools["append"] = _append_tool(shared)
     names: dict[str, list[str]] = {}
     for grant in program.tools:
         names.setdefault(grant.name, []).extend(name for name in grant.arguments if name in programs)
@@ -71,6 +73,14 @@ def _note_tool(scopes: list[str]) -> Tool:
         f"Keep a short text that you will need later{which}. `replace` is the number of a note that it takes the "
         "place of; `forget`, without a text, that of one to throw away.",
         _object([], text=_TEXT, scope={"enum": scopes}, replace=number, forget=number),
+    )
+
+
+def _append_tool(segments: Sequence[str]) -> Tool:
+    return Tool(
+        "append",
+        "Append a page to a segment that processes share: everybody who has it reads it from the next turn on.",
+        _object(["segment", "text"], segment={"enum": list(segments)}, text=_TEXT),
     )
 
 
@@ -160,7 +170,7 @@ def with_memory(tools: tuple[Tool, ...]) -> tuple[Tool, ...]:
     return tuple(sorted({tool.name: tool for tool in (*_MEMORY, *tools)}.values(), key=lambda tool: tool.name))
 
 
-SYSCALLS = frozenset({*_PLAIN, "spawn", "spawn_each", "exec", "note"})
+SYSCALLS = frozenset({*_PLAIN, "spawn", "spawn_each", "exec", "note", "append"})
 """The names that no device may take."""
 
 OF_CHILDREN = frozenset({"wait", "spawn_each"})

@@ -1,7 +1,8 @@
 """A transaction as operations see it: named queries, events, and the process table.
 
 An event's `crc` is the CRC-32 of (seq, at_ms, pid, kind, body), seeded with the crc of the row before, so that a
-changed, missing, added or moved row is found. SQL stands in `queries.sql`, by name: another database can have its own.
+changed, missing, added or moved row is found. SQL stands in the files of `_QUERIES`, by name: another database can have
+its own.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from mains.kernel.ports import Notice
 from mains.kernel.process import Process
 
 Row = tuple[Any, ...]
+_QUERIES = ("queries.sql", "readers.sql", "notes.sql", "segments.sql")
 _KNOWN_MAX = 10_000  # accounts
-_QUERIES = ("queries.sql", "notes.sql")
 Mark = tuple[int, int, int, int, int, int]
 
 _encode = msgspec.json.Encoder().encode
@@ -32,12 +33,10 @@ _event: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
 
 
 def load_queries() -> dict[str, str]:
-    found: dict[str, str] = {}
-    for file in _QUERIES:
-        text = resources.files("mains.kernel").joinpath(file).read_text(encoding="utf-8")
-        parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)
-        found |= {name: sql.strip() for name, sql in zip(parts[1::2], parts[2::2], strict=True)}
-    return found
+    files = (resources.files("mains.kernel").joinpath(name) for name in _QUERIES)
+    text = "\n".join(file.read_text(encoding="utf-8") for file in files)
+    parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)
+    return {name: sql.strip() for name, sql in zip(parts[1::2], parts[2::2], strict=True)}
 
 
 def decode_event(body: bytes) -> AnyEvent:

@@ -4,7 +4,7 @@
     bind, bind_child            what a caller, or a model, gave -> Bound
     fill                        a program's prose with its inputs in place
     notes                       what `mains check` says beside mistakes
-    head, plain_text, estimate_tokens, parse_grant, parse_tokens, input_schema, is_name
+    head, plain_text, estimate_tokens, parse_grant, parse_tokens, input_schema, is_name, is_segment, append_segments
 
 This package knows no kernel: it never checks whether a tool or a model exists. Everything it gives is frozen,
 and every size, count and depth is bounded. `docs/programs.md` is the reference of the format.
@@ -17,8 +17,9 @@ from mains.program.plain import plain_text
 from mains.program.program import BANDS, Program, is_name, load, notes, parse
 from mains.program.prose import BYTES_PER_TOKEN, estimate_tokens, head
 from mains.program.schedule import Schedule, local_zone, with_zone, zone_of
-from mains.program.textfile import FileText
-from mains.program.toolgrant import NOTE_SCOPES, ToolGrant, note_scopes, parse_grant
+from mains.program.segmentname import SEGMENT_RULE, is_segment
+from mains.program.textfile import FileText, read_text_file
+from mains.program.toolgrant import NOTE_SCOPES, ToolGrant, append_segments, note_scopes, parse_grant
 from mains.program.tree import Tree, load_tree
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "BYTES_PER_TOKEN",
     "NOTE_SCOPES",
     "PROMPT",
+    "SEGMENT_RULE",
     "Bound",
     "FileText",
     "InputSpec",
@@ -33,6 +35,7 @@ __all__ = [
     "Schedule",
     "ToolGrant",
     "Tree",
+    "append_segments",
     "bind",
     "bind_child",
     "estimate_tokens",
@@ -40,6 +43,7 @@ __all__ = [
     "head",
     "input_schema",
     "is_name",
+    "is_segment",
     "load",
     "load_tree",
     "local_zone",
@@ -50,6 +54,7 @@ __all__ = [
     "parse_grant",
     "parse_tokens",
     "plain_text",
+    "read_text_file",
     "with_zone",
     "zone_of",
 ]

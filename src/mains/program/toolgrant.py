@@ -14,12 +14,14 @@ import msgspec
 from mains.errors import Mistake, UsageError
 from mains.program.fields import is_null, shown
 from mains.program.frontmatter import Items, Node, Scalar
+from mains.program.segmentname import SEGMENT_RULE, is_segment
 
 SPAWNING = ("spawn", "spawn_each", "exec")
 """The syscalls whose arguments name programs."""
 
 NOTE_SCOPES = ("process", "program", "user")
 FROM_TOOLS = "from_tools"
+APPENDING = "append"
 
 _NAME_MAX = 128
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*(?:[./:][A-Za-z0-9_-]+)*(?:(?:\.|(?<=__))\*)?")
@@ -60,6 +62,8 @@ def parse_grant(text: str) -> ToolGrant:
         _check_programs(grant)
     if name == "note":
         _check_scopes(grant)
+    if name == APPENDING:
+        _check_segments(grant)
     return grant
 
 
@@ -74,6 +78,11 @@ def note_scopes(grants: Sequence[ToolGrant]) -> dict[str, bool]:
         if naming := [arguments for arguments in given if scope in arguments]:
             scopes[scope] = any(FROM_TOOLS in arguments for arguments in naming)
     return scopes
+
+
+def append_segments(grants: Sequence[ToolGrant]) -> tuple[str, ...]:
+    """The segments that a program may append to, each once."""
+    return tuple(dict.fromkeys(name for grant in grants if grant.name == APPENDING for name in grant.arguments))
 
 
 def read_grants(node: Node, key: str, separators: str, faults: list[Mistake]) -> tuple[ToolGrant, ...]:
@@ -144,3 +153,11 @@ def _check_programs(grant: ToolGrant) -> None:
     for program in grant.programs:
         if program.startswith(("/", "~")) or "\\" in program or ".." in program.split("/") or "\0" in program:
             raise UsageError(f"{shown(program)} must name a program beside or below this file")
+
+
+def _check_segments(grant: ToolGrant) -> None:
+    if not grant.arguments:
+        raise UsageError("`append` must say which segments: `append(brief)`")
+    for name in grant.arguments:
+        if not is_segment(name):
+            raise UsageError(f"{shown(name)} is no name for a segment: {SEGMENT_RULE}")

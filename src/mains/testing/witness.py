@@ -135,7 +135,7 @@ class Witness:
             if seq != self.seq + 1:
                 raise Broke(DURABLE, f"event {seq} follows event {self.seq}")
             self.seq, self._crc = seq, crc
-            if pid:
+            if pid > 0:
                 changed[pid] = None
                 self._event(seq, pid, kind, body)
             else:

@@ -75,7 +75,7 @@ class Lives:
         """What a killed kernel leaves is what stands in its files while it runs."""
         with tempfile.TemporaryDirectory() as kept:
             left = Path(kept) / "home"
-            shutil.copytree(self.home, left, ignore=shutil.ignore_patterns("*-shm", "*.lock", "*.sock"))
+            shutil.copytree(self.home, left, ignore=shutil.ignore_patterns("*-shm", "*.lock", "*.sock", "memory.db*"))
             self.halt()
             self.boot(left)
 

@@ -122,3 +122,15 @@ async def test_a_frame_that_cannot_be_made_is_an_error_before_any_call(world: Wo
         assert outcome.state == "STOPPED"
         assert "its frame cannot fit" in outcome.reason and "program (the opening) 1,6" in outcome.reason
         assert not world.asked
+
+
+async def test_the_same_program_is_no_new_one_after_an_eviction(world: World) -> None:
+    async with world.open(worker(20), devices=[mains.device(look)]) as kernel:
+        pid = await kernel.spawn(world.program("p", FRONT, "Never say banana."), {"prompt": "go"}, conversation=True)
+        await world.until_state(kernel, pid, "WAITING")
+        assert not await kernel.restart(pid)
+        world.program("p", FRONT, "Never say banana. Never.")
+        assert await kernel.restart(pid)
+        await kernel.send(pid, "again")
+        await world.until_state(kernel, pid, "WAITING")
+        assert {"read", "recall"} < {tool.name for tool in world.asked[-1].tools}

@@ -17,7 +17,9 @@ READS_EVERYTHING = {
     "timer_next", "event_last", "pid_last", "process_live", "process_count_live", "process_count_quota",
     "process_states", "removed_all", "removed_next", "cut_count", "page_orphans", "pages_free", "account_all_named",
     "budget_all", "event_remembered", "note_scan",
+    "segment_all", "segment_count", "segment_mappers", "segment_page_scan",
     "tally_all", "used_all", "hold_counts", "adjusted_counts", "tally_counts",
+    "context_sums", "context_most", "context_of_pages", "page_kinds", "cover_count",
 }  # fmt: skip
 
 

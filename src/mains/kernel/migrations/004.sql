@@ -22,3 +22,20 @@ CREATE INDEX note_touched ON note (scope, owner, touched);
 CREATE INDEX note_page ON note (page) WHERE kept = 1;
 CREATE INDEX note_erase ON note (kept) WHERE kept = 2;
 CREATE INDEX note_ended ON note (ended) WHERE ended > 0;
+
+CREATE TABLE segment (        -- shared by processes that map it: the fold of its events
+    id      INTEGER PRIMARY KEY,            -- never given twice
+    name    TEXT    NOT NULL UNIQUE,
+    account INTEGER NOT NULL,               -- whose it is
+    append_only INTEGER NOT NULL,           -- 0: it was given once
+    pages   INTEGER NOT NULL DEFAULT 0,
+    bytes   INTEGER NOT NULL DEFAULT 0      -- of their texts
+) STRICT;
+
+CREATE TABLE segment_page (   -- never changed
+    segment INTEGER NOT NULL,
+    number  INTEGER NOT NULL,               -- 0, 1, 2 ...: the one order
+    page    TEXT    NOT NULL,
+    seq     INTEGER NOT NULL,               -- of the event that says who appended it, and when
+    PRIMARY KEY (segment, number)
+) STRICT, WITHOUT ROWID;
