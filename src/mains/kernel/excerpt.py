@@ -12,8 +12,8 @@ _PLACES_MAX = 200  # of one word in a text
 def excerpt(text: str, query: str, bytes_max: int) -> tuple[int, str]:
     """Where the part begins, in characters, and the part: the whole text when it fits.
 
-    The query's own wording counts most, then how many of its words stand in the part (of a word in a script without spaces,
-    each two characters). The part is not cut within a word where that can be.
+    The query's own wording counts most, then how many of its words stand in the part (of a word in a script without
+    spaces, each two characters). The part does not begin within a word where that can be.
     """
     if len(text.encode()) <= bytes_max:
         return 0, text
