@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 
@@ -305,8 +306,8 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_turns_are_counted_in_the_frame() -> None:
-    assert turn_of(()) == 1
-    assert turn_of(frame("a", "b", "c", "d", "e").messages) == 3
+    assert turn_of(frame("a", "b", "c", "d", "e")) == 3
+    assert turn_of(msgspec.structs.replace(frame("a"), key="7-12-1")) == 12, "whatever has left the frame"
 
 
 # ---------------------------------------------------------------------------------------------- the docs

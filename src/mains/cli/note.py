@@ -75,12 +75,12 @@ def note_add(
     text: Annotated[str, typer.Argument(metavar="TEXT", help="What is to be known.")],
     program: ProgramOption = "",
     account: AccountOption = "",
-    pid: Annotated[int, typer.Option("--pid", metavar="PID", min=1, help="For this process only.")] = 0,
+    pid: Annotated[int | None, typer.Option("--pid", metavar="PID", min=1, help="For this process only.")] = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Note something: for an account and all its programs, for one program, or for one process."""
-    view = daemon_of(home).note_order(text=text, program=program, account=account, pid=pid)
+    view = daemon_of(home).note_order(text=text, program=program, account=account, pid=pid or 0)
     say_json(view) if as_json else say(clean(f"note {view['id']} for {view['scope']} {_owners(view)}"))
 
 

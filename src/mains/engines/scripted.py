@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from mains.errors import EngineError, Spent
 from mains.kernel.ports import EngineState, Finish, Message, Reply, Request, ToolCall, Usage
 
 SHOWN_CHARS = 200
+_KEY = re.compile(r"\d+-(\d+)-\d+")
 MESSAGE_TOKENS = 4
 
 Answer = Reply | str | Mapping[str, Any]
@@ -123,7 +125,7 @@ class ScriptedEngine:
             self._busy -= 1
 
     def _line_for(self, request: Request) -> Line:
-        turn = turn_of(request.messages)
+        turn = turn_of(request)
         for number, rule in enumerate(self._script.rules):
             line = rule.line_for(request.messages, turn)
             if line is not None and self._has_uses(number, rule):
@@ -169,9 +171,12 @@ class ScriptedEngine:
                 on_delta(piece)
 
 
-def turn_of(messages: Sequence[Message]) -> int:
-    """The turn that a frame asks for: 1 for the first, and one more for each assistant message in it."""
-    return 1 + sum(message.role == "assistant" for message in messages)
+def turn_of(request: Request) -> int:
+    """The turn that is asked for: as the call's key says (process-turn-attempt), whatever has left the frame; without
+    such a key 1, and one more for each assistant message in the frame."""
+    if found := _KEY.fullmatch(request.key):
+        return int(found[1])
+    return 1 + sum(message.role == "assistant" for message in request.messages)
 
 
 def input_tokens(messages: Sequence[Message]) -> int:
@@ -194,7 +199,7 @@ def reply_of(line: Line, request: Request) -> Reply:
     text = line.text
     if line.echo and request.messages:
         text = request.messages[-1].text
-    calls = line.tool_calls(turn_of(request.messages)) if line.calls else ()
+    calls = line.tool_calls(turn_of(request)) if line.calls else ()
     finish = line.finish_of(calls)
     said = line.tokens
     written = output_tokens(text, calls) if said.output is None else said.output

@@ -68,7 +68,7 @@ class Acts:
         `wanted` is asked at the last moment: whoever was killed while it waited for its turn makes no call.
         """
         if call.tool in LOOKUPS and self.lookup is not None:
-            return await self.lookup.call(p, call.tool, arguments)
+            return await self._look_up(self.lookup, p, call.tool, arguments)
         if call.tool not in self._by_tool:
             return f"error: nothing offers the tool `{call.tool}` any more"
         device, tool = self._by_tool[call.tool]
@@ -90,6 +90,14 @@ class Acts:
             raise DeviceError(f"{call.tool}: it broke off") from error
         text = whole_text(answer.text)
         return f"error: {text}" if isinstance(answer, Failed) else text
+
+    async def _look_up(self, lookup: Lookup, p: Process, tool: str, arguments: dict[str, Any]) -> str:
+        limit_s = self._settings.device_timeout_s
+        try:
+            async with self._slots, asyncio.timeout(limit_s):
+                return await lookup.call(p, tool, arguments)
+        except TimeoutError:
+            return f"error: {tool} took longer than {limit_s:g} s (device_timeout_s)"
 
     async def close(self) -> None:
         """Stop every engine and device."""

@@ -84,6 +84,8 @@ def _new(tx: Tx, world: World, p: Process) -> _New:
         return _New([], shared.pages, shared.tokens, apart=bool(shared.pages), segments=shared.segments)
     messages = [_decode(pages.get(tx, each.page)) for each in mail]
     sizes = [tokens_of(message) for message in messages]
+    count = paging.taken(world, p, sizes)  # the others are read in the next turn
+    mail, messages, sizes = mail[:count], messages[:count], sizes[:count]
     recalled = _recalled(tx, world, p, messages) if p.covers or p.maps else []
     names = (*shared.pages, *(each.page for each in mail), *(pages.put_message(tx, each) for each in recalled))
     apart = bool(recalled or shared.pages) or max(sizes) > view
@@ -103,6 +105,7 @@ def _recalled(tx: Tx, world: World, p: Process, messages: list[Message]) -> list
     if not named:
         return []
     gone = [part for part in cover.layout(pages.covers_of(tx.rows, p), cover.grown(p)) if isinstance(part, cover.Cover)]
-    wanted = [each for each in named if any(part.first <= each < part.until for part in gone)]
-    places = [place for each in wanted[:_NAMED_MAX] for place in pages.span(tx.rows, p, each, each + 1)]
-    return [stubs.recalled(_decode(place.data), place.position, paging.view(world, p)) for place in places]
+    wanted = [each for each in named if any(part.first <= each < part.until for part in gone)][:_NAMED_MAX]
+    places = [place for each in wanted for place in pages.span(tx.rows, p, each, each + 1)]
+    most = paging.view(world, p) * 2 // max(2, len(places))  # together at most two views
+    return [stubs.recalled(_decode(place.data), place.position, most) for place in places]

@@ -17,7 +17,7 @@ from mains.kernel.context import StoredFile, StoredInput
 from mains.kernel.event import Spawned
 from mains.kernel.mapping import opened
 from mains.kernel.past import Past
-from mains.kernel.ports import Tool
+from mains.kernel.ports import Message, Tool
 from mains.kernel.process import Image, Map, Process, Route, State, replace
 from mains.kernel.tariff import Tariffs
 from mains.kernel.toolset import toolset, with_memory
@@ -170,11 +170,11 @@ def bear(tx: Tx, world: World, birth: Birth, parent: Process | None) -> Process:
     return _enter(tx, process, image.opening, forked=False)
 
 
-def image_of(tx: Tx, world: World, birth: Birth, chain: Sequence[int], *, evicted: bool = False) -> Image:
+def image_of(tx: Tx, world: World, birth: Birth, chain: Sequence[int], of: Process | None = None) -> Image:
     """What a program makes of a process that spends from the accounts of `chain`.
 
-    Its pages are written, and an event of this transaction must name them. `evicted`: something has left the frames of
-    that process, so its tools have the lookups. Raises NotFoundError for a segment.
+    Its pages are written, and an event of this transaction must name them. `of`: who becomes that program; whoever has
+    something in memory that has left its frame keeps `read` and `recall`. Raises NotFoundError for a segment.
     """
     segments.numbers(tx, chain, append_segments(birth.program.tools))
     settings, output_tokens_max = world.settings, birth.program.max_tokens or world.settings.output_tokens_max
@@ -184,7 +184,8 @@ def image_of(tx: Tx, world: World, birth: Birth, chain: Sequence[int], *, evicte
     begun = opened(birth.program, birth.inputs, room, view, conversation=birth.conversation)
     stored = tuple(_store_input(tx, bound, mapped=bound.name in begun.mapped) for bound in birth.inputs)
     tools, _ = toolset(birth.program, stored, birth.programs, world.tools)
-    tools = with_memory(tools) if begun.mapped or (evicted and tools) else tools
+    evicted = of is not None and bool(pages.covers_of(tx.rows, of) or (of.asking and of.asking.summary))
+    tools = with_memory(tools) if begun.mapped or (tools and evicted) else tools
     tree = {name: pages.put(tx, "program", p.source.encode()) for name, p in birth.programs.items()}
     tools_page = _encode(tools)
     return Image(
@@ -212,6 +213,13 @@ def reserve_of(tools: bytes, program: Program) -> int:
     """An estimate of what every frame carries besides its messages: the tool list and the output's schema."""
     output = _encode(program.output) if program.output is not None else b""
     return sum(estimate_tokens(part.decode()) for part in (tools, output) if part)
+
+
+def _is_asked(tx: Tx, p: Process) -> bool:
+    """Whether the last of what a context holds is a message, or its opening: then a reply is due."""
+    last = pages.span(tx.rows, p, cover.grown(p) - 1, cover.grown(p)) if cover.grown(p) else []
+    messages = [msgspec.json.decode(place.data, type=Message) for place in last]
+    return not any(message.role != "user" or not (message.name or message.kind) for message in messages)
 
 
 def _enter(tx: Tx, process: Process, context: tuple[str, ...], *, forked: bool) -> Process:
@@ -268,7 +276,7 @@ def image_within(tx: Tx, world: World, p: Process, program: Program, inputs: tup
         route=world.route(program.model),
         conversation=p.conversation,
     )
-    return image_of(tx, world, birth, p.accounts, evicted=p.covers > 0)
+    return image_of(tx, world, birth, p.accounts, p)
 
 
 def _programs_of(tx: Tx, world: World, p: Process) -> dict[str, Program]:
@@ -356,7 +364,7 @@ def fork(tx: Tx, world: World, source: Process, past: Past | None = None) -> Pro
     pid, of = _next_pid(tx), past.process if past else source
     opening = past.opening if past else pages.opening_of(tx.rows, source)
     whole = of.asking is None and not of.calls and (of.exit_code is None or of.idle)
-    answered = of.conversation and of.turn == of.idle_turn and of.length > of.whole_length
+    answered = of.conversation and of.turn == of.idle_turn and not _is_asked(tx, of)
     length, tokens = (of.length, of.frame_tokens) if whole else (of.whole_length, of.whole_tokens)
     mapped = Map(source.pid, length - of.opening, past.seq if past else tx.seq, of.breaks)
     frame = of.frame if whole else of.whole_frame
@@ -372,6 +380,7 @@ def fork(tx: Tx, world: World, source: Process, past: Past | None = None) -> Pro
         wanted_nano=0, mail=0, children=0,
         paused=False, ending=False, interrupted=False, fault="", detail="", exit_code=None, result="", segments=shared,
         idle=whole and (of.idle or answered),
+        noted=0 if notes.are_due(tx, of) else of.noted,  # a person took something away: not even the fork shows it
         state=State.NEW, reason="",
     )  # fmt: skip
     entered = _enter(tx, born, opening, forked=True)

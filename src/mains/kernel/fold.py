@@ -170,16 +170,20 @@ def _joined(p: Process, event: Joined) -> Process:
 
 def _evicted(p: Process, event: Evicted) -> Process:
     asked = p.asking.hold if p.asking and p.asking.summary else 0
-    _require(p, event.hold == asked and not p.calls and (asked > 0 or p.state is State.READY), event)
+    at_rest = p.state in (State.READY, State.STOPPED)  # it may have been paused while a summary was asked for
+    _require(p, event.hold == asked and not p.calls and (asked > 0 or at_rest), event)
     settled = {"asking": None, "failures": 0, "failures_here": 0, "refusals": 0}  # attempts count on: they name calls
+    tokens = p.frame_tokens + event.tokens
+    whole = {"whole_length": p.length, "whole_tokens": tokens, "whole_frame": event.frame, "whole_turn": p.turn}
+    if all(each.first >= p.whole_length - p.opening for each in event.covers):
+        whole = {"whole_frame": p.whole_frame if event.unseen else ""}  # as long as it was; the tools may be others
     return replace(
         p, covers=p.covers + 1, breaks=p.breaks + (not event.unseen),
-        frame_tokens=p.frame_tokens + event.tokens, frame=event.frame,
+        frame_tokens=tokens, frame=event.frame,
         tools=event.tools or p.tools, reserve_tokens=event.reserve_tokens,
-        whole_frame=p.whole_frame if event.unseen else "",
         input_tokens=p.input_tokens + event.input_tokens, cached_tokens=p.cached_tokens + event.cached_tokens,
         output_tokens=p.output_tokens + event.output_tokens, cost_nano=p.cost_nano + event.cost_nano,
-        **(settled if asked else {}),
+        **(settled if asked else {}), **whole,
     )  # fmt: skip
 
 
@@ -268,7 +272,8 @@ def _execed(p: Process, event: Execed) -> Process:
         reserve_tokens=i.reserve_tokens, output_tokens_max=i.output_tokens_max, frame_tokens_max=i.frame_tokens_max,
         schedule=i.schedule, remembers=i.remembers, noted=0, notes_page="",
         segments=_remapped(p.segments, i.segments),
-        slot_ms=event.slot_ms, frame=event.frame, whole_frame=event.frame,
+        slot_ms=event.slot_ms, frame=event.frame,
+        whole_frame=event.frame if p.whole_length == p.length else "",
         length=p.length + more, whole_length=p.whole_length + more,
         frame_tokens=p.frame_tokens + tokens, whole_tokens=p.whole_tokens + tokens, failures_here=0, given_up=(),
         **routed,

@@ -249,7 +249,8 @@ def _inputs(journal: Journal, p: Process) -> list[tuple[str, str]]:
 
 def _part(handle: str, text: str, wanted: str, tokens_max: int) -> str:
     """A range of a text, or as much of its beginning as so many tokens hold; and what there is besides."""
-    lines = text.splitlines(keepends=True) or [""]
+    *begun, last = text.split("\n")
+    lines = [*[f"{line}\n" for line in begun], last]
     first, until = 0, len(text)
     if wanted.strip():
         found = _RANGE.fullmatch(wanted.strip().lower())
@@ -258,7 +259,7 @@ def _part(handle: str, text: str, wanted: str, tokens_max: int) -> str:
         low, high = int(found[2]), int(found[3])
         if (found[1] or "line").startswith("line"):
             first = sum(map(len, lines[: max(0, low - 1)]))
-            until = first + len("".join(lines[max(0, low - 1) : high]).rstrip("\n"))
+            until = first + len("".join(lines[max(0, low - 1) : high]).removesuffix("\n"))
         else:
             first, until = min(low, len(text)), min(high, len(text))
     shown = text[first:until].encode()[: tokens_max * BYTES_PER_TOKEN].decode(errors="ignore")

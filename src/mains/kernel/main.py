@@ -179,10 +179,10 @@ class Kernel:
     async def _ask(self, p: Process, frame: Frame, engine: str) -> tuple[Callable[[Tx], Process | None], str]:
         """Make the model call; the operation that records how it went, and its name."""
         assert p.asking is not None
-        hold, attempt, turn, summary = p.asking.hold, p.asking.attempt, p.turn + 1, p.asking.summary
+        hold, attempt, turn, old = p.asking.hold, p.asking.attempt, p.turn + 1, p.asking.summary
 
         def delta(text: str) -> None:
-            if summary is None:  # which is said to nobody
+            if old is None:  # a summary is no answer
                 self.watchers.tell(Notice(kind="delta", pid=p.pid, turn=turn, attempt=attempt, text=text))
 
         try:
@@ -197,7 +197,7 @@ class Kernel:
             self._lanes.broken_off(engine, p.pid)
             raise
         self._lanes.answered(engine, p.pid, reply, self._clock.now_ms())
-        if summary is not None:
+        if old is not None:
             return lambda tx: paging.summed(tx, self.world, p.pid, hold, reply), "summed"
         verdict = judge(reply, turn, frame.box, self.settings)
         return lambda tx: turns.replied(tx, self.world, p.pid, hold, verdict, reply.usage, frame.box), "replied"

@@ -57,7 +57,7 @@ def exec_of(tx: Tx, world: World, pid: int, birth: Birth) -> bool:
         raise UsageError(told, hint="kill it and run the program anew")
     schedule = birth.schedule if p.schedule else None
     birth = msgspec.structs.replace(birth, conversation=p.conversation, schedule=schedule)
-    image = image_of(tx, world, birth, p.accounts, evicted=p.covers > 0)
+    image = image_of(tx, world, birth, p.accounts, p)
     if not execs.is_new(p, image):
         return False
     p = execs.plan(tx, schedules.pass_over(tx, p, "missed: the process took another program"), image)

@@ -23,7 +23,7 @@ Rows = Callable[..., list[Row]]
 """Gives the rows of a named query: `tx.rows` within an operation, `journal.rows` for readers."""
 
 _encode = msgspec.json.Encoder().encode
-_NO_SEQ = 2**62  # above every event
+_NO_SEQ = 2**62  # above every event and every position
 
 
 def name_of(data: bytes) -> str:
@@ -74,8 +74,8 @@ def covers_of(rows: Rows, p: Process, start: int = 0) -> list[Cover]:
     """What was evicted from a context, from position `start` on: the oldest first, what it maps before its own."""
     if not (p.covers or p.maps):
         return []
-    found = [row for each in p.maps for row in rows("cover_of", each.pid, start, each.seq)]
-    found += rows("cover_of", p.pid, start, _NO_SEQ) if p.covers else []
+    found = [row for each in p.maps for row in rows("cover_of", each.pid, start, each.seq, each.until)]
+    found += rows("cover_of", p.pid, start, _NO_SEQ, _NO_SEQ) if p.covers else []
     return [Cover(seq, first, until, tuple(pages.split())) for seq, first, until, pages in found]
 
 
@@ -95,6 +95,8 @@ def span(rows: Rows, p: Process, first: int, until: int) -> list[Place]:
 
 def frame(rows: Rows, p: Process, start: int = -1) -> list[Place]:
     """What stands in the frame, in order; from position `start` on (below 0: from the beginning)."""
+    if not (p.covers or p.maps):  # nothing has left it, and it has all of it: one look
+        return _own(rows, p.pid, start if start >= 0 else -p.opening, grown(p))
     shown = _own(rows, p.pid, -p.opening, 0) if start < 0 else []
     for part in layout(covers_of(rows, p, max(0, start)), grown(p)):
         if isinstance(part, Span):

@@ -25,7 +25,7 @@ from mains.kernel.cover import chain, window
 from mains.kernel.event import Evicted, Placed
 from mains.kernel.eviction import Entry, Misfit, Policy, Rates
 from mains.kernel.pages import Place
-from mains.kernel.ports import Message, Reply, Tool, Usage
+from mains.kernel.ports import Finish, Message, Reply, Tool, Usage
 from mains.kernel.process import Process, Stretch, replace
 from mains.kernel.toolset import LOOKUPS, with_memory
 from mains.kernel.tx import Tx
@@ -105,30 +105,58 @@ def fit(tx: Tx, world: World, p: Process, joining_tokens: int) -> Room:
     if isinstance(planned, Misfit):
         return Room(p, misfit=_told(frame, planned, p))
     if planned.summary is not None:
-        kept = tuple(frame[at].place.position for at in planned.summary.kept if not frame[at].entry.pinned)
+        kept = tuple(at for at in planned.summary.kept if not frame[at].entry.pinned)
         old = Stretch(planned.summary.first, planned.summary.until, kept)
         shown = sum(each.entry.tokens for each in frame if each.place.position < old.until)
         if shown + stubs.ASK_TOKENS <= size:
             return Room(p, summary=old, tokens=shown + stubs.ASK_TOKENS)
-        return Room(extracted(tx, world, p, old))
+        return fit(tx, world, extracted(tx, world, p, old), joining_tokens)
     places = {each.place.position: each for each in frame}
     changes = [_stub(tx, frame, places[position], policy.stub_tokens) for position in planned.stubs]
-    return Room(_evicted(tx, world, p, frame, changes, _SEEN) if changes else p)
+    if not changes:
+        return Room(p)
+    p = _evicted(tx, world, p, frame, changes, _SEEN)
+    return fit(tx, world, p, joining_tokens) if p.frame_tokens > marks.window else Room(p)
 
 
 def _shortened(tx: Tx, world: World, p: Process, most: int) -> Process:
-    """Let what has joined since the last model call stand with its beginning and end only, where it is too large."""
+    """Let what has joined since the last model call stand with its beginning and end only, where it is too large: by
+    itself, or with the others, for none of it can leave the frame before the model has answered."""
     frame = _frame(tx, p, max(0, p.whole_length - p.opening))
     views = {"segment": shared_view(world, p)}
-    large = [each for each in frame if each.entry.tokens > views.get(each.entry.kind, most) and _is_shown_in_part(each)]
-    changes = [_stub(tx, frame, each, views.get(each.entry.kind, most)) for each in large]
+    joined = [each for each in frame if each.entry.kind in _LARGE]
+    sizes = [_shown(each, views.get(each.entry.kind, most)) for each in joined]
+    others = sum(each.entry.tokens for each in frame) - sum(each.entry.tokens for each in joined)
+    level = max(stubs.STUB_TOKENS, _level(sizes, (window(world.settings, p) - p.opening_tokens) // 2 - others))
+    large = [(each, min(size, level)) for each, size in zip(joined, sizes, strict=True)]
+    made = [(each, _stub(tx, frame, each, size)) for each, size in large if each.entry.tokens > size]
+    changes = [change for each, change in made if change.tokens < each.entry.tokens]
     return _evicted(tx, world, p, frame, changes, _UNSEEN) if changes else p
+
+
+def _level(sizes: Sequence[int], room: int) -> int:
+    """How large each may be, so that they have `room` together."""
+    for at, size in enumerate(sorted(sizes)):
+        if size > (share := max(0, room) // (len(sizes) - at)):
+            return share
+        room -= size
+    return max(sizes, default=0)
+
+
+def taken(world: World, p: Process, sizes: Sequence[int]) -> int:
+    """How many messages of these sizes are read at once: at least one, and as many as a quarter of a frame holds."""
+    room = (window(world.settings, p) - p.opening_tokens) // 4
+    for at, size in enumerate(sizes):
+        room -= min(size, view(world, p))
+        if at and room < 0:
+            return at
+    return len(sizes)
 
 
 def summed(tx: Tx, world: World, pid: int, hold: int, reply: Reply) -> Process | None:
     """Record the summary that a process was asked for: it stands in place of what it sums up.
 
-    Calls in it are not made. A reply without text is answered by an extract.
+    Calls in it are not made. A reply without text, or that refuses, is answered by an extract.
     """
     p = tx.process(pid)
     if p is None or p.asking is None or p.asking.hold != hold or p.asking.summary is None:
@@ -140,7 +168,8 @@ def summed(tx: Tx, world: World, pid: int, hold: int, reply: Reply) -> Process |
         covers=(), tokens=0, frame="", hold=hold, posted=charged.tokens, input_tokens=spent.input_tokens,
         cached_tokens=spent.cached_tokens, output_tokens=spent.output_tokens, cost_nano=charged.nano,
     )  # fmt: skip
-    p = _condensed(tx, world, p, p.asking.summary, whole_text(reply.text), event)
+    text = "" if reply.finish is Finish.REFUSAL else whole_text(reply.text)
+    p = _condensed(tx, world, p, p.asking.summary, text, event)
     share_room(tx, p.accounts)
     return p
 
@@ -154,10 +183,11 @@ def _condensed(tx: Tx, world: World, p: Process, old: Stretch, text: str, event:
     """One page, of this text or else an extract, in place of old turns; what stays of them stands before it."""
     first, until, frame = old.first, old.until, _frame(tx, p)
     most = _policy(world, p).summary_tokens
-    within = [each for each in frame if first <= each.place.position < until]
-    staying = [each for each in within if each.entry.pinned or each.place.position in old.kept]
+    within = {at: each for at, each in enumerate(frame) if first <= each.place.position < until}
+    staying = [each for at, each in within.items() if each.entry.pinned or at in old.kept]
     if not text.strip():
-        gone = [(each.place.position, each.message) for each in within if each not in staying]
+        going = [each for at, each in within.items() if not each.entry.pinned and at not in old.kept]
+        gone = [(each.place.position, each.message) for each in going]
         text = stubs.extract(gone, most // 2)
     message = stubs.shortened(stubs.summary(text, first, until), most)
     page = pages.put_message(tx, message)
@@ -231,6 +261,11 @@ def _stub(tx: Tx, frame: Sequence[_Standing], each: _Standing, tokens: int) -> _
     call = next((c for one in frame for c in one.message.calls if c.id == each.message.call_id), None)
     message = stubs.stub(each.message, each.place.position, call, tokens)
     return _Change(each.place.position, each.place.until, (pages.put_message(tx, message),), tokens_of(message))
+
+
+def _shown(each: _Standing, most: int) -> int:
+    """Tokens of a page that are shown when it joins."""
+    return min(each.entry.tokens, most) if _is_shown_in_part(each) else each.entry.tokens
 
 
 def _is_shown_in_part(each: _Standing) -> bool:

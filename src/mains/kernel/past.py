@@ -160,4 +160,4 @@ class _Walk:
         for each in p.maps[-1:]:
             source = _until(self._journal, each.pid, each.seq)
             self._grown = source._grown[: each.until]
-            self._covers = list(source._covers)
+            self._covers = [cover for cover in source._covers if cover.until <= each.until]

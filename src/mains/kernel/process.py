@@ -75,7 +75,8 @@ class Call(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Stretch(msgspec.Struct, frozen=True, array_like=True):
-    """Positions from `first` to below `until` that a summary is to stand for, but for those in `kept`."""
+    """Positions from `first` to below `until` that a summary is to stand for. `kept`: what of them stays besides what
+    is pinned, as places in the frame (the pages of one cover have one position)."""
 
     first: int
     until: int

@@ -188,7 +188,7 @@ SELECT pid, position, page FROM context ORDER BY pid, position
 -- name: cover_insert
 INSERT INTO cover (pid, first, seq, until, pages) VALUES (?, ?, ?, ?, ?)
 -- name: cover_of
-SELECT seq, first, until, pages FROM cover WHERE pid = ? AND first >= ? AND seq <= ? ORDER BY seq, first
+SELECT seq, first, until, pages FROM cover WHERE pid = ? AND first >= ? AND seq <= ? AND until <= ? ORDER BY seq, first
 -- name: cover_delete
 DELETE FROM cover WHERE pid = ?
 -- name: cover_scan

@@ -114,7 +114,8 @@ def _of_processes(journal: Journal) -> tuple[_Forks, list[Large], int]:
         for source, first, until in owners(p.pid, p.maps, 0, p.maps[-1].until) if p.maps else ():
             forks.setdefault(source, []).append((first, until, p.pid))
         if len(large) < _MOST or p.frame_tokens > large[-1].frame_tokens:
-            large.append(Large(p.pid, p.name, p.state.value, p.frame_tokens, p.context_tokens, p.length))
+            most = min((size for size in (p.context_tokens, p.frame_tokens_max) if size), default=0)
+            large.append(Large(p.pid, p.name, p.state.value, p.frame_tokens, most, p.length))
             large = sorted(large, key=lambda each: -each.frame_tokens)[:_MOST]
     return forks, large, contexts
 

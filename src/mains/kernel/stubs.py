@@ -14,6 +14,7 @@ from mains.program import BYTES_PER_TOKEN
 
 STUB_TOKENS = 80  # of a stub that stands for what the model has seen (with 40 to 120 the traces cost within 4 %)
 ASK_TOKENS = 200  # at most, of what asks for a summary
+_AROUND = 12  # tokens of a stub besides its head, its beginning and its end
 _LINE = 160  # characters of one entry in an extract, and of a call's arguments in a stub
 _ROLES = {"system": "program", "user": "message", "assistant": "reply", "tool": "result"}
 
@@ -36,9 +37,12 @@ def stub(message: Message, position: int, call: ToolCall | None, tokens: int) ->
     what = f"result of {message.name}" if message.role == "tool" else message.kind or "message"
     asked = f" {_short(call.arguments)}" if call and call.arguments not in ("", "{}") else ""
     size = f"{len(text):,} characters, {text.count(chr(10)) + 1:,} lines"
-    where = message.name if message.kind == "segment" else handle(position)
-    head = f"[{what}{asked}: {size}. Its beginning and end stand here; the whole is in memory as {where}]"
-    room = max(0, tokens * BYTES_PER_TOKEN - len(head))
+    named = message.name if message.kind == "segment" else handle(position)
+    where = f"{size}. Its beginning and end stand here; the whole is in memory as {named}"
+    head = f"[{what}{asked}: {where}]"
+    if len(head.encode()) > tokens * BYTES_PER_TOKEN // 2:
+        head = f"[{what}: {where}]"
+    room = max(0, (tokens - _AROUND) * BYTES_PER_TOKEN - len(head.encode()))
     first, last = _ends(text, room * len(text) // max(1, len(text.encode())))
     return Message(
         role=message.role,

@@ -30,7 +30,7 @@ from mains.testing.plan import Plan
 
 PROGRAMS = {
     "root": """description: uses every kind of call
-tools: ["spawn(worker, keeper)", spawn_each(worker), wait, send, receive, sleep, ask, exit, look, note, ping]
+tools: ["spawn(worker, keeper)", spawn_each(worker), wait, send, receive, sleep, ask, exit, look, jot, ping]
 inputs: {items: {type: json, default: [a, b]}}
 """,
     "keeper": """description: is written to
@@ -38,7 +38,7 @@ tools: [send, sleep, ask, ping, look, exit]
 on_doubt: skip
 """,
     "worker": """description: works under a budget, on the far engine
-tools: [spawn(former), wait, sleep, look, note, ping, exit]
+tools: [spawn(former), wait, sleep, look, jot, ping, exit]
 inputs: {word: {type: text, default: hi}}
 on_doubt: retry
 budget: 3000
@@ -119,7 +119,7 @@ class Cast:
         }
         self.devices = [
             ScriptedDevice("look", self._device("look", repeatable=True), parameters=_PARAMETERS, read_only=True),
-            ScriptedDevice("note", self._device("note", repeatable=True), parameters=_PARAMETERS, idempotent=True),
+            ScriptedDevice("jot", self._device("jot", repeatable=True), parameters=_PARAMETERS, idempotent=True),
             ScriptedDevice("ping", self._device("ping", repeatable=False), parameters=_PARAMETERS),
         ]
 

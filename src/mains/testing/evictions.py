@@ -24,9 +24,9 @@ class Evictions:
     def __init__(self) -> None:
         self._gone: dict[int, list[_Gone]] = {}
 
-    def born(self, pid: int, source: int) -> None:
-        """A process begins with the evictions of its source (0: it has none)."""
-        self._gone[pid] = list(self._gone.get(source, ()))
+    def born(self, pid: int, source: int, until: int) -> None:
+        """A process begins with the evictions of its source (0: it has none) among the positions that it has of it."""
+        self._gone[pid] = [gone for gone in self._gone.get(source, ()) if gone[1] <= until]
 
     def evicted(self, seq: int, pid: int, event: Evicted, reader: Reader) -> None:
         """Pages stand in place of others from here on. Raises Broke."""

@@ -176,7 +176,7 @@ class Witness:
                 self._openings[pid] = self.table[pid].opening
                 self.letters.born(pid, self.table[pid].length)
                 maps = self.table[pid].maps
-                self._evictions.born(pid, maps[-1].pid if maps else 0)
+                self._evictions.born(pid, maps[-1].pid if maps else 0, maps[-1].until if maps else 0)
             case Evicted():
                 self._evictions.evicted(seq, pid, event, self.reader)
             case Refused() if event.quota >= 0:

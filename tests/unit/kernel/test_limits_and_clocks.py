@@ -13,7 +13,7 @@ from bench import metered
 
 import mains
 from mains.errors import LimitError, UsageError
-from mains.kernel import desk as desk_module
+from mains.kernel import accountdesk as desk_module
 from mains.kernel import reckon
 from mains.kernel.billing import Budget, LimitView
 from mains.kernel.desk import Desk

@@ -9,10 +9,10 @@ from tests.unit.kernel.world import World, by_turn, call, calls, says, turn_of
 
 import mains
 from mains.errors import LimitError, NotFoundError, ProgramError, UsageError
-from mains.kernel import notes, past
+from mains.kernel import birth, notes, past
 from mains.kernel.context import tokens_of
 from mains.kernel.desk import Desk
-from mains.kernel.ports import Message, Reply, Request
+from mains.kernel.ports import Message, Reply, Request, Signal
 from mains.program import note_scopes, parse_grant
 
 ALL = "tools: note(program, user)"
@@ -297,6 +297,30 @@ async def test_a_fork_has_the_notes_of_its_source_and_goes_its_own_way(world: Wo
             assert "yours" in await talk(kernel, world, each)
 
 
+@pytest.mark.parametrize("from_past", [False, True])
+async def test_a_fork_does_not_bring_back_what_a_person_took_away(world: World, from_past: bool) -> None:
+    plan = [calls(call("note", text="old")), says("ok"), calls(call("note", text="new", replace=2)), says("ok")]
+
+    def answer(_: Request) -> Reply:
+        return plan.pop(0) if plan else says("ok")
+
+    async with world.open(answer) as kernel:
+        pid = await kernel.spawn(world.program("p", "tools: [note]"), conversation=True, paused=True)
+        await kernel.notes.add("a secret", pid=pid)
+        await kernel.signal(pid, Signal.CONT)
+        assert "a secret" in await talk(kernel, world, pid)
+        seq = (await kernel.history(pid))[-1].seq
+        await talk(kernel, world, pid)
+        await kernel.notes.remove(1)
+        journal, order = kernel.journal, kernel._kernel.order
+        source, then = journal.process(pid), past.past(journal, pid, seq) if from_past else None
+        assert source is not None
+        fork = (await order(lambda tx: birth.fork(tx, kernel._kernel.world, source, then), "fork")).pid
+        assert "secret" not in await talk(kernel, world, fork)
+        stands = [view.text for view in await kernel.notes.ls() if str(fork) in view.owners]
+        assert stands == (["old"] if from_past else ["new"])
+
+
 async def test_the_notes_of_a_process_go_with_it_and_the_others_stay(world: World) -> None:
     made = calls(*(call("note", text=f"for {s}", scope=s) for s in ("process", "program", "user")))
     async with world.open(by_turn(made, says("ok"))) as kernel:
@@ -527,3 +551,25 @@ async def test_a_scope_that_was_not_granted_is_refused(world: World) -> None:
         await done(kernel, world, world.program("p", "tools: note(program)"))
         assert "error" in results(world.asked[-1])[0]
         assert await texts(kernel) == []
+
+
+async def test_a_summary_brings_what_was_noted_meanwhile(world: World) -> None:
+    noted = False
+
+    def answer(request: Request) -> Reply:
+        nonlocal noted
+        if request.messages[-1].text.startswith("Everything above"):
+            return says("a summary")
+        if not noted:
+            noted = True
+            return calls(call("note", text="Keep this."))
+        return says("ok " * 300)
+
+    async with world.open(answer) as kernel:
+        front = "tools: [note]\nframe_tokens: 3000\nmax_tokens: 100"
+        pid = await kernel.spawn(world.program("p", front), conversation=True)
+        while "evicted" not in [n.kind for n in await kernel.history(pid)]:
+            assert await talk(kernel, world, pid) == "" or len(world.asked) > 8
+        assert "note:1 (process) Keep this." in await talk(kernel, world, pid)
+        kinds = [n.kind for n in await kernel.history(pid)]
+        assert kinds.count("reminded") == 1 + kinds.count("evicted"), "at its beginning, and with each summary"

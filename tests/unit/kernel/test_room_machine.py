@@ -135,7 +135,8 @@ class Room(RuleBasedStateMachine):
     def pause_or_go_on(self, at: int, sign: Signal) -> None:
         alive = self.run(self.desk.ps())
         if alive:
-            self.run(self.desk.signal(alive[at % len(alive)].pid, sign))
+            with contextlib.suppress(UsageError):  # it has ended since
+                self.run(self.desk.signal(alive[at % len(alive)].pid, sign))
 
     @rule(account=NAMES, tokens=st.sampled_from([20, 84, 255]))
     def hold_from_outside(self, account: str, tokens: int) -> None:
