@@ -30,6 +30,7 @@ NAMES = ("log", "brief", "map")
 PROGRAMS = {"writer": "[log]", "reader": "[log, brief]", "both": "[map, log]"}
 FRONT = "tools: ['append(log)', read]\nframe_tokens: 3000\nmax_tokens: 64\n"
 AT = st.integers(0, 7)
+_ALIVE_MAX = 8
 _decode = msgspec.json.Decoder(Message).decode
 
 
@@ -103,6 +104,8 @@ class Shared(RuleBasedStateMachine):
 
     @rule(program=st.sampled_from(sorted(PROGRAMS)), own=st.booleans())
     def spawn(self, program: str, own: bool) -> None:
+        if len(self.run(self.desk.ps())) >= _ALIVE_MAX:
+            return
         path = self.lives.home / f"{program}.md"
         with contextlib.suppress(NotFoundError):
             self.run(self.desk.spawn(path, conversation=True, segments=["map"] if own else []))
@@ -125,9 +128,10 @@ class Shared(RuleBasedStateMachine):
 
     @rule(at=AT)
     def fork(self, at: int) -> None:
-        for pid in self._alive(at):
-            with contextlib.suppress(UsageError, LimitError):
-                self.run(self.desk.fork(pid))
+        if len(self.run(self.desk.ps())) < _ALIVE_MAX:
+            for pid in self._alive(at):
+                with contextlib.suppress(UsageError, LimitError):
+                    self.run(self.desk.fork(pid))
 
     @rule(at=AT, program=st.sampled_from(sorted(PROGRAMS)))
     def exec(self, at: int, program: str) -> None:
@@ -206,5 +210,5 @@ class Shared(RuleBasedStateMachine):
 
 TestShared = Shared.TestCase
 TestShared.settings = settings(
-    max_examples=20, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=15, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
 )
