@@ -67,6 +67,7 @@ class Joined(Event, tag="joined", frozen=True):
     tokens: int
     messages: tuple[int, ...] = ()
     segments: tuple[tuple[int, int], ...] = ()
+    untrusted: str = ""  # what of it was written by another process
 
 
 class Reminded(Event, tag="reminded", frozen=True):

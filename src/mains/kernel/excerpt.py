@@ -29,7 +29,7 @@ def _start(text: str, query: str, size: int) -> int:
     """Where a part of so many characters begins that holds the most of the query; a quarter of it is before."""
     if query and (found := text.find(query)) >= 0:
         return max(0, min(found - size // 4, len(text) - size))
-    places = sorted((at, number) for number, word in enumerate(_words(query)) for at in _places(text, word))
+    places = sorted((at, number) for number, word in enumerate(words_of(query)) for at in _places(text, word))
     best, most = 0, 0
     for first, (at, _) in enumerate(places):
         held = {number for place, number in places[first : first + _WORDS_MAX * 4] if place < at + size * 3 // 4}
@@ -38,7 +38,9 @@ def _start(text: str, query: str, size: int) -> int:
     return max(0, min(best - size // 4, len(text) - size))
 
 
-def _words(query: str) -> list[str]:
+def words_of(query: str) -> list[str]:
+    """The words of a query, in small letters; of one in a script without spaces each two characters."""
+    query = query.casefold()
     found = []
     for word in _WORD.findall(query):
         found += (

@@ -18,10 +18,10 @@ from typing import Any, Protocol
 import msgspec
 
 from mains.errors import MainsError
-from mains.kernel import pages, segments, stubs
+from mains.kernel import notes, pages, segments, stubs
 from mains.kernel.context import StoredInput
 from mains.kernel.cover import Span, grown, layout, window
-from mains.kernel.excerpt import excerpt
+from mains.kernel.excerpt import excerpt, words_of
 from mains.kernel.journal import Journal
 from mains.kernel.ports import Message
 from mains.kernel.process import Process
@@ -34,6 +34,7 @@ OVERLAP = 2_000
 _READS_PER_WINDOW = 4
 _AROUND_BYTES = 80  # of a place that is told, besides its text
 _LEAST_BYTES = 120
+_NOTES_MAX = 3
 _HITS = 5
 _HITS_MAX = 20
 _RANGE = re.compile(r"(lines?|characters?|chars?)?\s*(\d+)\s*(?:-|to|\u2013)\s*(\d+)")
@@ -138,6 +139,9 @@ class Lookup:
         if handle.startswith("segment:"):
             return segments.text(self._journal.rows, p, handle)
         kind, _, name = handle.partition(":")
+        if kind == "note":
+            found_notes = notes.notes_of(self._journal.rows, p)
+            return next((told.text for told in found_notes if str(told.id) == name), None)
         if kind == "input":
             for given, page in _inputs(self._journal, p):
                 if given == name:
@@ -153,9 +157,20 @@ class Lookup:
         found = await self._search.recall(spaces, query, most * 2)
         hidden = [hit for hit in found if hit.space in names or hit.position not in shown]
         chosen = (hidden or list(found))[:most]
+        noted = await asyncio.to_thread(self._noted, p, query)
         if not chosen:
-            return "nothing in your memory fits that"
-        return await asyncio.to_thread(self._tell, p, chosen, names, query)
+            return noted or "nothing in your memory fits that"
+        told = await asyncio.to_thread(self._tell, p, chosen, names, query)
+        return f"{told}\n\n{noted}" if noted else told
+
+    def _noted(self, p: Process, query: str) -> str:
+        """The notes in which most of the query's words stand, the best first."""
+        words = words_of(query)
+        with self._journal.snapshot():
+            found = notes.notes_of(self._journal.rows, p)
+        held = [(sum(word in told.text.casefold() for word in words), told) for told in found]
+        fitting = sorted((-count, told.id, told.text) for count, told in held if count * 2 > len(words))
+        return "\n\n".join(f"note:{number}:\n{text}" for _, number, text in fitting[:_NOTES_MAX])
 
     def _spaces(self, p: Process) -> tuple[list[tuple[str, int | None]], dict[str, str], set[int]]:
         """What may be searched; handles of inputs and segments by their space; the positions that the frame shows."""

@@ -61,6 +61,7 @@ class Due(NamedTuple):
     pages: tuple[str, ...] = ()
     tokens: int = 0
     segments: tuple[tuple[int, int], ...] = ()
+    untrusted: str = ""  # what of it another process wrote
 
 
 def make(tx: Tx, settings: Settings, name: str, account: str, texts: Sequence[str], *, append_only: bool) -> Shared:
@@ -210,6 +211,7 @@ def due(tx: Tx, p: Process, settings: Settings, room_tokens: int, view_tokens: i
     names: list[str] = []
     upto: list[tuple[int, int]] = []
     tokens = shown = 0
+    untrusted = ""
     room = min(room_tokens, settings.segment_turn_tokens_max)
     for each in p.segments:
         if not each.live or len(names) >= settings.segment_turn_pages_max or shown >= room:
@@ -229,7 +231,16 @@ def due(tx: Tx, p: Process, settings: Settings, room_tokens: int, view_tokens: i
             tokens, shown, until = tokens + size, shown + min(size, view_tokens), number + 1
         if until > each.until:
             upto.append((each.segment, until))
-    return Due(tuple(names), tokens, tuple(upto))
+            untrusted = untrusted or _stranger(tx, p, each, Shared(*row).name, until)
+    return Due(tuple(names), tokens, tuple(upto), untrusted)
+
+
+def _stranger(tx: Tx, p: Process, each: Mapped, name: str, until: int) -> str:
+    """Whether what is read of a segment was written by another process: nobody knows what that had read."""
+    if p.tainted:
+        return ""
+    found = told(tx.rows, each.segment, each.until, until - each.until)
+    return f"a page of segment {name}" if any(author.process not in (0, p.pid) for _, _, author in found) else ""
 
 
 # readers, for `recall` and `read`

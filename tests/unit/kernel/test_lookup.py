@@ -156,3 +156,22 @@ async def test_nothing_of_a_removed_process_is_left_in_the_index(world: World) -
         await kernel.signal(gone, Signal.KILL)
         await kernel.remove([gone])
         assert not _count(home, b"xylophone") + _count(home, b"marimba")
+
+
+async def test_notes_are_read_and_recalled(world: World) -> None:
+    replies = iter(
+        [
+            calls(call("note", text="The deposit box is number 4411.")),
+            calls(
+                call("recall", query="number of the deposit box"),
+                call("read", handle="note:1"),
+                call("read", handle="note:2"),
+            ),
+            says("done"),
+        ]
+    )
+    async with world.open(lambda _: next(replies)) as kernel:
+        await kernel.wait(await kernel.spawn(world.program("p", "tools: [note, recall, read]")), 60)
+    recalled, read, nothing = (message.text for message in last_results(world)[-3:])
+    assert "note:1:\nThe deposit box is number 4411." in recalled
+    assert read == "The deposit box is number 4411." and nothing.startswith("error: there is no `note:2`")
