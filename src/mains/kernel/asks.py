@@ -36,6 +36,7 @@ class _New(msgspec.Struct, frozen=True):
     tokens: int
     apart: bool  # it joins before the call is planned: it may be too large to be shown whole
     segments: tuple[tuple[int, int], ...] = ()  # up to which page each is read with it
+    untrusted: str = ""
 
 
 def ask(tx: Tx, world: World, p: Process) -> Process | str | None:
@@ -81,7 +82,7 @@ def _new(tx: Tx, world: World, p: Process) -> _New:
         shared = segments.due(tx, p, world.settings, *room)
     mail = [] if p.reads_mail else mailbox.unread(tx, p, _MAIL_PER_TURN)
     if not mail:
-        return _New([], shared.pages, shared.tokens, apart=bool(shared.pages), segments=shared.segments)
+        return _New([], shared.pages, shared.tokens, bool(shared.pages), shared.segments, shared.untrusted)
     messages = [_decode(pages.get(tx, each.page)) for each in mail]
     sizes = [tokens_of(message) for message in messages]
     count = paging.taken(world, p, sizes)  # the others are read in the next turn
@@ -90,13 +91,15 @@ def _new(tx: Tx, world: World, p: Process) -> _New:
     names = (*shared.pages, *(each.page for each in mail), *(pages.put_message(tx, each) for each in recalled))
     apart = bool(recalled or shared.pages) or max(sizes) > view
     tokens = shared.tokens + sum(sizes) + sum(map(tokens_of, recalled))
-    return _New(mail, names, tokens, apart, shared.segments)
+    return _New(mail, names, tokens, apart, shared.segments, shared.untrusted)
 
 
 def _join(tx: Tx, p: Process, new: _New) -> Process:
     pages.extend(tx, p, new.pages)
     read = mailbox.consume(tx, new.mail)
-    return tx.happen(p, Joined(pages=new.pages, tokens=new.tokens, messages=read, segments=new.segments))
+    return tx.happen(
+        p, Joined(pages=new.pages, tokens=new.tokens, messages=read, segments=new.segments, untrusted=new.untrusted)
+    )
 
 
 def _recalled(tx: Tx, world: World, p: Process, messages: list[Message]) -> list[Message]:

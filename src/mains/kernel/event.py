@@ -67,6 +67,7 @@ class Joined(Event, tag="joined", frozen=True):
     tokens: int
     messages: tuple[int, ...] = ()
     segments: tuple[tuple[int, int], ...] = ()
+    untrusted: str = ""  # which page another process appended
 
 
 class Reminded(Event, tag="reminded", frozen=True):

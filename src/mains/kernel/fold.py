@@ -165,6 +165,7 @@ def _joined(p: Process, event: Joined) -> Process:
         p, length=p.length + len(event.pages), frame_tokens=p.frame_tokens + event.tokens,
         frame=_chained(p, event.pages), mail=p.mail - len(event.messages),
         segments=tuple(replace(each, until=upto.get(each.segment, each.until)) for each in p.segments),
+        tainted=p.tainted or event.untrusted,
     )  # fmt: skip
 
 

@@ -61,6 +61,7 @@ class Due(NamedTuple):
     pages: tuple[str, ...] = ()
     tokens: int = 0
     segments: tuple[tuple[int, int], ...] = ()
+    untrusted: str = ""  # the first page that another process appended, in words
 
 
 def make(tx: Tx, settings: Settings, name: str, account: str, texts: Sequence[str], *, append_only: bool) -> Shared:
@@ -209,7 +210,7 @@ def due(tx: Tx, p: Process, settings: Settings, room_tokens: int, view_tokens: i
     """
     names: list[str] = []
     upto: list[tuple[int, int]] = []
-    tokens = shown = 0
+    tokens, shown, untrusted = 0, 0, ""
     room = min(room_tokens, settings.segment_turn_tokens_max)
     for each in p.segments:
         if not each.live or len(names) >= settings.segment_turn_pages_max or shown >= room:
@@ -221,15 +222,18 @@ def due(tx: Tx, p: Process, settings: Settings, room_tokens: int, view_tokens: i
         for number, page, data in tx.rows(
             "segment_pages", each.segment, until, settings.segment_turn_pages_max - len(names)
         ):
-            size = tokens_of(_decode(data))
+            message = _decode(data)
+            size, author = tokens_of(message), segment.author_of(message)
             if names and shown + min(size, view_tokens) > room:
                 shown = room  # the rest comes with the next turns
                 break
             names.append(page)
+            if author and not author.startswith(f"process {p.pid} ("):
+                untrusted = untrusted or f"{message.name}, which {author} appended"
             tokens, shown, until = tokens + size, shown + min(size, view_tokens), number + 1
         if until > each.until:
             upto.append((each.segment, until))
-    return Due(tuple(names), tokens, tuple(upto))
+    return Due(tuple(names), tokens, tuple(upto), untrusted)
 
 
 # readers, for `recall` and `read`
