@@ -25,6 +25,12 @@ def message(name: str, number: int, text: str, author: str = "") -> Message:
     return Message(role="user", text=f"{head}\n{text}", name=handle(name, number), kind="segment")
 
 
+def author_of(page: Message) -> str:
+    """The process that appended a page, in words; empty: a person did."""
+    _, by, author = page.text.partition("\n")[0].removesuffix("]").partition(", appended by ")
+    return author if by else ""
+
+
 def text_of(page: Message) -> str:
     """The text of a page, as it was given."""
     return page.text.partition("\n")[2]

@@ -223,11 +223,14 @@ def due(tx: Tx, p: Process, settings: Settings, room_tokens: int, view_tokens: i
         for number, page, data in tx.rows(
             "segment_pages", each.segment, until, settings.segment_turn_pages_max - len(names)
         ):
-            size = tokens_of(_decode(data))
+            message = _decode(data)
+            size, author = tokens_of(message), segment.author_of(message)
             if names and shown + min(size, view_tokens) > room:
                 shown = room  # the rest comes with the next turns
                 break
             names.append(page)
+            if author and not author.startswith(f"process {p.pid} ("):
+                untrusted = untrusted or f"{message.name}, which {author} appended"
             tokens, shown, until = tokens + size, shown + min(size, view_tokens), number + 1
         if until > each.until:
             upto.append((each.segment, until))

@@ -203,6 +203,8 @@ async def test_a_process_appends_and_everybody_reads_it_in_one_order(world: Worl
         assert [m.text for m in others.messages if m.kind == "segment"] == [text]
         detail = await kernel.segment("brief")
         [shown] = detail.shown
+        tainted = {p.pid: p.tainted for p in kernel.journal.processes("process_all")}
+        assert tainted == {writer: "", reader: f"segment:brief/0, which process {writer} (writer) appended"}
         assert (shown.number, shown.process, shown.program, shown.account) == (0, writer, "writer", "home")
         assert (shown.text, shown.bytes) == ("found it", 8) and shown.at.endswith("Z")
 
