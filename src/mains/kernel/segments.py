@@ -234,16 +234,7 @@ def due(tx: Tx, p: Process, settings: Settings, room_tokens: int, view_tokens: i
             tokens, shown, until = tokens + size, shown + min(size, view_tokens), number + 1
         if until > each.until:
             upto.append((each.segment, until))
-            untrusted = untrusted or _stranger(tx, p, each, Shared(*row).name, until)
     return Due(tuple(names), tokens, tuple(upto), untrusted)
-
-
-def _stranger(tx: Tx, p: Process, each: Mapped, name: str, until: int) -> str:
-    """Whether what is read of a segment was written by another process: nobody knows what that had read."""
-    if p.tainted:
-        return ""
-    found = told(tx.rows, each.segment, each.until, until - each.until)
-    return f"a page of segment {name}" if any(author.process not in (0, p.pid) for _, _, author in found) else ""
 
 
 # readers, for `recall` and `read`
