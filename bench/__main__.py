@@ -14,6 +14,9 @@ embedded   tokens a second through Mains against the same engine asked directly
 kv         rounds of 16 processes on 2 slots of the embedded engine, with and without files (only when it is named)
 policies   the order of four policies on the embedded engine, beside the simulator's (only when it is named)
 recall     a search in the memory of one process in a home of 500,000 pages, beside FTS5 (only when it is named)
+facts      400 turns in a frame of 8,000 tokens: what of 200 facts and 20 rules is left (only when it is named)
+forks      a thousand forks of a process with 100,000 tokens (only when it is named)
+memory     a home of 10,000 processes with 50 pages; what indexing costs the turns (only when it is named)
 soak       200 processes living on with faults: memory and descriptors (only when it is named; --minutes 60)
 
 Against what users would pick instead; only when named, for they need the rivals' environment (`make bench-rivals`):
@@ -46,7 +49,7 @@ NAMES = (
     "price",
     "embedded",
 )
-NAMED = ("kv", "policies", "recall")  # run only when they are named
+NAMED = ("kv", "policies", "recall", "facts", "forks", "memory")  # run only when they are named
 LONG = ("soak",)  # run only when they are named
 CONTESTS = ("rivals", "kills", "waiting", "cap")
 EVERY = (*NAMES, *NAMED, *LONG, *CONTESTS)

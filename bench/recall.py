@@ -48,7 +48,7 @@ FULL = Size(9_999, 49, 5_000, 400)
 QUICK = Size(20, 10, 300, 10)
 
 
-def _spelled(rank: int) -> str:
+def spelled(rank: int) -> str:
     """A word for a number: syllables, the frequent ones short."""
     word = ""
     while rank >= 0:
@@ -82,7 +82,7 @@ class Made:
     def __init__(self, size: Size) -> None:
         self.size = size
         self._weights = list(itertools.accumulate(1 / (rank + 1) for rank in range(_VOCABULARY)))
-        self._words = [_spelled(rank) for rank in range(_VOCABULARY)]
+        self._words = [spelled(rank) for rank in range(_VOCABULARY)]
         self.rank = {word: rank for rank, word in enumerate(self._words)}
         self._large = [self._doc(LARGE, at) for at in range(size.large)]
 

@@ -16,6 +16,13 @@ GIVES = {
     "idle": ("bare kernel", "300 idle, made", "300 idle, booted", "50 of them woken", "wake 50"),
     "boot": ("boot, 100 processes, 10 mid-turn", "all model calls made again", "from exec to exit"),
     "decide": ("mixed: decision, p99", "one family: decision, p99", "first come, first served: p99"),
+    "facts": (
+        "Mains, lossy: frames with all rules",
+        "Mains, nothing: of those that left, recalled by question",
+        "truncation: facts reachable",
+    ),
+    "forks": ("whole: 40 forks", "after evictions: database", "whole, rows copied", "whole: frames that differ"),
+    "memory": ("boot", "first recall, nothing indexed", "memory.db", "turns, indexed at leisure / alone"),
     "recall": ("Mains, 8 words: p99", "Mains, 20 words: found in 5", "Mains: file", "FTS5, 8 words: p99"),
     "soak": ("minutes", "memory, second quarter", "memory, last quarter", "database at the end"),
     "ledger": ("hold + settle, at 10", "CPU a pair, at 10", "without limits, at 10", "one caller alone", "fsync"),
@@ -24,6 +31,9 @@ GIVES = {
     "price": ("billed input, view 3,000, 32k", "prefix stability, 8k", "billed input, magagent, at worst"),
     "start": ("mains --help", "import mains", "bare Python"),
 }
+
+NOTHING = ("no result", "gives wrongly", "cut to fit", "that differ", "memory", "times the space", "look", "facts")
+EXACT = ("facts", "forks")  # what these find is right or wrong, however small they are
 
 
 @pytest.mark.parametrize("name", GIVES)
@@ -34,8 +44,11 @@ def test_a_quick_run_gives_its_figures(name: str, tmp_path: Path, monkeypatch: p
     assert measured.name == name
     assert set(GIVES[name]) <= set(values)
     assert all(math.isfinite(value) for value in values.values())
-    zero = ("idle", "woken", "gap", "longest wait")  # what may be nothing in a run as short as this
+    zero = ("idle", "woken", "gap", "longest wait", *NOTHING)  # what may be nothing in a run as short as this
     assert all(value > 0 for what, value in values.items() if not any(word in what for word in zero))
+    if name in EXACT:
+        assert [figure.what for figure in measured.figures if figure.goal and not figure.goal.startswith("under")]
+        assert [each for each in measured.figures if each.met is False and not each.goal.startswith("under")] == []
     assert not list(tmp_path.iterdir()), "the scratch folder is left behind"
 
 

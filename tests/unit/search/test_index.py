@@ -60,6 +60,16 @@ async def test_exact_wording_is_found_among_many_that_fit_as_well(path: Path) ->
             assert query in hits[0].text
 
 
+async def test_a_chunk_with_all_words_comes_before_shorter_ones_without_the_rarest(path: Path) -> None:
+    """Found by `bench facts`: messages with other invoices came before the report with the one that was asked for."""
+    short = [f"Task {n}. Invoice {n * 77} of Fir Limited amounts to {n * 31} euros." for n in range(10, 22)]
+    filler = "the system checks every part of a report and writes down what was seen " * 25
+    long = [f"{filler} {n}" for n in range(300)] + [f"Invoice 90003 of Fir Limited amounts to 12 euros. {filler}"]
+    async with index_over(Shelf(p1=[*short, *long]), path) as index:
+        hits = await index.recall([("p1", None)], "amounts in euros: Fir Limited, invoice 90003", 5)
+        assert hits[0].text.startswith("Invoice 90003 ")
+
+
 @pytest.mark.parametrize("many", [3, 40], ids=["scanned", "indexed"])
 @pytest.mark.parametrize("query", ["会議", "東京", "한국", "タワー", "員"])
 async def test_words_of_two_characters_are_found(path: Path, many: int, query: str) -> None:
