@@ -283,6 +283,7 @@ NO_INPUT_NAME = "is no name for an input: write letters, digits and `_`, a lette
 OUTSIDE = "`$ref` may only point into this schema (`#/…`)"
 NO_TOOL = "is not a tool: write a name like `files.read`, `files.*` or `spawn(reader)`"
 
+UNPAIRED = "the parentheses do not match or hold nothing (between brackets, quote a tool with a comma)"
 ONE_MISTAKE = [
     ("toolz: files", "unknown key `toolz` (did you mean `tools`?)"),
     ("max-tokens: 100", "unknown key `max-tokens` (did you mean `max_tokens`?)"),
@@ -293,9 +294,9 @@ ONE_MISTAKE = [
     ("tools: [[files]]", "`tools`: each must be the name of a tool"),
     ("tools: files, 7up", f"`tools`: `7up` {NO_TOOL}"),
     ("tools: ['*']", f"`tools`: `*` {NO_TOOL}"),
-    ("tools: files(", "`tools`: `files(`: the parentheses do not match or hold nothing (between brackets, quote a tool with a comma)"),
-    ("tools: files(a))", "`tools`: `files(a))`: the parentheses do not match or hold nothing (between brackets, quote a tool with a comma)"),
-    ("tools: files()", "`tools`: `files()`: the parentheses do not match or hold nothing (between brackets, quote a tool with a comma)"),
+    ("tools: files(", f"`tools`: `files(`: {UNPAIRED}"),
+    ("tools: files(a))", f"`tools`: `files(a))`: {UNPAIRED}"),
+    ("tools: files()", f"`tools`: `files()`: {UNPAIRED}"),
     ("tools: spawn", "`tools`: `spawn` must say which programs: `spawn(reader)`"),
     ("tools: spawn(../x)", "`tools`: `../x` must name a program beside or below this file"),
     ("tools: spawn(/etc/x)", "`tools`: `/etc/x` must name a program beside or below this file"),
