@@ -71,11 +71,19 @@ def open_with(tx: Tx, pid: int, opening: Sequence[str]) -> None:
 
 
 def covers_of(rows: Rows, p: Process, start: int = 0) -> list[Cover]:
-    """What was evicted from a context, from position `start` on: the oldest first, what it maps before its own."""
+    """What was evicted from a context, from position `start` on: the oldest first, what it maps before its own.
+
+    What the latest cover of the beginning covers is not read: a summary ends the work that came before it.
+    """
     if not (p.covers or p.maps):
         return []
-    found = [row for each in p.maps for row in rows("cover_of", each.pid, start, each.seq, each.until)]
-    found += rows("cover_of", p.pid, start, _NO_SEQ, _NO_SEQ) if p.covers else []
+    of = [(each.pid, each.seq, each.until) for each in p.maps] + [(p.pid, _NO_SEQ, _NO_SEQ)]
+    found: list[Row] = []
+    for each in reversed(of if start == 0 else []):
+        if found := rows("cover_latest", *each):
+            start = found[0][2]
+            break
+    found += [row for pid, seq, until in of for row in rows("cover_of", pid, start, seq, until)]
     return [Cover(seq, first, until, tuple(pages.split())) for seq, first, until, pages in found]
 
 

@@ -98,7 +98,7 @@ class _Mark(msgspec.Struct, frozen=True):
     process: Process
     opening: tuple[str, ...]
     grown: int
-    covers: int
+    covers: tuple[Cover, ...]
     frame: str
 
 
@@ -110,7 +110,7 @@ class _Walk:
         self._pid = pid
         self._opening: tuple[str, ...] = ()
         self._grown: list[str] = []
-        self._covers: list[Cover] = []
+        self._covers: tuple[Cover, ...] = ()  # without those that a later one covers
         self.seq = 0
         self.process: Process | None = None
         self.asked: _Mark | None = None  # the last model call
@@ -118,14 +118,13 @@ class _Walk:
     def past(self) -> Past:
         """As it stands."""
         assert self.process is not None
-        return Past(self.seq, self.process, self._opening, tuple(self._grown), tuple(self._covers))
+        return Past(self.seq, self.process, self._opening, tuple(self._grown), self._covers)
 
     def shown(self) -> Shown | None:
         """The last model call."""
         if (at := self.asked) is None:
             return None
-        grown, covers = tuple(self._grown[: at.grown]), tuple(self._covers[: at.covers])
-        return Shown(Past(at.seq, at.process, at.opening, grown, covers), at.frame)
+        return Shown(Past(at.seq, at.process, at.opening, tuple(self._grown[: at.grown]), at.covers), at.frame)
 
     def steps(self, until: int) -> Iterator[int]:
         """Go on to event `until`; the number of each event on the way."""
@@ -147,11 +146,12 @@ class _Walk:
             case Reminded():
                 self._opening = event.opening or self._opening
             case Evicted():
-                self._covers += [Cover(seq, each.first, each.until, each.pages) for each in event.covers]
+                new = [Cover(seq, each.first, each.until, each.pages) for each in event.covers]
+                self._covers = (*[cover for cover in self._covers if not _is_within(cover, new)], *new)
             case _:
                 self._grown += joined(before, event)
         if isinstance(event, Asked):
-            self.asked = _Mark(seq, self.process, self._opening, len(self._grown), len(self._covers), event.frame)
+            self.asked = _Mark(seq, self.process, self._opening, len(self._grown), self._covers, event.frame)
 
     def _born(self, event: Spawned) -> None:
         """A fork begins with what it maps: the last of its maps is its source, which has those of all before."""
@@ -160,4 +160,8 @@ class _Walk:
         for each in p.maps[-1:]:
             source = _until(self._journal, each.pid, each.seq)
             self._grown = source._grown[: each.until]
-            self._covers = [cover for cover in source._covers if cover.until <= each.until]
+            self._covers = tuple(cover for cover in source._covers if cover.until <= each.until)
+
+
+def _is_within(cover: Cover, later: list[Cover]) -> bool:
+    return any(each.first <= cover.first and cover.until <= each.until for each in later)

@@ -189,6 +189,8 @@ SELECT pid, position, page FROM context ORDER BY pid, position
 INSERT INTO cover (pid, first, seq, until, pages) VALUES (?, ?, ?, ?, ?)
 -- name: cover_of
 SELECT seq, first, until, pages FROM cover WHERE pid = ? AND first >= ? AND seq <= ? AND until <= ? ORDER BY seq, first
+-- name: cover_latest
+SELECT seq, first, until, pages FROM cover WHERE pid = ? AND first = 0 AND seq <= ? AND until <= ? ORDER BY seq DESC LIMIT 1
 -- name: cover_delete
 DELETE FROM cover WHERE pid = ?
 -- name: cover_scan
