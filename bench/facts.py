@@ -315,6 +315,7 @@ def _of_ours(name: str, ours: Ours, script: Script) -> list[Figure]:
     last, turns, shown = ours.checked[-1], script.size.turns, ours.shown
     figures = [
         _all(f"{name}: frames with all rules", 100 * shown.ruled / turns),
+        Figure(f"{name}: rules in the last frame", shown.rules, f"of {2 * script.size.rules}"),
         _all(f"{name}: frames within {FRAME_TOKENS:,}", 100 * (1 - ours.over / ours.frames)),
         _none(f"{name}: frames with a call and no result", ours.apart, "frames"),
         Figure(f"{name}: largest frame", shown.largest, "tokens"),
@@ -357,6 +358,8 @@ def _none(what: str, value: float, unit: str) -> Figure:
 def _of_rival(row: Row, script: Script) -> list[Figure]:
     shown = row.shown
     figures = [Figure(f"{row.name}: frames with all rules", 100 * shown.ruled / (shown.frames - shown.calls), "%")]
+    if not shown.stopped:
+        figures.append(Figure(f"{row.name}: rules in the last frame", shown.rules, f"of {2 * script.size.rules}"))
     if shown.stopped:
         figures.append(Figure(f"{row.name}: does not fit any more in turn", shown.stopped, ""))
     else:

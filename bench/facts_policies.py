@@ -39,10 +39,12 @@ class Shown(msgspec.Struct):
     largest: int = 0
     found: list[tuple[int, int]] = []
     seen: set[str] = set()  # facts that stood in a frame
+    rules: int = 0  # in the last frame
 
     def note(self, frame: Sequence[Message], script: Script, exchange: int) -> None:
         """Which facts stand in a frame of an exchange."""
         text = "\n".join(message.text for message in frame)
+        self.rules = sum(rule in text for rule in script.rules_by(exchange))
         new = (each.fact.text for each in script.planted_by(exchange + 1))
         self.seen |= {fact for fact in new if fact not in self.seen and fact in text}
 

@@ -35,6 +35,7 @@ from mains.kernel.tx import Tx
 GOAL_S, GOAL_MB = 1.0, 20
 _WORD = "the report says that pump {0} at site {0} was seen {0} times; "
 _REPLY_WORDS = 8
+_WINDOW = 1_000_000
 
 
 class Size(msgspec.Struct, frozen=True):
@@ -93,7 +94,7 @@ async def _make(folder: Path, size: Size, evicted: bool) -> Made:
     front = f"frame_tokens: {limit}\nmax_tokens: 200"
     path.write_text(f"---\nname: talker\ndescription: talks\n{front}\n---\nYou note what you are told.\n")
     settings = mains.Settings(summary_tokens_max=1_024)
-    async with mains.open(folder / "home", engines=[ScriptedEngine.of(answer)], settings=settings) as desk:
+    async with mains.open(folder / "home", engines=[ScriptedEngine.of(answer, context_tokens=_WINDOW)], settings=settings) as desk:
         pid = await desk.spawn(path, conversation=True)
         sent = 0
         while sent < whole:
@@ -125,7 +126,7 @@ def fork(folder: str, pid: int, count: int, way: str) -> Forked:
 
 async def _fork(folder: Path, pid: int, count: int, way: str) -> Forked:
     database = folder / "home" / "mains.db"
-    async with mains.open(folder / "home", engines=[ScriptedEngine.of(_silent)]) as desk:
+    async with mains.open(folder / "home", engines=[ScriptedEngine.of(_silent, context_tokens=_WINDOW)]) as desk:
         machine.settle()
         before_db, before_rss = database.stat().st_size, machine.rss_bytes()
         source = _process(desk, pid)

@@ -56,7 +56,7 @@ class Size(msgspec.Struct, frozen=True):
     rounds: int
 
 
-FULL = Size(Home(10_000, 50, 5_000), 400, 100, 60, 7)
+FULL = Size(Home(10_000, 50, 5_000), 400, 100, 60, 5)
 QUICK = Size(Home(20, 10, 200), 10, 10, 6, 1)
 
 

@@ -1,4 +1,4 @@
-"""Draw `docs/plots/*.png`: `python -m bench.plots [fairness] [completion] [price]` runs these benches and draws.
+"""Draw `docs/plots/*.png`: `python -m bench.plots [NAME...]` runs fairness, completion, price, facts, and draws them.
 
 Colours are of a set that people with any colour vision tell apart (Okabe and Ito); each policy has its own marker, too.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.figure import Figure as Canvas
 
-from bench import completion, fairness, price
+from bench import completion, facts, fairness, price
 from bench.fair.policies import POLICIES
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "plots"
@@ -111,6 +111,35 @@ def draw_price(rows: list[price.Row], path: Path) -> None:
     canvas.savefig(path, dpi=130)
 
 
+def draw_facts(measured: tuple[facts.Script, dict[str, facts.Ours], list[facts.Row]], path: Path) -> None:
+    """Facts that can be reached, over the conversation; and frames with all rules, beside what was read anew."""
+    made, ours, rows = measured
+    canvas = Canvas(figsize=(11, 4.4), layout="constrained")
+    reached, ruled = canvas.subplots(1, 2)
+    lines = [
+        (f"Mains, {name}", [(c.exchange, c.reached["wording"]) for c in run.checked]) for name, run in ours.items()
+    ]
+    lines += [(row.name, row.shown.found) for row in rows if not row.shown.stopped]
+    for at, (name, found) in enumerate(lines):
+        share = [100 * count / len(made.planted_by(exchange)) for exchange, count in found]
+        places = [exchange * (made.size.calls + 1) for exchange, _ in found]
+        reached.plot(places, share, color=COLOURS[-1 - at], marker=MARKERS[-1 - at], label=name)
+    reached.set_xlabel("turns")
+    reached.set_ylabel("facts so far in the frame or recalled, %")
+    shown = [(f"Mains, {name}", run.shown) for name, run in ours.items()]
+    shown += [(row.name, row.shown) for row in rows if not row.shown.stopped]
+    for at, (_, each) in enumerate(shown):
+        share_ruled = 100 * each.ruled / made.size.turns
+        ruled.scatter(each.fresh / 1_000, share_ruled, s=70, color=COLOURS[-1 - at], marker=MARKERS[-1 - at])
+    ruled.set_xlabel("tokens that were not in the cache, thousands")
+    ruled.set_ylabel("frames with all rules, %")
+    for axes in (reached, ruled):
+        axes.set_ylim(-5, 105)
+        axes.grid(alpha=0.3)
+    canvas.legend(loc="outside upper center", ncols=4, frameon=False, fontsize=8)
+    canvas.savefig(path, dpi=130)
+
+
 def _mean(runs: list[completion.Run], field: str) -> float:
     return statistics.fmean(float(getattr(run, field)) for run in runs)
 
@@ -126,6 +155,8 @@ def main() -> None:
         draw_completion(completion.measure(quick), FOLDER / "completion.png")
     if not named or "price" in named:
         draw_price(price.measure(quick), FOLDER / "price.png")
+    if not named or "facts" in named:
+        draw_facts(facts.measure(quick), FOLDER / "facts.png")
 
 
 if __name__ == "__main__":
