@@ -272,11 +272,11 @@ async def _said(kernel: Desk, pid: int, text: str) -> bool:
 
 async def test_what_a_summary_says_is_not_streamed_as_an_answer(world: World) -> None:
     async with world.open(reader(30, lambda _: says("secret summary")), devices=[mains.device(look)]) as kernel:
-        told: list[str] = []
+        told = set[str]()
 
         async def listen() -> None:
             async for notice in kernel.watch():
-                told.append(notice.text)
+                told.add(notice.text)
 
         listening = asyncio.create_task(listen())
         await asyncio.sleep(0)
