@@ -301,3 +301,26 @@ async def test_nothing_from_outside_says_what_kind_it_is(world: World) -> None:
         await kernel.signal(pid, Signal.CONT)
         await kernel.wait(pid, 20)
     assert [(m.role, m.kind) for m in world.asked[-1].messages[2:]] == [("user", ""), ("assistant", ""), ("tool", "")]
+
+
+async def test_a_summary_for_which_there_is_no_room_waits_for_it(world: World) -> None:
+    """Whatever call it is that the budget refuses, a top-up lets the process go on where it was."""
+    async with world.open(reader(60, lambda _: says("so far, so good")), devices=[mains.device(look)]) as kernel:
+        pid = await kernel.spawn(world.program("p", f"{FRONT}\nbudget: 2000"))
+        stops = 0
+        while (outcome := await kernel.wait(pid, 20)).state != "EXITED":
+            assert outcome.reason.startswith("breaker") and stops < 30
+            await kernel.topup(str(pid), tokens=200)
+            stops += 1
+        assert outcome.result == "done" and stops > 3 and any(map(is_summary, world.asked))
+        await exact(world, kernel)
+
+
+async def test_turns_are_counted_without_summaries(world: World) -> None:
+    many = reader(100, lambda _: says("so far, so good"))
+    async with world.open(many, devices=[mains.device(look)], turns_max=40) as kernel:
+        pid = await kernel.spawn(world.program("p", FRONT))
+        outcome = await kernel.wait(pid, 30)
+        assert (outcome.exit_code, outcome.turns) == (1, 40) and "turn limit" in outcome.reason
+        assert any(map(is_summary, world.asked))
+        await exact(world, kernel, turns_max=40)
