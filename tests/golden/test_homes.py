@@ -6,6 +6,7 @@ A new schema version: keep the old `vN.db.gz`, and add one that the code before 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import json
 import sqlite3
@@ -14,10 +15,12 @@ from typing import Any
 
 import pytest
 from tests.golden.homes.make_home import ENGINE, answer, ping
+from tests.unit.kernel.exactness import faults, read_back
 
 import mains
 from mains.kernel import audit, reckon
 from mains.kernel.desk import Desk
+from mains.kernel.ports import Request
 from mains.kernel.schema import SCHEMA_VERSION
 from mains.testing import FakeClock, ScriptedEngine
 
@@ -100,6 +103,38 @@ async def test_an_old_home_is_brought_forward_and_its_processes_end(tmp_path: Pa
     with sqlite3.connect(database) as connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
     connection.close()
+
+
+@pytest.mark.parametrize("name", sorted(file.name.removesuffix(".db.gz") for file in HOMES.glob("v*.db.gz")))
+async def test_processes_of_an_old_home_evict_and_are_forked(tmp_path: Path, name: str) -> None:
+    unpack(name, tmp_path)
+    settings, asked, clock = mains.Settings(frame_tokens_max=2_400), list[Request](), FakeClock()
+
+    def answered(request: Request) -> Any:
+        asked.append(request)
+        return answer(request, hang=False)
+
+    engine = ScriptedEngine.of(answered, name=ENGINE)
+    async with mains.open(
+        tmp_path / "home", engines=[engine], devices=[ping()], clock=clock, settings=settings
+    ) as kernel:
+        expected = json.loads((HOMES / f"{name}.json").read_text())
+        for pid, told in expected.items():
+            with contextlib.suppress(mains.MainsError):
+                for n in range(6):
+                    await kernel.send(int(pid), f"message {n}: " + "a word " * (100 if n % 3 else 1_000))
+            with contextlib.suppress(mains.MainsError):
+                await kernel.answer(int(pid), "a long answer " * 1_000)
+            with contextlib.suppress(mains.MainsError):
+                await act(kernel, int(pid), told.get("do", ""), clock)
+        forks = [await kernel.fork(int(pid)) for pid in expected if (await kernel.outcome(int(pid))).state == "EXITED"]
+        for pid in forks:
+            await kernel.wait(pid, timeout_s=1)
+        kinds = {message.kind for request in asked for message in request.messages}
+        assert "stub" in kinds and forks
+        assert faults(kernel.journal, settings, asked) == []
+        for p in kernel.journal.processes("process_all"):
+            assert await read_back(kernel.journal, settings, p.pid) == []
 
 
 @pytest.fixture(autouse=True)

@@ -30,8 +30,7 @@ AGAIN: Final = "again"
 def after_failure(p: Process, error: EngineError, settings: Settings) -> int | Literal["again"] | None:
     """What to do about a call of `p` that failed now: AGAIN, the index of the route to take, or None."""
     if error.blame is Blame.LENGTH:
-        roomier = [index for index in untried(p) if p.routes[index].context_tokens > p.routes[p.route].context_tokens]
-        return roomier[0] if roomier else None
+        return next(iter(roomier(p)), None)
     if error.blame is Blame.REQUEST:
         return AGAIN if error.retryable and _left(p, settings) > 0 else None
     others = untried(p)
@@ -92,6 +91,11 @@ def told(p: Process, why: str) -> str:
 def _left(p: Process, settings: Settings) -> int:
     """Tries left in the budget, after the one that has just failed."""
     return settings.model_attempts_max - p.failures - 1
+
+
+def roomier(p: Process) -> list[int]:
+    """Those of the routes that were not taken in this turn that take larger frames than the one in use."""
+    return [index for index in untried(p) if p.routes[index].context_tokens > p.routes[p.route].context_tokens]
 
 
 def untried(p: Process) -> list[int]:

@@ -72,10 +72,18 @@ def begin(tx: Tx, world: World, pid: int, engine: str = "") -> Process | None:
         unserved(tx, world, pid, p.engine, error)
         return None
     if isinstance(asked, str):
-        finish(tx, _faulted(tx, tx.process(pid) or p, asked, unread=True), world.settings)
-        share_room(tx, p.accounts)  # room that it was woken for is the next one's
+        _misfit(tx, world, tx.process(pid) or p, asked)
         return None
     return asked
+
+
+def _misfit(tx: Tx, world: World, p: Process, why: str) -> None:
+    """No frame of a READY process fits its engine: it goes where there is more room, or stops and says why."""
+    if roomier := fallback.roomier(p):
+        tx.happen(p, fallback.rerouted(p, roomier[0], tx.now_ms, world.settings, why))
+        return
+    finish(tx, _faulted(tx, p, fallback.told(p, why), unread=True), world.settings)
+    share_room(tx, p.accounts)  # room that it was woken for is the next one's
 
 
 def replied(
