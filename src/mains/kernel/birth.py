@@ -35,6 +35,7 @@ from mains.program import (
 from mains.settings import Settings
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
+_ANSWERS = 4  # of the usual size that fit into a small frame: the next call must hold what the last one said
 _VIEWS = 4  # that fit into the half of a small frame
 _RUN = "schedule"  # a run is spawned by no call
 
@@ -177,9 +178,12 @@ def image_of(tx: Tx, world: World, birth: Birth, chain: Sequence[int], of: Proce
     something in memory that has left its frame keeps `read` and `recall`. Raises NotFoundError for a segment.
     """
     segments.numbers(tx, chain, append_segments(birth.program.tools))
-    settings, output_tokens_max = world.settings, birth.program.max_tokens or world.settings.output_tokens_max
+    settings = world.settings
     sizes = (birth.route.context_tokens, birth.program.frame_tokens or 0, settings.frame_tokens_max)
-    room = (min(size for size in sizes if size) - output_tokens_max) * settings.frame_low_percent // 100
+    size = min(size for size in sizes if size)
+    usual = max(settings.output_tokens_min, min(settings.output_tokens_max, size // _ANSWERS))
+    output_tokens_max = birth.program.max_tokens or usual
+    room = (size - output_tokens_max) * settings.frame_low_percent // 100
     view = max(1, min(settings.view_tokens_max, room // _VIEWS))
     begun = opened(birth.program, birth.inputs, room, view, conversation=birth.conversation)
     stored = tuple(_store_input(tx, bound, mapped=bound.name in begun.mapped) for bound in birth.inputs)

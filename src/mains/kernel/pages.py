@@ -87,6 +87,13 @@ def covers_of(rows: Rows, p: Process, start: int = 0) -> list[Cover]:
     return [Cover(seq, first, until, tuple(pages.split())) for seq, first, until, pages in found]
 
 
+def every_cover(rows: Rows, p: Process) -> list[Cover]:
+    """All that was ever evicted from a context, the oldest first, what it maps before its own."""
+    of = [(each.pid, each.seq, each.until) for each in p.maps] + [(p.pid, _NO_SEQ, _NO_SEQ)]
+    found = [row for pid, seq, until in of for row in rows("cover_of", pid, 0, seq, until)]
+    return [Cover(seq, first, until, tuple(pages.split())) for seq, first, until, pages in found]
+
+
 class Place(NamedTuple):
     """A page that stands for the positions from `position` to below `until`: for one, or with others for a cover's."""
 

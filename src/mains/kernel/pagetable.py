@@ -230,7 +230,7 @@ def _course(rows: Sequence[Row], turn: int) -> _Course:
 
 def _entries(journal: Journal, p: Process, told: Sequence[_Page], asks: Sequence[tuple[int, int]]) -> Iterator[Entry]:
     """The pages in order: those in the frame and those that are not, and after these what stands for them."""
-    looked, covers = _looked_up(told), pages.covers_of(journal.rows, p)
+    looked, covers = _looked_up(told), pages.every_cover(journal.rows, p)
     gone: dict[int, int] = {}  # when a position left the frame
     for cover in covers:
         gone = dict.fromkeys(range(cover.first, cover.until), cover.seq) | gone

@@ -268,5 +268,5 @@ class People:
         elif p.state is State.STOPPED and p.reason == "in doubt":
             self.order(desk, Action("answer", which, text="skip"), stage)
         elif p.state is State.STOPPED:
-            hopeless = p.fault == "breaker" or p.engine == "nowhere"
+            hopeless = p.fault == "breaker" or p.engine == "nowhere" or "its frame cannot fit" in p.detail
             self.order(desk, Action("signal", which, text="KILL" if hopeless else "CONT"), stage)
