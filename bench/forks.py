@@ -94,7 +94,9 @@ async def _make(folder: Path, size: Size, evicted: bool) -> Made:
     front = f"frame_tokens: {limit}\nmax_tokens: 200"
     path.write_text(f"---\nname: talker\ndescription: talks\n{front}\n---\nYou note what you are told.\n")
     settings = mains.Settings(summary_tokens_max=1_024)
-    async with mains.open(folder / "home", engines=[ScriptedEngine.of(answer, context_tokens=_WINDOW)], settings=settings) as desk:
+    async with mains.open(
+        folder / "home", engines=[ScriptedEngine.of(answer, context_tokens=_WINDOW)], settings=settings
+    ) as desk:
         pid = await desk.spawn(path, conversation=True)
         sent = 0
         while sent < whole:
