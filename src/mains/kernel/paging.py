@@ -34,7 +34,7 @@ _decode = msgspec.json.Decoder(Message).decode
 _decode_tools = msgspec.json.Decoder(tuple[Tool, ...]).decode
 _encode = msgspec.json.Encoder(order="deterministic").encode
 _VIEWS_PER_WINDOW = 8  # a first view takes at most so much of a small window
-_LEAST = 512  # tokens: a frame is looked at anew when it has grown by a tenth from here on
+_LEAST = 4_096  # tokens: from here on a frame is looked at anew when it has grown by a tenth
 _TOLD_MAX = 5
 _LARGE = ("result", "message", "segment")  # a reply is what the model made itself
 _MILLION = 1_000_000
