@@ -16,7 +16,7 @@ from mains.kernel.context import whole_text
 from mains.kernel.lookup import Lookup
 from mains.kernel.ports import CallContext, Device, Engines, Failed, Probe, Reply, Request, Tool
 from mains.kernel.process import Call, Process
-from mains.kernel.toolset import LOOKUPS, SYSCALLS
+from mains.kernel.toolset import LOOKUPS, SYSCALLS, YIELDING
 from mains.settings import Settings
 
 
@@ -38,7 +38,7 @@ class Acts:
 
     def _offer(self, device: Device, tool: Tool) -> None:
         name = f"{device.name}.{tool.name}" if tool.name else device.name
-        if name in SYSCALLS:
+        if name in SYSCALLS - YIELDING:
             raise ConfigError(f"a device cannot take the name of the syscall `{name}`", hint="give it another name")
         if name in self._by_tool:
             raise ConfigError(f"two devices offer the tool `{name}`", hint="give one device another name")

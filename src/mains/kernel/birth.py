@@ -20,7 +20,7 @@ from mains.kernel.past import Past
 from mains.kernel.ports import Message, Tool
 from mains.kernel.process import Image, Map, Process, Route, State, replace
 from mains.kernel.tariff import Tariffs
-from mains.kernel.toolset import toolset, with_memory
+from mains.kernel.toolset import YIELDING, toolset, with_memory
 from mains.kernel.tx import Tx
 from mains.program import (
     PROMPT,
@@ -59,6 +59,7 @@ class World:
         self.tariffs = tariffs
         self.currency = currency
         self.reach_ms = round(settings.model_timeout_s * 1_000)  # how long after its hold a call may reach its engine
+        self.taken = YIELDING.intersection(tool.name for tool in tools)  # syscalls whose name a device has
         self._programs: dict[bytes, Program] = {}
 
     def program(self, source: bytes) -> Program:

@@ -82,7 +82,7 @@ def _returned(tx: Tx, p: Process, call: Call, text: str, messages: tuple[int, ..
     message = result_message(call.id, call.tool, text)
     page = pages.put_message(tx, message)
     event = Returned(
-        call=call.id, page=page, tokens=tokens_of(message), messages=messages, untrusted=is_untrusted(call.tool)
+        call=call.id, page=page, tokens=tokens_of(message), messages=messages, untrusted=is_untrusted(call)
     )
     after = tx.happen(p, event)
     if not after.calls:

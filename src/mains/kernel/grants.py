@@ -25,7 +25,7 @@ def offered(
     missing = []
     for grant in grants:
         found = [tool for tool in devices if granted(grant.name, tool.name)]
-        if grant.name in syscalls:
+        if grant.name in syscalls and not found:  # a device may have taken the name of one
             found.append(syscalls[grant.name])
         if not found:
             missing.append(grant.name)

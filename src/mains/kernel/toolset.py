@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from mains.kernel.context import StoredInput
 from mains.kernel.grants import offered
 from mains.kernel.ports import Schema, Tool
+from mains.kernel.process import Call
 from mains.program import Program, append_segments, input_schema, note_scopes
 
 _DAY_S = 86_400
@@ -177,6 +178,13 @@ OF_CHILDREN = frozenset({"wait", "spawn_each"})
 """The syscalls whose results are what children said."""
 
 
-def is_untrusted(tool: str) -> bool:
-    """Whether a result of this tool is the word of somebody else: of a device or of a child."""
-    return tool not in SYSCALLS or tool in OF_CHILDREN
+YIELDING = frozenset({"note", "append"})
+"""The syscalls whose name a device may take: then its tool is meant wherever a program of this home says so."""
+
+
+def is_untrusted(call: Call) -> bool:
+    """Whether the result of a call is the word of somebody else: of a device or of a child."""
+    of_device = call.tool not in SYSCALLS or (
+        call.tool in YIELDING and call.attempt > 0
+    )  # no syscall of these is issued
+    return of_device or call.tool in OF_CHILDREN

@@ -164,7 +164,7 @@ class _Turn:
     def __init__(self, tx: Tx, world: World, process: Process, box: Toolbox) -> None:
         self._invocation = Invocation(tx, world, process)
         self._box = box
-        self._tx = tx
+        self._tx, self._world = tx, world
         self.calls: list[Call] = []
         self.messages: list[int] = []
         self.tokens = 0
@@ -186,7 +186,7 @@ class _Turn:
             self._done(index, planned, INTERRUPTED)
         elif planned.error:
             self._done(index, planned, planned.error)
-        elif planned.name in HANDLERS:
+        elif planned.name in HANDLERS and planned.name not in self._world.taken:
             self._syscall(index, planned)
         else:
             tool = self._box.by_name[planned.name]
