@@ -116,7 +116,7 @@ def test_every_crash_point_of_an_eviction_is_survived(tmp_path: Path) -> None:
     assert code == 0
     asyncio.run(look_and_finish(tmp_path / "whole"))
     summed = [at for at, point in enumerate(points) if point.startswith("summed.")]
-    assert len(summed) >= 4, "before and after, of two processes"
+    assert len(summed) >= 2, "before and after it; a fork that is made late has no summary left to make"
     near = {at + beside for at in summed for beside in (-3, -2, -1, 0, 1, 2)}
     for target in sorted(near | set(range(0, len(points), _EVERY))):
         folder = tmp_path / str(target)
