@@ -7,7 +7,7 @@
 
 Work goes step by step (`finder.py`), and the steps of all who wait take turns: a space that is long to index delays
 those who recall in it, and everybody else by a step. What was touched is indexed while nobody recalls, with pauses
-as long as the work, so that the rest of the daemon has the processor. Nothing here writes to the journal or waits for
+four times as long as the work, so that the rest of the daemon has the processor. Nothing here writes to the journal or waits for
 it. Every wait ends after `wait_s`; at most `recalls_max` wait at once, and `touched_max` spaces are remembered (what is
 not remembered is indexed when somebody recalls in it).
 """
@@ -34,6 +34,7 @@ RECALLS_MAX = 256
 TOUCHED_MAX = 10_000
 HITS_MAX = 100
 PAUSE_S_MAX = 0.2
+PAUSES = 4  # times as long as the work: at leisure the index takes a fifth of the interpreter, and the turns the rest
 CLOSE_S = 5.0
 _END: Any = object()
 
@@ -185,7 +186,7 @@ class Index:
                 await self._leisure.wait()
                 began = time.monotonic()
                 more = await self._tended(space, steps)
-                await asyncio.sleep(min(PAUSE_S_MAX, time.monotonic() - began))
+                await asyncio.sleep(min(PAUSE_S_MAX, PAUSES * (time.monotonic() - began)))
             again = self._touched.pop(space, touch)
             if again != touch:  # it has grown meanwhile: the others first
                 self._touched[space] = again
