@@ -34,7 +34,7 @@ RECALLS_MAX = 256
 TOUCHED_MAX = 10_000
 HITS_MAX = 100
 PAUSE_S_MAX = 0.2
-PAUSES = 4  # times as long as the work: at leisure the index takes a fifth of the interpreter, and the turns the rest
+PAUSES = 4  # times as long as the work: at leisure the index takes a fifth of the interpreter at most
 CLOSE_S = 5.0
 _END: Any = object()
 
