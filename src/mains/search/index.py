@@ -6,10 +6,10 @@
     await index.close()
 
 Work goes step by step (`finder.py`), and the steps of all who wait take turns: a space that is long to index delays
-those who recall in it, and everybody else by a step. What was touched is indexed while nobody recalls, with pauses four
-times as long as the work, so that the rest of the daemon has the processor. Nothing here writes to the journal, or
-waits for it. Every wait ends after `wait_s`; at most `recalls_max` wait at once, and `touched_max` spaces are remembered (what
-is not remembered is indexed when somebody recalls in it).
+those who recall in it, and everybody else by a step. What was touched is indexed while nobody recalls, with pauses
+four times as long as the work, so that the rest of the daemon has the processor. Nothing here writes to the journal,
+or waits for it. Every wait ends after `wait_s`; at most `recalls_max` wait at once, and `touched_max` spaces are
+remembered (what is not remembered is indexed when somebody recalls in it).
 """
 
 from __future__ import annotations
