@@ -140,7 +140,7 @@ def recall(folder: str, pid: int, size: Size | dict[str, object]) -> Recalled:
 
 
 async def _recall(folder: Path, pid: int, size: Size) -> Recalled:
-    path = folder / "home" / "memory.db"
+    path = folder / "index.db"  # that of the home is open already, and belongs to one
     async with mains.open(folder / "home", engines=[_idle_engine()]) as desk:
         index = Index(path, Source(Documents(desk.journal)), wait_s=3_600)
         lookup = Lookup(desk.journal, index, mains.Settings())
