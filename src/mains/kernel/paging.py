@@ -200,7 +200,7 @@ def _condensed(tx: Tx, world: World, p: Process, old: Stretch, text: str, event:
 def reminded(tx: Tx, world: World, p: Process) -> Process:
     """Let the notes that a process sees stand in its opening as they are now. No call may be open."""
     most = min(world.settings.notes_tokens_max, window(world.settings, p) // _VIEWS_PER_WINDOW)
-    return notes.remind(tx, p, most) if p.remembers else p
+    return notes.remind(tx, p, most) if p.remembers and p.next is None else p  # an exec comes first, and reminds anew
 
 
 def _evicted(

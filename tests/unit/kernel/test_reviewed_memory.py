@@ -265,9 +265,34 @@ async def test_a_signal_in_the_middle_of_a_summary(world: World, sign: Signal) -
         await exact(world, kernel)
 
 
+async def test_exec_in_the_middle_of_a_summary_of_a_program_with_notes(world: World) -> None:
+    asks, gate = 0, asyncio.Event()
+
+    async def summary() -> Reply:
+        nonlocal asks
+        asks += 1
+        if asks == 1:
+            await gate.wait()
+        return says("so far, so good")
+
+    front = "tools: [look, note]\nframe_tokens: 4000\nmax_tokens: 200"
+    async with world.open(reader(40, lambda _: summary()), devices=[mains.device(look)]) as kernel:  # type: ignore[arg-type,return-value]
+        pid = await kernel.spawn(world.program("p", front), conversation=True)
+        await kernel.send(pid, "Read all reports, please.")
+
+        async def is_asked() -> bool:
+            return asks == 1
+
+        await world.until(is_asked)
+        assert await kernel.exec(pid, world.program("q", front, "Other things."))
+        gate.set()
+        await world.until(lambda: _said(kernel, pid, "done"))
+        await exact(world, kernel)
+
+
 async def _said(kernel: Desk, pid: int, text: str) -> bool:
     messages = (await kernel.show(pid))["messages"]
-    return (await kernel.outcome(pid)).reason == "message" and messages[-1]["text"] == text
+    return (await kernel.outcome(pid)).reason == "message" and messages[-1].get("text") == text
 
 
 async def test_what_a_summary_says_is_not_streamed_as_an_answer(world: World) -> None:
