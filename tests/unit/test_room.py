@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mains.engines.bounded_log import BoundedLog
+from mains.bounded_log import BoundedLog
 from mains.engines.room import Room
 
 

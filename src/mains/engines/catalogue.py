@@ -14,12 +14,9 @@ named. Nothing here makes a call or starts an engine: the composition root build
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import hashlib
-import os
 import re
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any, Literal, NamedTuple
@@ -28,6 +25,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from mains.errors import ConfigError
+from mains.tomlfile import edited, put_entry
 
 Kind = Literal["llama", "openai", "anthropic", "scripted"]
 
@@ -304,48 +302,8 @@ def write_engine(toml_path: Path, spec: EngineSpec, make_default: bool) -> None:
 
     The file is replaced in one step and is readable by its owner only. Raises ConfigError when it is no TOML.
     """
-    import tomlkit
-    from tomlkit.exceptions import TOMLKitError
-
-    target = toml_path.resolve()  # the file itself where the path is a link
-    try:
-        document = tomlkit.parse(target.read_text("utf-8") if target.exists() else "")
-        engines = document.get("engines")
-        if engines is None:
-            engines = document["engines"] = tomlkit.table(is_super_table=True)
-        if not isinstance(engines, Mapping):
-            raise ConfigError(f"{toml_path}: `engines` is no table")
-        _put(document["engines"], spec)
+    fields = {key: value for key, value in msgspec.to_builtins(spec).items() if key != "name"}
+    with edited(toml_path) as document:
+        put_entry(document, "engines", spec.name, fields)
         if make_default:
             document["default_engine"] = spec.name
-        text = tomlkit.dumps(document)
-    except (TOMLKitError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{toml_path}: {error}", hint="mend the file first; nothing was written") from error
-    _replace(target, text)
-
-
-def _put(engines: Any, spec: EngineSpec) -> None:
-    """Put `spec` into the `engines` table. A table that is there keeps its comments and its keys' order."""
-    fields = {key: value for key, value in msgspec.to_builtins(spec).items() if key != "name"}
-    if not isinstance(engines.get(spec.name), Mapping):
-        engines[spec.name] = {}
-    entry = engines[spec.name]
-    for key in [key for key in entry if key not in fields]:
-        del entry[key]
-    for key, value in fields.items():
-        if entry.get(key) != value:
-            entry[key] = value
-
-
-def _replace(target: Path, text: str) -> None:
-    """Write `text` beside `target`, then put it in its place: a reader sees the old file or the new one."""
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")  # mode 0600
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(target)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            Path(name).unlink()

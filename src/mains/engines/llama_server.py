@@ -30,7 +30,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from mains.engines.bounded_log import BoundedLog
+from mains.bounded_log import BoundedLog
 from mains.engines.llama_child import ChildConfig, Ready
 from mains.errors import EngineError, Spent
 

@@ -7,43 +7,29 @@ call(p, call, arguments)       one device call -> its text, or DeviceError (the 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mains.errors import ConfigError, DeviceError, EngineError, Spent
+from mains.errors import DeviceError, EngineError, NotFoundError, Spent
 from mains.kernel.context import whole_text
 from mains.kernel.lookup import Lookup
-from mains.kernel.ports import CallContext, Device, Engines, Failed, Probe, Reply, Request, Tool
+from mains.kernel.ports import CallContext, Devices, Engines, Failed, Probe, Reply, Request
 from mains.kernel.process import Call, Process
-from mains.kernel.toolset import LOOKUPS, SYSCALLS, YIELDING
+from mains.kernel.toolset import LOOKUPS
 from mains.settings import Settings
 
 
 class Acts:
     """The engines and devices of a kernel, behind time limits."""
 
-    def __init__(self, engines: Engines, devices: Sequence[Device], settings: Settings, probe: Probe) -> None:
+    def __init__(self, engines: Engines, devices: Devices, settings: Settings, probe: Probe) -> None:
         self.engines = engines
         self.devices = devices
         self._settings = settings
         self._probe = probe
         self.lookup: Lookup | None = None  # of the home's memory, once its journal is open
-        self._by_tool: dict[str, tuple[Device, str]] = {}
-        self.tools: list[Tool] = []
-        for device in devices:
-            for tool in device.tools():
-                self._offer(device, tool)
         self._slots = asyncio.Semaphore(settings.device_calls_max)
-
-    def _offer(self, device: Device, tool: Tool) -> None:
-        name = f"{device.name}.{tool.name}" if tool.name else device.name
-        if name in SYSCALLS - YIELDING:
-            raise ConfigError(f"a device cannot take the name of the syscall `{name}`", hint="give it another name")
-        if name in self._by_tool:
-            raise ConfigError(f"two devices offer the tool `{name}`", hint="give one device another name")
-        self._by_tool[name] = (device, tool.name)
-        self.tools.append(Tool(name, tool.description, tool.parameters, tool.read_only, tool.idempotent))
 
     async def ask(self, p: Process, request: Request, on_delta: Callable[[str], None]) -> Reply:
         """One model call. Raises EngineError."""
@@ -69,9 +55,10 @@ class Acts:
         """
         if call.tool in LOOKUPS and self.lookup is not None:
             return await self._look_up(self.lookup, p, call.tool, arguments)
-        if call.tool not in self._by_tool:
-            return f"error: nothing offers the tool `{call.tool}` any more"
-        device, tool = self._by_tool[call.tool]
+        try:
+            device, tool = self.devices.find(call.tool)
+        except NotFoundError as error:
+            return f"error: {error}"
         context = CallContext(p.pid, f"{p.pid}-{call.id}", Path(p.workspace), call.attempt)
         limit_s = self._settings.device_timeout_s
         try:
@@ -102,8 +89,7 @@ class Acts:
     async def close(self) -> None:
         """Stop every engine and device."""
         await self.engines.close()
-        for device in self.devices:
-            await device.close()
+        await self.devices.close()
 
 
 def _cancelled_by_us() -> bool:

@@ -1,7 +1,7 @@
 """Birth: spawn and fork. Everything is prepared and checked first; the transaction only writes.
 
-`World` is what operations know besides their transaction: settings, programs by their pages, the devices' tools as of
-boot, and which engine a program's model is. It is read-only.
+`World` is what operations know besides their transaction: settings, programs by their pages, the tools that devices
+offer now, and which engine a program's model is. It is read-only.
 """
 
 from __future__ import annotations
@@ -46,21 +46,35 @@ class World:
     def __init__(
         self,
         settings: Settings,
-        tools: Sequence[Tool],
+        tools: Callable[[], Sequence[Tool]],
         route: Callable[[tuple[str, ...]], Route],
         workspaces: Path,
         tariffs: Tariffs,
         currency: str,
     ) -> None:
         self.settings = settings
-        self.tools = tuple(tools)
+        self._tools = tools
+        self._looked_at: Sequence[Tool] = ()
+        self._taken: frozenset[str] = frozenset()
         self.route = route
         self.workspaces = workspaces
         self.tariffs = tariffs
         self.currency = currency
         self.reach_ms = round(settings.model_timeout_s * 1_000)  # how long after its hold a call may reach its engine
-        self.taken = YIELDING.intersection(tool.name for tool in tools)  # syscalls whose name a device has
         self._programs: dict[bytes, Program] = {}
+
+    @property
+    def tools(self) -> Sequence[Tool]:
+        """The devices' tools as of now, by their whole names."""
+        return self._tools()
+
+    @property
+    def taken(self) -> frozenset[str]:
+        """The syscalls whose name a device has now."""
+        if (tools := self.tools) is not self._looked_at:
+            self._looked_at = tools
+            self._taken = YIELDING.intersection(tool.name for tool in tools)
+        return self._taken
 
     def program(self, source: bytes) -> Program:
         """The program of a page (parsed once; the page was checked when it was stored)."""

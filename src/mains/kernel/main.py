@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -29,7 +29,7 @@ from mains.kernel.frames import Frame, Frames
 from mains.kernel.journal import Batch, Connect, Journal
 from mains.kernel.lanes import Lanes
 from mains.kernel.lookup import Documents, Lookup, Search
-from mains.kernel.ports import Device, Engines, EngineState, NoProbe, Notice, Probe, Signal
+from mains.kernel.ports import Devices, Engines, EngineState, NoProbe, Notice, Probe, Signal
 from mains.kernel.process import Call, CallState, Process, Route, State
 from mains.kernel.tariff import Tariffs
 from mains.kernel.tx import Tx
@@ -52,7 +52,7 @@ class Kernel:
         settings: Settings,
         clock: Clock,
         engines: Engines,
-        devices: Sequence[Device],
+        devices: Devices,
         route: Callable[[tuple[str, ...]], Route],
         *,
         workspaces: Path,
@@ -68,7 +68,7 @@ class Kernel:
         self._chance = chance
         self._open = partial(Journal, path, settings, clock.now_ms, self._committed, probe, connect)
         self._acts = Acts(engines, devices, settings, probe or NoProbe())
-        self.world = World(settings, self._acts.tools, route, workspaces, tariffs, currency)
+        self.world = World(settings, devices.tools, route, workspaces, tariffs, currency)
         self._lanes = Lanes(engines, settings)
         self._new_search = search
         self._turns: set[asyncio.Task[None]] = set()  # turns at work

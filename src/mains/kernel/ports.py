@@ -2,6 +2,7 @@
 
 Engine   runs a model: one call, one attempt; it never retries (the kernel owns the one retry budget)
 Device   offers tools: one call, one answer
+Devices  those that there are now: they come and go while processes run
 Probe    named points at which a test may stop the world; `NoProbe` does nothing
 
 What may be asked of a kernel from above is `control.Control`; views of processes, which cross there, stand here.
@@ -14,7 +15,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 
@@ -229,6 +230,29 @@ class Device(Protocol):
 
     async def close(self) -> None:
         """Free everything."""
+        ...
+
+
+class Offer(NamedTuple):
+    """Who serves a tool: the device, and the tool's name there."""
+
+    device: Device
+    tool: str
+
+
+class Devices(Protocol):
+    """The devices that there are. They come and go; a process keeps the tools that it was offered at spawn."""
+
+    def tools(self) -> Sequence[Tool]:
+        """Every tool that there is now, by its whole name; the same object until something changes."""
+        ...
+
+    def find(self, tool: str) -> Offer:
+        """Who serves the tool of this whole name. Raises NotFoundError, whose text a model can read."""
+        ...
+
+    async def close(self) -> None:
+        """Free them all."""
         ...
 
 

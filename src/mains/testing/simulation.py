@@ -26,6 +26,7 @@ from typing import Any
 from mains.errors import JournalError, KernelPanic
 from mains.kernel import audit, reckon
 from mains.kernel.desk import Desk
+from mains.kernel.devicelist import DeviceList
 from mains.kernel.main import Kernel
 from mains.kernel.process import State
 from mains.testing.cast import Cast, write_programs
@@ -161,7 +162,7 @@ class Simulation:
 
     async def _live(self, chance: random.Random) -> None:
         kernel = Kernel(
-            self._path, self.plan.settings, self.clock, self._cast, self._cast.devices, self._cast.route,
+            self._path, self.plan.settings, self.clock, self._cast, DeviceList(self._cast.devices), self._cast.route,
             workspaces=self._path.parent, tariffs=self._cast.tariffs, currency="usd", chance=chance, probe=self,
             connect=self._disk.connect,
         )  # fmt: skip
