@@ -210,13 +210,14 @@ class TalkScreen:
             )
             stop = "Ctrl-C interrupts" if standing["conversation"] else "Ctrl-D leaves"
             return clean(f"{doing}; {stop}{waits}{used}")
-        state = "" if standing["state"] == "WAITING" else f"{standing['state']} ({standing['reason']}); /resume; "
+        stands = standing["state"] in ("STOPPED", "EXITED")
+        state = f"{standing['state']} ({standing['reason']}); /resume; " if stands else ""
         return clean(f"{state}Ctrl-D leaves; /help{waits}{used}")
 
     def _is_busy(self) -> bool:
         """Whether it works on something; a conversation at rest does not."""
         standing = self._scroll.standing
-        rests = standing.get("conversation") and standing.get("reason", "").startswith("message")
+        rests = standing.get("conversation") and standing.get("reason", "").startswith(("message", "tidying"))
         return bool(standing) and standing["state"] not in ("STOPPED", "EXITED") and not rests
 
     # what is typed

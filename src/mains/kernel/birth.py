@@ -382,7 +382,7 @@ def fork(tx: Tx, world: World, source: Process, past: Past | None = None) -> Pro
         raise UsageError(f"process {source.pid} cannot be forked: depth {source.depth} is the limit (depth_max)")
     pid, of = _next_pid(tx), past.process if past else source
     opening = past.opening if past else pages.opening_of(tx.rows, source)
-    whole = of.asking is None and not of.calls and (of.exit_code is None or of.idle)
+    whole = (of.asking is None or of.asking.summary is not None) and not of.calls and (of.exit_code is None or of.idle)
     answered = of.conversation and of.turn == of.idle_turn and not _is_asked(tx, of)
     length, tokens = (of.length, of.frame_tokens) if whole else (of.whole_length, of.whole_tokens)
     mapped = Map(source.pid, length - of.opening, past.seq if past else tx.seq, of.breaks)
@@ -398,7 +398,7 @@ def fork(tx: Tx, world: World, source: Process, past: Past | None = None) -> Pro
         input_tokens=0, cached_tokens=0, output_tokens=0, cost_nano=0, deferred=False, quota=-1, wanted=0,
         wanted_nano=0, mail=0, children=0,
         paused=False, ending=False, interrupted=False, fault="", detail="", exit_code=None, result="", segments=shared,
-        idle=whole and (of.idle or answered),
+        idle=whole and (of.idle or answered), tidy=False,
         noted=0 if notes.are_due(tx, of) else of.noted,  # a person took something away: not even the fork shows it
         state=State.NEW, reason="",
     )  # fmt: skip

@@ -18,6 +18,7 @@ import msgspec
 
 from mains.kernel import ledger, limits, mailbox, pages, timers
 from mains.kernel.context import tokens_of
+from mains.kernel.cover import window
 from mains.kernel.event import Exited, Refused, Rested, Returned, Woken
 from mains.kernel.ports import Message, Usage
 from mains.kernel.process import Call, CallState, Process, State
@@ -104,20 +105,24 @@ def finish(tx: Tx, p: Process, settings: Settings) -> Process:
     return rested(tx, p, p.detail if p.fault else "interrupted")
 
 
-def rested(tx: Tx, p: Process, detail: str, *, unread: bool = False) -> Process:
+def rested(tx: Tx, p: Process, detail: str, *, unread: bool = False, tidy: bool = False) -> Process:
     """The turn of a conversation is over, for whatever reason: the next message begins another.
 
     So does mail that waits already, but after INT, and when it is to stay `unread`.
     """
-    after = tx.happen(p, Rested(detail=detail, unread=unread))
+    after = tx.happen(p, Rested(detail=detail, unread=unread, tidy=tidy))
     share_room(tx, p.accounts)
     return after
 
 
 def over(tx: Tx, p: Process, code: int, result: str, detail: str, settings: Settings) -> Process:
-    """A turn has come to its end. A conversation waits for the next message; any other process exits."""
+    """A turn has come to its end. A conversation waits for the next message; any other process exits.
+
+    What should leave its frame does so while it waits, when nobody does.
+    """
     if p.conversation and not p.ending:
-        return rested(tx, p, detail)
+        high = window(settings, p) * settings.frame_high_percent // 100
+        return rested(tx, p, detail, tidy=not p.mail and p.frame_tokens > high)
     return end(tx, p, code, result, detail, settings)
 
 

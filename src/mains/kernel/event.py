@@ -233,11 +233,16 @@ class Slotted(Event, tag="slot", frozen=True):
 class Rested(Event, tag="rested", frozen=True):
     """The turn of a conversation is over: it waits for the next message. `detail`: why, when that is no answer.
 
-    `unread`: mail that waits already begins no turn.
+    `unread`: mail that waits already begins no turn. `tidy`: its frame is large, and is to be smaller before then.
     """
 
     detail: str = ""
     unread: bool = False
+    tidy: bool = False
+
+
+class Kept(Event, tag="kept", frozen=True):
+    """A conversation at rest keeps its frame as it is: nothing that left it would pay, or it cannot be done now."""
 
 
 class Exited(Event, tag="exited", frozen=True):
@@ -358,7 +363,7 @@ class Noted(Event, tag="noted", frozen=True):
 AnyEvent = (
     Spawned | Asked | Joined | Replied | Evicted | AskFailed | Rerouted | Called | Returned | Doubted | Answered
     | Signalled | Refused | Faulted | Woken | Sent | Exec | Execed | Slotted | Rested | Exited | Removed | Noted
-    | Deferred | Opened | Limited | Warned | Reminded | Remembered | Forgotten
+    | Deferred | Kept | Opened | Limited | Warned | Reminded | Remembered | Forgotten
     | SegmentMade | Appended | SegmentRemoved
 )  # fmt: skip
 

@@ -23,6 +23,7 @@ from mains.kernel.event import (
     Faulted,
     Forgotten,
     Joined,
+    Kept,
     Limited,
     Noted,
     OfSegment,
@@ -79,13 +80,10 @@ def _changed(p: Process, event: AnyEvent) -> Process:
         case Evicted():
             return _evicted(p, event)
         case AskFailed():
-            _require(p, p.asking is not None and p.asking.hold == event.hold, event)
-            return replace(
-                p, asking=None, retry_ms=event.retry_ms, detail=event.reason,
-                failures=p.failures + (not (event.crashed or event.refused)), refusals=p.refusals + event.refused,
-                failures_here=p.failures_here + (not event.crashed), output_tokens=p.output_tokens + event.posted,
-                cost_nano=p.cost_nano + event.cost_nano,
-            )  # fmt: skip
+            return _ask_failed(p, event)
+        case Kept():
+            _require(p, p.idle and p.tidy and p.asking is None, event)
+            return replace(p, tidy=False, deferred=False)
         case Reminded():
             return _reminded(p, event)
         case Rerouted():
@@ -157,6 +155,18 @@ def _asked(p: Process, event: Asked) -> Process:
     )
 
 
+def _ask_failed(p: Process, event: AskFailed) -> Process:
+    _require(p, p.asking is not None and p.asking.hold == event.hold, event)
+    p = replace(p, asking=None, output_tokens=p.output_tokens + event.posted, cost_nano=p.cost_nano + event.cost_nano)
+    if p.idle:
+        return replace(p, tidy=False)  # it was no turn, and is not tried again
+    return replace(
+        p, retry_ms=event.retry_ms, detail=event.reason, refusals=p.refusals + event.refused,
+        failures=p.failures + (not (event.crashed or event.refused)),
+        failures_here=p.failures_here + (not event.crashed),
+    )  # fmt: skip
+
+
 def _joined(p: Process, event: Joined) -> Process:
     upto, mapped = dict(event.segments), {each.segment: each.until for each in p.segments if each.live}
     further = all(mapped.get(segment, until) < until for segment, until in upto.items())
@@ -180,6 +190,7 @@ def _evicted(p: Process, event: Evicted) -> Process:
         whole = {"whole_frame": p.whole_frame if event.unseen else ""}  # as long as it was; the tools may be others
     return replace(
         p, covers=p.covers + 1, breaks=p.breaks + (not event.unseen),
+        tidy=False, deferred=p.deferred and not p.idle,
         frame_tokens=tokens, frame=event.frame,
         tools=event.tools or p.tools, reserve_tokens=event.reserve_tokens,
         input_tokens=p.input_tokens + event.input_tokens, cached_tokens=p.cached_tokens + event.cached_tokens,
@@ -201,7 +212,11 @@ def _sent(p: Process, sender: str) -> Process:
     """What another process writes is in its mailbox, and taints it: it may be read at any time."""
     strange = sender not in ("a person", f"process {p.pid}")
     tainted = p.tainted or (f"a message from {sender}" if strange else "")
-    return replace(p, mail=p.mail + 1, idle=False, detail="" if p.idle else p.detail, tainted=tainted)
+    p = replace(p, mail=p.mail + 1, tainted=tainted)
+    if not p.idle:
+        return p
+    later = {"retry_ms": 0, "deferred": False} if p.tidy else {}  # what could wait does not hold up a turn
+    return replace(p, idle=False, tidy=False, detail="", **later)
 
 
 def _reminded(p: Process, event: Reminded) -> Process:
@@ -291,8 +306,9 @@ def _remapped(mapped: tuple[Mapped, ...], segments: tuple[int, ...]) -> tuple[Ma
 def _rested(p: Process, event: Rested) -> Process:
     _require(p, p.conversation and p.asking is None and not p.calls, event)
     return replace(
-        p, idle=p.interrupted or event.unread or not p.mail, idle_turn=p.turn, interrupted=False, detail=event.detail,
-        failures=0, failures_here=0, refusals=0, given_up=(), retry_ms=0, deferred=False, quota=-1, mends=0,
+        p, idle=p.interrupted or event.unread or not p.mail, idle_turn=p.turn, tidy=event.tidy, interrupted=False,
+        detail=event.detail, failures=0, failures_here=0, refusals=0, given_up=(), retry_ms=0, deferred=False,
+        quota=-1, mends=0,
     )  # fmt: skip
 
 

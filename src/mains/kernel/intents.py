@@ -1,6 +1,8 @@
 """Intents: what a model call needs before it may go out - an hour that is not too dear, a price, and a hold.
 
     hold_for(tx, world, p, input_tokens)   a Hold; or None: it waits or stands, and its record says why
+    spare_hold(...)                        the same for what may as well not be done: nobody waits for its room
+    is_hopeless(...)                       there is too little room for it, whoever gives some back
     room(tx, p)                            its window has ended, or was topped up: it waits for room again
 
 A hold that is refused because others hold the room is waited for (WAITING, quota); one for which there would be too
@@ -8,6 +10,8 @@ little even then opens the breaker (STOPPED, breaker) until a top-up or a new wi
 """
 
 from __future__ import annotations
+
+import msgspec
 
 from mains.errors import ConfigError
 from mains.kernel import ledger, limits, timers
@@ -23,34 +27,72 @@ from mains.kernel.window import told
 _ROOM = "there is room again"
 
 
+class _Need(msgspec.Struct, frozen=True):
+    """What a model call takes at least, in tokens and in money, and how it is priced."""
+
+    price: Price
+    input_tokens: int
+    tokens: int
+    nano: int
+
+
 def hold_for(tx: Tx, world: World, p: Process, input_tokens: int) -> Hold | None:
     """A hold for the next model call of `p`. Raises ConfigError when no price is known and money is limited."""
-    price = Price(world.tariffs.find(p.engine, p.model, tx.now_ms), tx.now_ms + world.reach_ms)
-    if (until_ms := _cheaper_ms(tx, world, p, price)) is not None:
-        _defer(tx, p, until_ms)
+    need = _need_of(tx, world, p, input_tokens)
+    if p.band == "batch" and _waits_for_cheaper(tx, world, p, need.price):
         return None
-    least, label = world.settings.output_tokens_min, Label(p.engine, p.model, p.name, p.tenant)
-    tokens = input_tokens + min(least, p.output_tokens_max)
-    nano = ledger.cost_at_most(price, input_tokens, tokens - input_tokens, tx.now_ms)
-    hold = first_in_line(tx, p.accounts, p.pid, tokens, nano) or ledger.take(
-        tx, p.accounts, input_tokens, p.output_tokens_max, least, label, price
-    )
-    if isinstance(hold, ledger.Unpriced):
-        raise ConfigError(hold.text(label), hint=hold.hint)
+    hold = _hold(tx, world, p, need)
     if isinstance(hold, Hold):
         return hold
-    refuse(tx, p, hold, tokens, nano)
+    refuse(tx, p, hold, need.tokens, need.nano)
     share_room(tx, p.accounts)  # it waits no more, or elsewhere: the next in line may fit
     return None
 
 
-def _cheaper_ms(tx: Tx, world: World, p: Process, price: Price) -> int | None:
-    """Until when batch work waits for a cheaper hour, once for each call; None: it goes now."""
-    if p.band != "batch" or p.deferred or price.tariff is None:
+def spare_hold(tx: Tx, world: World, p: Process, input_tokens: int) -> Hold | None:
+    """A hold for what a conversation at rest does in band batch. None: it waits for a cheaper hour (`retry_ms`), or
+    there is no room that nobody else waits for. Raises ConfigError like `hold_for`."""
+    need = _need_of(tx, world, p, input_tokens)
+    if _waits_for_cheaper(tx, world, p, need.price):
         return None
+    hold = _hold(tx, world, p, need)
+    return hold if isinstance(hold, Hold) else None
+
+
+def is_hopeless(tx: Tx, world: World, p: Process, input_tokens: int) -> bool:
+    """Whether there would be too little room for a call of `p` though nobody held any."""
+    need = _need_of(tx, world, p, input_tokens)
+    refused = limits.refusal(limits.of(tx, p.accounts, tx.now_ms), need.tokens, need.nano)
+    return refused is not None and refused.hopeless
+
+
+def _need_of(tx: Tx, world: World, p: Process, input_tokens: int) -> _Need:
+    price = Price(world.tariffs.find(p.engine, p.model, tx.now_ms), tx.now_ms + world.reach_ms)
+    least = min(world.settings.output_tokens_min, p.output_tokens_max)
+    nano = ledger.cost_at_most(price, input_tokens, least, tx.now_ms)
+    return _Need(price, input_tokens, input_tokens + least, nano)
+
+
+def _hold(tx: Tx, world: World, p: Process, need: _Need) -> Hold | limits.Refusal:
+    least, label = world.settings.output_tokens_min, Label(p.engine, p.model, p.name, p.tenant)
+    hold = first_in_line(tx, p.accounts, p.pid, need.tokens, need.nano) or ledger.take(
+        tx, p.accounts, need.input_tokens, p.output_tokens_max, least, label, need.price
+    )
+    if isinstance(hold, ledger.Unpriced):
+        raise ConfigError(hold.text(label), hint=hold.hint)
+    return hold
+
+
+def _waits_for_cheaper(tx: Tx, world: World, p: Process, price: Price) -> bool:
+    """Whether batch work waits for a cheaper hour, once for each call."""
+    if p.deferred or price.tariff is None:
+        return False
     cheaper_ms = price.tariff.cheaper_at_ms(tx.now_ms)
     latest_ms = tx.now_ms + round(world.settings.batch_wait_s * 1_000)
-    return None if cheaper_ms is None or cheaper_ms > latest_ms else cheaper_ms
+    if cheaper_ms is None or cheaper_ms > latest_ms:
+        return False
+    _defer(tx, p, cheaper_ms)
+    return True
 
 
 def _defer(tx: Tx, p: Process, until_ms: int) -> None:

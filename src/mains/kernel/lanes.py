@@ -291,7 +291,7 @@ def waiting_of(p: Process) -> Waiting:
     return Waiting(
         pid=p.pid,
         tenant=p.tenant,
-        band=p.band,
+        band="batch" if p.idle else p.band,
         program=_root_of(p),
         input_tokens=p.frame_tokens + p.reserve_tokens,
         output_tokens=_output_tokens(p),

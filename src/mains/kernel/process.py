@@ -145,6 +145,9 @@ class GivenUp(msgspec.Struct, frozen=True):
     why: str
 
 
+TIDYING = "tidying"
+"""The reason of a conversation at rest whose frame is made smaller meanwhile."""
+
 UNKNOWN_SOURCES = "what was read under an older Mains"
 
 
@@ -263,6 +266,7 @@ class Process(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     slot_ms: int = 0  # the next slot of its schedule
     run: int = 0  # the process that it started last
     idle: bool = False  # a conversation whose turn is over
+    tidy: bool = False  # and whose frame is to be smaller before the next one: in band batch, for nobody waits
     idle_turn: int = 0  # the turn after which it was idle last
 
     # written by signals, faults and the end
@@ -303,16 +307,18 @@ def rest(process: Process) -> tuple[State, str]:
         if call.state is CallState.WAITING:
             return State.WAITING, call.on
     if process.retry_ms:
-        return State.WAITING, "timer"
-    if process.idle:
+        return State.WAITING, "message" if process.idle else "timer"
+    if process.idle and not process.tidy:
         return State.WAITING, "message"
-    return State.READY, ""
+    return State.READY, TIDYING if process.idle else ""
 
 
 def _leaving(process: Process) -> str:
     if process.paused:
         return "pausing"
-    return "ending" if process.ending else "interrupted" if process.interrupted else ""
+    if process.ending:
+        return "ending"
+    return "interrupted" if process.interrupted else TIDYING if process.idle else ""
 
 
 replace = msgspec.structs.replace

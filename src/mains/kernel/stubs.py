@@ -6,6 +6,7 @@ stub of a call's result is a result still: a call is never without one.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from mains.kernel.context import tokens_of
@@ -16,6 +17,7 @@ STUB_TOKENS = 80  # of a stub that stands for what the model has seen (with 40 t
 ASK_TOKENS = 200  # at most, of what asks for a summary
 _AROUND = 12  # tokens of a stub besides its head, its beginning and its end
 _LINE = 160  # characters of one entry in an extract, and of a call's arguments in a stub
+_AGAIN = re.compile(r"\[mem:(\d+), ")
 _ROLES = {"system": "program", "user": "message", "assistant": "reply", "tool": "result"}
 
 
@@ -82,6 +84,12 @@ def recalled(message: Message, position: int, tokens: int) -> Message:
     if tokens_of(message) > tokens:
         text = "\n[...]\n".join(_ends(text, tokens * BYTES_PER_TOKEN * len(text) // max(1, len(text.encode()))))
     return Message(role="user", text=f"{head}\n{text}", kind="recall")
+
+
+def position_again(message: Message) -> int:
+    """The position that a page made by `recalled` shows again; -1: it is none."""
+    found = _AGAIN.match(message.text) if message.kind == "recall" else None
+    return int(found[1]) if found else -1
 
 
 def _what(message: Message) -> str:

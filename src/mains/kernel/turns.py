@@ -33,7 +33,7 @@ from mains.kernel.calls import (
     share_room,
 )
 from mains.kernel.context import cut, tokens_of
-from mains.kernel.event import Answered, AskFailed, Called, Doubted, Faulted, Replied, Woken
+from mains.kernel.event import Answered, AskFailed, Called, Doubted, Faulted, Kept, Replied, Woken
 from mains.kernel.ports import Message, Tool, Usage
 from mains.kernel.process import Call, CallState, Process, State
 from mains.kernel.syscalls import HANDLERS, End, Invocation, Later
@@ -242,7 +242,7 @@ def failed(tx: Tx, world: World, pid: int, hold: int, error: EngineError, backof
         ledger.void(tx, p.accounts, hold)
     else:
         charged = ledger.post(tx, p.accounts, hold, None)
-    going_on = not (p.ending or p.interrupted)
+    going_on = not (p.ending or p.interrupted or p.idle)
     step = fallback.after_failure(p, error, world.settings) if going_on else None
     retry_ms = tx.now_ms + backoff_ms if step == fallback.AGAIN else 0
     p = tx.happen(p, _ask_failed(hold, charged, str(error), retry_ms, fallback.is_refusal(error)))
@@ -282,6 +282,8 @@ def unserved(tx: Tx, world: World, pid: int, engine: str, error: ConfigError) ->
         return None
     if p.next is not None:
         return execs.take(tx, p)  # which may not need that engine
+    if p.idle:
+        return tx.happen(p, Kept())
     index = fallback.after_absence(p)
     if index is None:
         p = finish(tx, _faulted(tx, p, fallback.told(p, why), unread=True), world.settings)

@@ -135,6 +135,6 @@ def _settings(chance: random.Random) -> Settings:
         frame_tokens_max=chance.choice((2_000, 3_000, 4_000, 128_000)),
         view_tokens_max=chance.choice((30, 80, 1_024)),
         summary_tokens_max=chance.choice((40, 200)),
-        frame_high_percent=chance.choice((60, 90)),
-        frame_low_percent=chance.choice((20, 50)),
+        frame_high_percent=chance.choice((20, 60, 90)),
+        frame_low_percent=chance.choice((10, 20, 50)),
     )

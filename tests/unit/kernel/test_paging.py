@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from mains.errors import UsageError
 from mains.kernel import past
 from mains.kernel.context import tokens_of
 from mains.kernel.desk import Desk
-from mains.kernel.ports import Reply, Request
+from mains.kernel.ports import Reply, Request, Usage
 
 FRONT = "tools: [look]\nframe_tokens: 4000\nmax_tokens: 200"
 
@@ -134,3 +135,41 @@ async def test_the_same_program_is_no_new_one_after_an_eviction(world: World) ->
         await kernel.send(pid, "again")
         await world.until_state(kernel, pid, "WAITING")
         assert {"read", "recall"} < {tool.name for tool in world.asked[-1].tools}
+
+
+async def test_what_the_program_names_comes_back_whenever_it_has_left_the_frame(world: World) -> None:
+    prose = "Never say banana. The plan stands in mem:0; nothing else does."
+    async with world.open(worker(40), devices=[mains.device(look)]) as kernel:
+        pid = await kernel.spawn(world.program("p", FRONT, prose))
+        assert (await kernel.wait(pid, 60)).result == "done"
+        first = world.asked[1].messages[2]  # the reply that stands at mem:0
+        again = 0
+        for request in world.asked[1:]:
+            check(request)
+            shown = [m for m in request.messages if m.text.startswith("[mem:0, a reply, again]")]
+            assert len(shown) + (first in request.messages) == 1 or is_summary(request)
+            again += bool(shown)
+        assert again > 10
+
+
+async def test_a_summary_that_cannot_be_paid_is_an_extract_and_opens_no_breaker(world: World, tmp_path: Path) -> None:
+    program = world.program("p", FRONT, "Read reports. Never say banana.")
+    async with world.open(worker(60), devices=[mains.device(look)]) as kernel:
+        await kernel.wait(await kernel.spawn(program), 60)
+    first = next(at for at, request in enumerate(world.asked) if is_summary(request))
+    needed = sum(map(tokens_of, world.asked[first].messages))
+    plain, poor = worker(first + 4), World(tmp_path / "poor")
+    poor.folder.mkdir()
+
+    def costly(request: Request) -> Reply:
+        reply = plain(request)
+        spent = needed - 500 if len(poor.asked) == first else 10
+        return Reply(reply.text, reply.calls, Usage(spent, 0, 5), reply.finish)
+
+    async with poor.open(costly, devices=[mains.device(look)]) as kernel:
+        program = poor.program("p", FRONT, "Read reports. Never say banana.")
+        pid = await kernel.spawn(program, budget=needed + 1_600 + 15 * first)
+        outcome = await kernel.wait(pid, 60)
+        assert not any(map(is_summary, poor.asked))
+        assert any(m.kind == "summary" for m in poor.asked[-1].messages), "an extract stands there"
+        assert outcome.turns > first
