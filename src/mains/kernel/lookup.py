@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -29,6 +30,7 @@ from mains.kernel.toolset import LOOKUPS
 from mains.program import BYTES_PER_TOKEN
 from mains.settings import Settings
 
+T = TypeVar("T")
 PIECE = 48_000  # characters of a file that are one document; the next begins so many before its end:
 OVERLAP = 2_000
 _READS_PER_WINDOW = 4
@@ -37,7 +39,7 @@ _LEAST_BYTES = 120
 _NOTES_MAX = 3
 _HITS = 5
 _HITS_MAX = 20
-_RANGE = re.compile(r"(lines?|characters?|chars?)?\s*(\d+)\s*(?:-|to|\u2013)\s*(\d+)")
+_RANGE = re.compile(r"(lines?|characters?|chars?)?\s*(\d{1,15})\s*(?:-|to|\u2013)\s*(\d{1,15})")
 _MEM = re.compile(r"mem:(\d{1,9})")
 _decode = msgspec.json.Decoder(Message).decode
 
@@ -111,10 +113,11 @@ class Lookup:
     async def call(self, p: Process, tool: str, arguments: Mapping[str, Any]) -> str:
         """The text of a lookup; what cannot be looked up is text too."""
         assert tool in LOOKUPS
+        aside = _Aside(self._journal, self._settings.device_timeout_s)
         try:
             if tool == "read":
-                return await asyncio.to_thread(self._read, p, arguments["handle"], arguments.get("range", ""))
-            return await self._recall(p, arguments["query"], min(arguments.get("k", _HITS), _HITS_MAX))
+                return await aside.run(lambda: self._read(p, arguments["handle"], arguments.get("range", "")))
+            return await self._recall(p, arguments["query"], min(arguments.get("k", _HITS), _HITS_MAX), aside)
         except MainsError as error:
             return f"error: {error}"
 
@@ -129,7 +132,7 @@ class Lookup:
         with self._journal.snapshot():
             text = self._text(p, handle)
         if text is None:
-            return f"error: there is no `{handle}` in your memory (handles are such as mem:0, input:NAME)"
+            return f"error: there is no `{handle:.80}` in your memory (handles are such as mem:0, input:NAME)"
         return _part(handle, text, wanted, self._most(p))
 
     def _text(self, p: Process, handle: str) -> str | None:
@@ -150,17 +153,17 @@ class Lookup:
 
     # recall
 
-    async def _recall(self, p: Process, query: str, most: int) -> str:
+    async def _recall(self, p: Process, query: str, most: int, aside: _Aside) -> str:
         if self._search is None:
             return "error: nothing can be searched here: this kernel has no search index"
-        spaces, names, shown = await asyncio.to_thread(self._spaces, p)
+        spaces, names, shown = await aside.run(lambda: self._spaces(p))
         found = await self._search.recall(spaces, query, most * 2)
         hidden = [hit for hit in found if hit.space in names or hit.position not in shown]
         chosen = (hidden or list(found))[:most]
-        noted = await asyncio.to_thread(self._noted, p, query)
+        noted = await aside.run(lambda: self._noted(p, query))
         if not chosen:
             return noted or "nothing in your memory fits that"
-        told = await asyncio.to_thread(self._tell, p, chosen, names, query)
+        told = await aside.run(lambda: self._tell(p, chosen, names, query))
         return f"{told}\n\n{noted}" if noted else told
 
     def _noted(self, p: Process, query: str) -> str:
@@ -205,6 +208,24 @@ class Lookup:
             size = "" if part == whole else f", characters {start}-{start + len(part)} of {len(whole):,}"
             told.append(f"mem:{hit.position} ({stubs.kind_of(hit.position, message)}{size}):\n{part}")
         return told
+
+
+class _Aside:
+    """Runs the parts of one call in threads, each of which ends by itself when the time of the call is over: whoever
+    waited has gone then, and a thread that reads on would be one of few."""
+
+    def __init__(self, journal: Journal, limit_s: float) -> None:
+        self._journal = journal
+        self._end_s = time.monotonic() + limit_s
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """What `work` gives. Raises what it raises, and LimitError."""
+
+        def timed() -> T:
+            with self._journal.until(self._end_s):
+                return work()
+
+        return await asyncio.to_thread(timed)
 
 
 class Documents:
@@ -274,7 +295,7 @@ def _part(handle: str, text: str, wanted: str, tokens_max: int) -> str:
     if wanted.strip():
         found = _RANGE.fullmatch(wanted.strip().lower())
         if found is None or int(found[2]) > int(found[3]):
-            return f"error: `{wanted}` is no range; write `lines 10-40` or `characters 0-4000`"
+            return f"error: `{wanted:.40}` is no range; write `lines 10-40` or `characters 0-4000`"
         low, high = int(found[2]), int(found[3])
         if (found[1] or "line").startswith("line"):
             first = sum(map(len, lines[: max(0, low - 1)]))
