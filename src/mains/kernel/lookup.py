@@ -14,14 +14,14 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
 from mains.errors import MainsError
 from mains.kernel import notes, pages, segments, stubs
 from mains.kernel.context import StoredInput
-from mains.kernel.cover import Span, grown, layout, window
+from mains.kernel.cover import Span, grown, layout, owners, window
 from mains.kernel.excerpt import excerpt, words_of
 from mains.kernel.journal import Journal
 from mains.kernel.ports import Message
@@ -55,6 +55,11 @@ class Found(Protocol):
     @property
     def position(self) -> int:
         """Of the document."""
+        ...
+
+    @property
+    def page(self) -> str:
+        """Of the document: names its content."""
         ...
 
     @property
@@ -95,6 +100,22 @@ class Search(Protocol):
     async def close(self) -> None:
         """End."""
         ...
+
+
+class _Reach(NamedTuple):
+    """What a process may search, and what of that its frame shows."""
+
+    spaces: list[tuple[str, int | None]]
+    names: dict[str, str]  # handles of inputs and segments, by their space
+    positions: set[int]
+    pages: set[str]  # only where segments are read
+    opening: str  # only where there are inputs
+
+    def shows(self, hit: Found) -> bool:
+        """Whether a place stands in the frame."""
+        if hit.space not in self.names:
+            return hit.position in self.positions
+        return hit.page in self.pages if hit.space.startswith("s") else hit.text in self.opening
 
 
 class Lookup:
@@ -156,14 +177,13 @@ class Lookup:
     async def _recall(self, p: Process, query: str, most: int, aside: _Aside) -> str:
         if self._search is None:
             return "error: nothing can be searched here: this kernel has no search index"
-        spaces, names, shown = await aside.run(lambda: self._spaces(p))
-        found = await self._search.recall(spaces, query, most * 2)
-        hidden = [hit for hit in found if hit.space in names or hit.position not in shown]
-        chosen = (hidden or list(found))[:most]
+        reach = await aside.run(lambda: self._reach(p))
+        found = await self._search.recall(reach.spaces, query, most * 2)
+        chosen = ([hit for hit in found if not reach.shows(hit)] or list(found))[:most]
         noted = await aside.run(lambda: self._noted(p, query))
         if not chosen:
             return noted or "nothing in your memory fits that"
-        told = await aside.run(lambda: self._tell(p, chosen, names, query))
+        told = await aside.run(lambda: self._tell(p, chosen, reach.names, query))
         return f"{told}\n\n{noted}" if noted else told
 
     def _noted(self, p: Process, query: str) -> str:
@@ -173,20 +193,30 @@ class Lookup:
             found = notes.notes_of(self._journal.rows, p)
         held = [(sum(word in told.text.casefold() for word in words), told) for told in found]
         fitting = sorted((-count, told.id, told.text) for count, told in held if count * 2 > len(words))
-        return "\n\n".join(f"note:{number}:\n{text}" for _, number, text in fitting[:_NOTES_MAX])
+        return "\n\n".join(f"note:{number}:\n{stubs.quoted(text)}" for _, number, text in fitting[:_NOTES_MAX])
 
-    def _spaces(self, p: Process) -> tuple[list[tuple[str, int | None]], dict[str, str], set[int]]:
-        """What may be searched; handles of inputs and segments by their space; the positions that the frame shows."""
+    def _reach(self, p: Process) -> _Reach:
+        rows = self._journal.rows
         with self._journal.snapshot():
-            names = {f"f{page}": f"input:{name}" for name, page in _inputs(self._journal, p)}
-            shared = segments.spaces(self._journal.rows, p)
-            covers = pages.covers_of(self._journal.rows, p)
-        spaces: list[tuple[str, int | None]] = [(f"p{each.pid}", each.until) for each in p.maps]
-        spaces += [(f"p{p.pid}", None), *[(space, None) for space in names]]
-        spaces += [(space, until) for space, until, _ in shared]
-        names |= {space: f"segment:{name}" for space, _, name in shared}
-        parts = [part for part in layout(covers, grown(p)) if isinstance(part, Span)]
-        return spaces, names, {position for part in parts for position in range(part.first, part.until)}
+            inputs = {f"f{page}": f"input:{name}" for name, page in _inputs(self._journal, p)}
+            shared = segments.spaces(rows, p)
+            parts = layout(pages.covers_of(rows, p), grown(p))
+            spans = [
+                owner
+                for part in parts
+                if isinstance(part, Span)
+                for owner in owners(p.pid, p.maps, part.first, part.until)
+            ]
+            read = [row for span in spans for row in rows("context_names", *span)] if shared else []
+            opening = [pages.read(self._journal, page) for page in pages.opening_of(rows, p)] if inputs else []
+        own: list[tuple[str, int | None]] = [(f"p{each.pid}", each.until) for each in p.maps]
+        return _Reach(
+            [*own, (f"p{p.pid}", None), *[(space, None) for space in inputs], *[each[:2] for each in shared]],
+            inputs | {space: f"segment:{name}" for space, _, name in shared},
+            {position for _, first, until in spans for position in range(first, until)},
+            {page for _, page in read},
+            "\n".join(_decode(page).text for page in opening),
+        )
 
     def _tell(self, p: Process, hits: Sequence[Found], names: Mapping[str, str], query: str) -> str:
         """The places, best first: each with its handle, and the part of it that fits best."""
@@ -195,19 +225,37 @@ class Lookup:
 
     def _place(self, p: Process, hit: Found, names: Mapping[str, str], query: str, room: int) -> list[str]:
         if hit.space in names:
-            start, part = excerpt(hit.text, query, room)
+            start, part, shown = _quoted(hit.text, query, room)
             start += hit.first + (0 if hit.space.startswith("s") else hit.position * (PIECE - OVERLAP))
             name = names[hit.space] + (f"/{hit.position}" if hit.space.startswith("s") else "")
-            return [f"{name} (characters {start}-{start + len(part)}):\n{part}"]
+            return [f"{_in_a_line(name)} (characters {start}-{start + len(part)}):\n{shown}"]
         told = []
         for place in pages.span(self._journal.rows, p, hit.position, hit.position + 1):
             message = _decode(place.data)
             whole = text_of(message)
-            start, part = (0, whole) if len(whole.encode()) <= room else excerpt(hit.text, query, room)
-            start += 0 if part == whole else hit.first
+            start, part, shown = 0, whole, stubs.quoted(whole)
+            if len(shown.encode()) > room:
+                start, part, shown = _quoted(hit.text, query, room)
+                start += hit.first
             size = "" if part == whole else f", characters {start}-{start + len(part)} of {len(whole):,}"
-            told.append(f"mem:{hit.position} ({stubs.kind_of(hit.position, message)}{size}):\n{part}")
+            told.append(f"mem:{hit.position} ({stubs.kind_of(hit.position, message)}{size}):\n{shown}")
         return told
+
+
+def _quoted(text: str, query: str, room: int) -> tuple[int, str, str]:
+    """The part of a text that answers a query best: where it begins, the part, and how it is shown, in `room` bytes."""
+    size = room
+    while True:
+        start, part = excerpt(text, query, size)
+        shown = stubs.quoted(part)
+        if len(shown.encode()) <= room or not part:
+            return start, part, shown
+        size = size * room // len(shown.encode())
+
+
+def _in_a_line(name: str) -> str:
+    """A name that others gave, as a part of a line of ours: a file of a folder may be called anything."""
+    return name if name.isprintable() else name.encode("unicode_escape").decode()
 
 
 class _Aside:

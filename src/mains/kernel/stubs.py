@@ -76,12 +76,20 @@ def in_part(name: str, text: str, tokens: int) -> str:
     return "\n".join((head, "\n[...]\n".join(_ends(text, room * len(text) // max(1, len(text.encode()))))))
 
 
+def quoted(text: str) -> str:
+    """A text that stands among our own lines, each of its lines marked: a line that begins at the margin is ours."""
+    return "".join(f"> {line}" for line in text.splitlines(keepends=True))
+
+
 def recalled(message: Message, position: int, tokens: int) -> Message:
-    """What has left the frame and is named: shown again at the end, word for word as far as so many tokens go."""
-    text, head = message.text, f"[{handle(position)}, {_what(message)}, again]"
-    if tokens_of(message) > tokens:
-        text = "\n[...]\n".join(_ends(text, tokens * BYTES_PER_TOKEN * len(text) // max(1, len(text.encode()))))
-    return Message(role="user", text=f"{head}\n{text}", kind="recall")
+    """What has left the frame and is named: shown again at the end, quoted, as far as so many tokens go."""
+    room = tokens * BYTES_PER_TOKEN
+    shown, size = quoted(message.text), len(message.text)
+    while size and (bytes_ := len(shown.encode())) > room:
+        size = size * room // bytes_
+        shown = "\n[...]\n".join(map(quoted, _ends(message.text, size)))
+    head = f"[{handle(position)}, {_what(message)}, again]"
+    return Message(role="user", text=f"{head}\n{shown}", kind="recall")
 
 
 def _what(message: Message) -> str:

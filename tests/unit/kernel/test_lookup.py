@@ -177,7 +177,7 @@ async def test_notes_are_read_and_recalled(world: World) -> None:
     async with world.open(lambda _: next(replies)) as kernel:
         await kernel.wait(await kernel.spawn(world.program("p", "tools: [note, recall, read]")), 60)
     recalled, read, nothing = (message.text for message in last_results(world)[-3:])
-    assert "note:1:\nThe deposit box is number 4411." in recalled
+    assert "note:1:\n> The deposit box is number 4411." in recalled
     assert read == "The deposit box is number 4411." and nothing.startswith("error: there is no `note:2`")
 
 
