@@ -19,7 +19,7 @@ from mains.kernel.context import StoredInput
 from mains.kernel.event import AnyEvent, Evicted, Exec, Execed, Reminded, Spawned, named
 from mains.kernel.fold import apply, joined
 from mains.kernel.journal import Journal
-from mains.kernel.past import frames
+from mains.kernel.past import hashes
 from mains.kernel.process import Image, Process
 from mains.kernel.tx import decode_event, decode_process, row_crc
 
@@ -242,9 +242,9 @@ class _Whole(_Fold):
         for pid in sorted((self._reminded | {row[0] for row in self._covers}) - self._removed):
             try:
                 faults += [
-                    f"event {each.past.seq}: process {pid}: the frame made anew has another hash"
-                    for each in frames(self._journal, pid)
-                    if each.journalled and each.past.frame_hash() != each.journalled
+                    f"event {seq}: process {pid}: the frame made anew has another hash"
+                    for seq, noted, made in hashes(self._journal, pid)
+                    if made != noted
                 ]
             except (JournalError, KernelPanic) as error:
                 faults.append(f"process {pid}: its frames cannot be made anew: {error}")

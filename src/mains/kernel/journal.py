@@ -17,9 +17,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import sqlite3
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -37,6 +39,7 @@ from mains.kernel.tx import Mark, Row, Tx, decode_process, load_queries
 from mains.settings import Settings
 
 T = TypeVar("T")
+_LOOK = 10_000  # steps of SQLite's machine between two looks at the clock: some tenths of a millisecond
 Connect = Callable[..., sqlite3.Connection]
 """The door to the store: `sqlite3.connect`, or one behind which a test keeps a disk that fails."""
 _OF_ONE_OPERATION = (
@@ -255,11 +258,27 @@ class Journal:
         finally:
             connection.execute("COMMIT")
 
+    @contextlib.contextmanager
+    def until(self, end_s: float) -> Iterator[None]:
+        """What this thread reads within ends with a LimitError once `time.monotonic()` is past `end_s`."""
+        connection = self._reader()
+        self._local.end_s = end_s
+        connection.set_progress_handler(lambda: time.monotonic() > end_s, _LOOK)
+        try:
+            yield
+        finally:
+            connection.set_progress_handler(None, _LOOK)
+            self._local.end_s = math.inf
+
     def scan(self, query: str, *parameters: Any) -> Iterator[Row]:
         """Rows of a named query, one after the other, on this thread's own connection. Read it to its end."""
+        if time.monotonic() > getattr(self._local, "end_s", math.inf):
+            raise LimitError("it takes too long")
         try:
             yield from self._reader().execute(self._queries[query], parameters)
         except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorname", "") == "SQLITE_INTERRUPT":
+                raise LimitError("it takes too long") from error
             raise JournalError(f"{self.path}: {error}") from error
 
     def rows(self, query: str, *parameters: Any) -> list[Row]:

@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
 from mains.errors import MainsError
 from mains.kernel import notes, pages, segments, stubs
 from mains.kernel.context import StoredInput
-from mains.kernel.cover import Span, grown, layout, window
+from mains.kernel.cover import Span, grown, layout, owners, window
 from mains.kernel.excerpt import excerpt, words_of
 from mains.kernel.journal import Journal
 from mains.kernel.ports import Message
@@ -29,6 +30,7 @@ from mains.kernel.toolset import LOOKUPS
 from mains.program import BYTES_PER_TOKEN
 from mains.settings import Settings
 
+T = TypeVar("T")
 PIECE = 48_000  # characters of a file that are one document; the next begins so many before its end:
 OVERLAP = 2_000
 _READS_PER_WINDOW = 4
@@ -37,7 +39,7 @@ _LEAST_BYTES = 120
 _NOTES_MAX = 3
 _HITS = 5
 _HITS_MAX = 20
-_RANGE = re.compile(r"(lines?|characters?|chars?)?\s*(\d+)\s*(?:-|to|\u2013)\s*(\d+)")
+_RANGE = re.compile(r"(lines?|characters?|chars?)?\s*(\d{1,15})\s*(?:-|to|\u2013)\s*(\d{1,15})")
 _MEM = re.compile(r"mem:(\d{1,9})")
 _decode = msgspec.json.Decoder(Message).decode
 
@@ -53,6 +55,11 @@ class Found(Protocol):
     @property
     def position(self) -> int:
         """Of the document."""
+        ...
+
+    @property
+    def page(self) -> str:
+        """Of the document: names its content."""
         ...
 
     @property
@@ -95,6 +102,22 @@ class Search(Protocol):
         ...
 
 
+class _Reach(NamedTuple):
+    """What a process may search, and what of that its frame shows."""
+
+    spaces: list[tuple[str, int | None]]
+    names: dict[str, str]  # handles of inputs and segments, by their space
+    positions: set[int]
+    pages: set[str]  # only where segments are read
+    opening: str  # only where there are inputs
+
+    def shows(self, hit: Found) -> bool:
+        """Whether a place stands in the frame."""
+        if hit.space not in self.names:
+            return hit.position in self.positions
+        return hit.page in self.pages if hit.space.startswith("s") else hit.text in self.opening
+
+
 class Lookup:
     """What processes look up in their memory."""
 
@@ -111,10 +134,11 @@ class Lookup:
     async def call(self, p: Process, tool: str, arguments: Mapping[str, Any]) -> str:
         """The text of a lookup; what cannot be looked up is text too."""
         assert tool in LOOKUPS
+        aside = _Aside(self._journal, self._settings.device_timeout_s)
         try:
             if tool == "read":
-                return await asyncio.to_thread(self._read, p, arguments["handle"], arguments.get("range", ""))
-            return await self._recall(p, arguments["query"], min(arguments.get("k", _HITS), _HITS_MAX))
+                return await aside.run(lambda: self._read(p, arguments["handle"], arguments.get("range", "")))
+            return await self._recall(p, arguments["query"], min(arguments.get("k", _HITS), _HITS_MAX), aside)
         except MainsError as error:
             return f"error: {error}"
 
@@ -129,7 +153,7 @@ class Lookup:
         with self._journal.snapshot():
             text = self._text(p, handle)
         if text is None:
-            return f"error: there is no `{handle}` in your memory (handles are such as mem:0, input:NAME)"
+            return f"error: there is no `{handle:.80}` in your memory (handles are such as mem:0, input:NAME)"
         return _part(handle, text, wanted, self._most(p))
 
     def _text(self, p: Process, handle: str) -> str | None:
@@ -150,17 +174,16 @@ class Lookup:
 
     # recall
 
-    async def _recall(self, p: Process, query: str, most: int) -> str:
+    async def _recall(self, p: Process, query: str, most: int, aside: _Aside) -> str:
         if self._search is None:
             return "error: nothing can be searched here: this kernel has no search index"
-        spaces, names, shown = await asyncio.to_thread(self._spaces, p)
-        found = await self._search.recall(spaces, query, most * 2)
-        hidden = [hit for hit in found if hit.space in names or hit.position not in shown]
-        chosen = (hidden or list(found))[:most]
-        noted = await asyncio.to_thread(self._noted, p, query)
+        reach = await aside.run(lambda: self._reach(p))
+        found = await self._search.recall(reach.spaces, query, most * 2)
+        chosen = ([hit for hit in found if not reach.shows(hit)] or list(found))[:most]
+        noted = await aside.run(lambda: self._noted(p, query))
         if not chosen:
             return noted or "nothing in your memory fits that"
-        told = await asyncio.to_thread(self._tell, p, chosen, names, query)
+        told = await aside.run(lambda: self._tell(p, chosen, reach.names, query))
         return f"{told}\n\n{noted}" if noted else told
 
     def _noted(self, p: Process, query: str) -> str:
@@ -170,20 +193,30 @@ class Lookup:
             found = notes.notes_of(self._journal.rows, p)
         held = [(sum(word in told.text.casefold() for word in words), told) for told in found]
         fitting = sorted((-count, told.id, told.text) for count, told in held if count * 2 > len(words))
-        return "\n\n".join(f"note:{number}:\n{text}" for _, number, text in fitting[:_NOTES_MAX])
+        return "\n\n".join(f"note:{number}:\n{stubs.quoted(text)}" for _, number, text in fitting[:_NOTES_MAX])
 
-    def _spaces(self, p: Process) -> tuple[list[tuple[str, int | None]], dict[str, str], set[int]]:
-        """What may be searched; handles of inputs and segments by their space; the positions that the frame shows."""
+    def _reach(self, p: Process) -> _Reach:
+        rows = self._journal.rows
         with self._journal.snapshot():
-            names = {f"f{page}": f"input:{name}" for name, page in _inputs(self._journal, p)}
-            shared = segments.spaces(self._journal.rows, p)
-            covers = pages.covers_of(self._journal.rows, p)
-        spaces: list[tuple[str, int | None]] = [(f"p{each.pid}", each.until) for each in p.maps]
-        spaces += [(f"p{p.pid}", None), *[(space, None) for space in names]]
-        spaces += [(space, until) for space, until, _ in shared]
-        names |= {space: f"segment:{name}" for space, _, name in shared}
-        parts = [part for part in layout(covers, grown(p)) if isinstance(part, Span)]
-        return spaces, names, {position for part in parts for position in range(part.first, part.until)}
+            inputs = {f"f{page}": f"input:{name}" for name, page in _inputs(self._journal, p)}
+            shared = segments.spaces(rows, p)
+            parts = layout(pages.covers_of(rows, p), grown(p))
+            spans = [
+                owner
+                for part in parts
+                if isinstance(part, Span)
+                for owner in owners(p.pid, p.maps, part.first, part.until)
+            ]
+            read = [row for span in spans for row in rows("context_names", *span)] if shared else []
+            opening = [pages.read(self._journal, page) for page in pages.opening_of(rows, p)] if inputs else []
+        own: list[tuple[str, int | None]] = [(f"p{each.pid}", each.until) for each in p.maps]
+        return _Reach(
+            [*own, (f"p{p.pid}", None), *[(space, None) for space in inputs], *[each[:2] for each in shared]],
+            inputs | {space: f"segment:{name}" for space, _, name in shared},
+            {position for _, first, until in spans for position in range(first, until)},
+            {page for _, page in read},
+            "\n".join(_decode(page).text for page in opening),
+        )
 
     def _tell(self, p: Process, hits: Sequence[Found], names: Mapping[str, str], query: str) -> str:
         """The places, best first: each with its handle, and the part of it that fits best."""
@@ -192,19 +225,55 @@ class Lookup:
 
     def _place(self, p: Process, hit: Found, names: Mapping[str, str], query: str, room: int) -> list[str]:
         if hit.space in names:
-            start, part = excerpt(hit.text, query, room)
+            start, part, shown = _quoted(hit.text, query, room)
             start += hit.first + (0 if hit.space.startswith("s") else hit.position * (PIECE - OVERLAP))
             name = names[hit.space] + (f"/{hit.position}" if hit.space.startswith("s") else "")
-            return [f"{name} (characters {start}-{start + len(part)}):\n{part}"]
+            return [f"{_in_a_line(name)} (characters {start}-{start + len(part)}):\n{shown}"]
         told = []
         for place in pages.span(self._journal.rows, p, hit.position, hit.position + 1):
             message = _decode(place.data)
             whole = text_of(message)
-            start, part = (0, whole) if len(whole.encode()) <= room else excerpt(hit.text, query, room)
-            start += 0 if part == whole else hit.first
+            start, part, shown = 0, whole, stubs.quoted(whole)
+            if len(shown.encode()) > room:
+                start, part, shown = _quoted(hit.text, query, room)
+                start += hit.first
             size = "" if part == whole else f", characters {start}-{start + len(part)} of {len(whole):,}"
-            told.append(f"mem:{hit.position} ({stubs.kind_of(hit.position, message)}{size}):\n{part}")
+            told.append(f"mem:{hit.position} ({stubs.kind_of(hit.position, message)}{size}):\n{shown}")
         return told
+
+
+def _quoted(text: str, query: str, room: int) -> tuple[int, str, str]:
+    """The part of a text that answers a query best: where it begins, the part, and how it is shown, in `room` bytes."""
+    size = room
+    while True:
+        start, part = excerpt(text, query, size)
+        shown = stubs.quoted(part)
+        if len(shown.encode()) <= room or not part:
+            return start, part, shown
+        size = size * room // len(shown.encode())
+
+
+def _in_a_line(name: str) -> str:
+    """A name that others gave, as a part of a line of ours: a file of a folder may be called anything."""
+    return name if name.isprintable() else name.encode("unicode_escape").decode()
+
+
+class _Aside:
+    """Runs the parts of one call in threads, each of which ends by itself when the time of the call is over: whoever
+    waited has gone then, and a thread that reads on would be one of few."""
+
+    def __init__(self, journal: Journal, limit_s: float) -> None:
+        self._journal = journal
+        self._end_s = time.monotonic() + limit_s
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """What `work` gives. Raises what it raises, and LimitError."""
+
+        def timed() -> T:
+            with self._journal.until(self._end_s):
+                return work()
+
+        return await asyncio.to_thread(timed)
 
 
 class Documents:
@@ -274,7 +343,7 @@ def _part(handle: str, text: str, wanted: str, tokens_max: int) -> str:
     if wanted.strip():
         found = _RANGE.fullmatch(wanted.strip().lower())
         if found is None or int(found[2]) > int(found[3]):
-            return f"error: `{wanted}` is no range; write `lines 10-40` or `characters 0-4000`"
+            return f"error: `{wanted:.40}` is no range; write `lines 10-40` or `characters 0-4000`"
         low, high = int(found[2]), int(found[3])
         if (found[1] or "line").startswith("line"):
             first = sum(map(len, lines[: max(0, low - 1)]))

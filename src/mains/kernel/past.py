@@ -3,6 +3,7 @@
     past(journal, pid, seq)     the record and the context after event `seq`, from the events alone
     shown(journal, pid, seq)    what its model was shown in its last call until then
     frames(journal, pid)        the same of every call
+    hashes(journal, pid)        only the hash of each of those frames, as it was noted and made anew
 
 Nothing of it is kept anywhere else: the events name the pages, and the fold is the one that made the process table. It
 goes back as far as the events do (`retention_days`).
@@ -10,7 +11,8 @@ goes back as far as the events do (`retention_days`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import takewhile
 
 import msgspec
 
@@ -38,17 +40,21 @@ class Past(msgspec.Struct, frozen=True):
     def frame(self) -> list[tuple[int, str]]:
         """What stands in the frame: (position, page) in order."""
         p = self.process
-        shown = [(position - p.opening, page) for position, page in enumerate(self.opening)]
-        for part in layout(self.covers, p.length - p.opening):
-            if isinstance(part, Span):
-                shown += [(position, self.grown[position]) for position in range(part.first, part.until)]
-            else:
-                shown += [(part.first, page) for page in part.pages]
-        return shown
+        opening = [(position - p.opening, page) for position, page in enumerate(self.opening)]
+        return [*opening, *_standing(self.grown, self.covers, 0, p.length - p.opening)]
 
     def frame_hash(self) -> str:
         """The hash of the frame, made anew from the names of its pages."""
         return chain(seed(self.process.program, self.process.tools), [page for _, page in self.frame()])
+
+
+def _standing(grown: Sequence[str], covers: Sequence[Cover], start: int, until: int) -> Iterator[tuple[int, str]]:
+    """What stands for the positions from `start` to below `until`, when none of these covers begins before `start`."""
+    for part in layout(covers, until):
+        if isinstance(part, Span):
+            yield from ((position, grown[position]) for position in range(max(start, part.first), part.until))
+        else:
+            yield from ((part.first, page) for page in part.pages)
 
 
 class Shown(msgspec.Struct, frozen=True):
@@ -82,6 +88,16 @@ def frames(journal: Journal, pid: int) -> Iterator[Shown]:
             yield found
 
 
+def hashes(journal: Journal, pid: int) -> Iterator[tuple[int, str, str]]:
+    """Of every model call whose intent has the hash of its frame: the intent's event, that hash, and the one of the
+    frame made anew. Where nothing left the frame since the last one it is rolled on, so that all are one walk."""
+    walk, last, made = _Walk(journal, pid), None, ""
+    for _ in walk.steps(_LAST):
+        if walk.asked is not None and walk.asked.seq == walk.seq and walk.asked.frame:
+            last, made = walk.asked, walk.hash_of(walk.asked, last, made)
+            yield last.seq, last.frame, made
+
+
 def _until(journal: Journal, pid: int, seq: int) -> _Walk:
     walk = _Walk(journal, pid)
     for _ in walk.steps(seq):
@@ -100,6 +116,10 @@ class _Mark(msgspec.Struct, frozen=True):
     grown: int
     covers: tuple[Cover, ...]
     frame: str
+
+
+def _seed_of(mark: _Mark) -> tuple[str, str]:
+    return mark.process.program, mark.process.tools
 
 
 class _Walk:
@@ -125,6 +145,15 @@ class _Walk:
         if (at := self.asked) is None:
             return None
         return Shown(Past(at.seq, at.process, at.opening, tuple(self._grown[: at.grown]), at.covers), at.frame)
+
+    def hash_of(self, at: _Mark, last: _Mark | None, made: str) -> str:
+        """The hash of the frame of a call; `made`: that of the call before it (`last`)."""
+        if last is not None and (at.opening, *_seed_of(at)) == (last.opening, *_seed_of(last)):
+            new = [*takewhile(lambda cover: cover.seq > last.seq, reversed(at.covers))][::-1]
+            if all(cover.first >= last.grown for cover in new):  # what was shown then stands as it stood
+                return chain(made, [page for _, page in _standing(self._grown, new, last.grown, at.grown)])
+        frame = [*at.opening, *[page for _, page in _standing(self._grown, at.covers, 0, at.grown)]]
+        return chain(seed(*_seed_of(at)), frame)
 
     def steps(self, until: int) -> Iterator[int]:
         """Go on to event `until`; the number of each event on the way."""

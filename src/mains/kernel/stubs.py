@@ -78,12 +78,20 @@ def in_part(name: str, text: str, tokens: int) -> str:
     return "\n".join((head, "\n[...]\n".join(_ends(text, room * len(text) // max(1, len(text.encode()))))))
 
 
+def quoted(text: str) -> str:
+    """A text that stands among our own lines, each of its lines marked: a line that begins at the margin is ours."""
+    return "".join(f"> {line}" for line in text.splitlines(keepends=True))
+
+
 def recalled(message: Message, position: int, tokens: int) -> Message:
-    """What has left the frame and is named: shown again at the end, word for word as far as so many tokens go."""
-    text, head = message.text, f"[{handle(position)}, {_what(message)}, again]"
-    if tokens_of(message) > tokens:
-        text = "\n[...]\n".join(_ends(text, tokens * BYTES_PER_TOKEN * len(text) // max(1, len(text.encode()))))
-    return Message(role="user", text=f"{head}\n{text}", kind="recall")
+    """What has left the frame and is named: shown again at the end, quoted, as far as so many tokens go."""
+    room = tokens * BYTES_PER_TOKEN
+    shown, size = quoted(message.text), len(message.text)
+    while size and (bytes_ := len(shown.encode())) > room:
+        size = size * room // bytes_
+        shown = "\n[...]\n".join(map(quoted, _ends(message.text, size)))
+    head = f"[{handle(position)}, {_what(message)}, again]"
+    return Message(role="user", text=f"{head}\n{shown}", kind="recall")
 
 
 def position_again(message: Message) -> int:
@@ -117,15 +125,29 @@ def summary(text: str, first: int, until: int) -> Message:
 
 
 def extract(entries: Sequence[tuple[int, Message]], tokens: int) -> str:
-    """The first line of each entry, in about so many tokens: what stands for old turns when no model can say it."""
-    lines = [f"- {handle(position)} {_said(position, message)}" for position, message in entries]
+    """What stands for old turns when no model can say it, in about so many tokens: the text of an earlier summary among
+    them, and the first line of each other entry. The text gets half of the room, or what the lines leave of it."""
     room = tokens * BYTES_PER_TOKEN
-    while len(lines) > 2 and sum(map(len, lines)) + len(lines) > room:
-        del lines[len(lines) // 2]  # the beginning says what it is about, the end where it stands
-    left_out = len(entries) - len(lines)
-    middle = [f"- ({left_out} more)"] if left_out else []
-    half = (len(lines) + 1) // 2
-    return "\n".join([*lines[:half], *middle, *lines[half:]])[: room + 2 * _LINE]
+    lines = [f"- {handle(at)} {_said(at, message)}" for at, message in entries if message.kind != "summary"]
+    earlier = "\n".join(message.text.partition("\n")[2] for _, message in entries if message.kind == "summary")
+    most = max(room // 2, room - _size(lines))
+    if _size([earlier]) > most:
+        earlier = "\n[...]\n".join(_ends(earlier, max(0, most - _AROUND) * len(earlier) // _size([earlier])))
+    return "\n".join(filter(None, (earlier, _first_and_last(lines, room - _size([earlier])))))
+
+
+def _size(lines: Sequence[str]) -> int:
+    return sum(len(line.encode()) + 1 for line in lines)
+
+
+def _first_and_last(lines: Sequence[str], room: int) -> str:
+    """Of these lines what so many bytes hold: the beginning says what it is about, the end where it stands."""
+    left, size = list(lines), _size(lines)
+    while len(left) > 2 and size > room:
+        size -= _size([left.pop(len(left) // 2)])
+    half = (len(left) + 1) // 2
+    middle = [f"- ({len(lines) - len(left)} more)"] if len(left) < len(lines) else []
+    return "\n".join([*left[:half], *middle, *left[half:]])
 
 
 def _said(position: int, message: Message) -> str:

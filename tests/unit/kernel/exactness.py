@@ -32,11 +32,18 @@ def faults(journal: Journal, settings: Settings, asked: Sequence[Request]) -> li
     shown: dict[str, Shown] = {}
     for p in journal.processes("process_all"):
         shown |= {_key(each): each for each in past.frames(journal, p.pid)}
-        found += [f"process {p.pid}: {fault}" for fault in _tokens(journal, p.pid)]
+        found += [f"process {p.pid}: {fault}" for fault in [*_tokens(journal, p.pid), *_rolled(journal, p.pid)]]
     for request in asked:
         if of := shown.get(request.key):  # else its process was removed
             found += [f"call {request.key}: {fault}" for fault in _frame(journal, settings, request, of)]
     return found
+
+
+def _rolled(journal: Journal, pid: int) -> Iterator[str]:
+    """The hashes that the audit makes of the frames, against those of whole frames."""
+    whole = [(each.past.seq, each.journalled, each.past.frame_hash()) for each in past.frames(journal, pid)]
+    if list(past.hashes(journal, pid)) != [each for each in whole if each[1]]:
+        yield "its hashes that are rolled on are not those of its frames"
 
 
 def _key(shown: Shown) -> str:

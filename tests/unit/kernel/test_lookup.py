@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 
+import pytest
 from tests.unit.kernel.test_paging import FRONT, is_summary, look
 from tests.unit.kernel.world import Answer, World, call, calls, says
 
 import mains
 from mains.kernel.desk import Desk
-from mains.kernel.ports import Message, Reply, Request, Signal
+from mains.kernel.ports import Message, Reply, Request, Signal, ToolCall
 
 
 def lookups(turns: int, *made: Reply) -> Answer:
@@ -72,11 +74,13 @@ async def test_a_range_is_read_by_lines_and_by_characters(world: World) -> None:
 async def test_what_cannot_be_read_is_told(world: World) -> None:
     handles = ["mem:999", "mem:x", "input:none", "note", "", "mem:0"]
     made = [call("read", handle=handle) for handle in handles] + [call("read", handle="mem:0", range="all of it")]
+    made.append(call("read", handle="mem:0", range=f"lines 1-{'9' * 5_000}"))
     async with world.open(lookups(2, calls(*made), says("done")), devices=[mains.device(look)]) as kernel:
         await kernel.wait(await kernel.spawn(world.program("p", FRONT)), 60)
-    told = [message.text for message in last_results(world)[-7:]]
+    told = [message.text for message in last_results(world)[-8:]]
     assert all(text.startswith("error: there is no `") for text in told[:5])
     assert "look" in told[5] and told[6].startswith("error: `all of it` is no range")
+    assert told[7].startswith("error: `lines 1-999") and told[7].endswith("or `characters 0-4000`")
 
 
 async def test_recall_finds_the_place_and_leaves_out_what_stands_in_the_frame(world: World) -> None:
@@ -173,5 +177,24 @@ async def test_notes_are_read_and_recalled(world: World) -> None:
     async with world.open(lambda _: next(replies)) as kernel:
         await kernel.wait(await kernel.spawn(world.program("p", "tools: [note, recall, read]")), 60)
     recalled, read, nothing = (message.text for message in last_results(world)[-3:])
-    assert "note:1:\nThe deposit box is number 4411." in recalled
+    assert "note:1:\n> The deposit box is number 4411." in recalled
     assert read == "The deposit box is number 4411." and nothing.startswith("error: there is no `note:2`")
+
+
+ENDLESS = "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 30000000) SELECT max(x) FROM n"
+
+
+@pytest.mark.parametrize("made", [call("read", handle="note:1"), call("recall", query="a paper")])
+async def test_lookups_that_run_out_of_time_leave_no_thread_at_work(world: World, made: ToolCall) -> None:
+    """More of them than there are threads, each in a query that takes minutes; others get a thread all the same."""
+    replies = iter([calls(*[made] * 8), calls(*[made] * 8), says("done")])
+    async with world.open(lambda _: next(replies), device_timeout_s=0.3) as kernel:
+        pid = await kernel.spawn(world.program("p", "tools: [read, recall, note]"), paused=True)
+        journal, sql = kernel.journal, kernel.journal._queries
+        journal._queries = sql | {"note_live": f"{ENDLESS} WHERE ?1 != ?2"}  # for readers: the writer has its own
+        await kernel.signal(pid, Signal.CONT)
+        assert (await kernel.wait(pid, 60)).result == "done"
+        assert await asyncio.wait_for(asyncio.to_thread(lambda: "a thread"), 10) == "a thread"
+        journal._queries = sql
+    assert len(last_results(world)) == 16
+    assert all(message.text.startswith("error: ") for message in last_results(world))

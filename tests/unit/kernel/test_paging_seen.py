@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
@@ -13,7 +16,8 @@ from tests.unit.kernel.world import World, says
 import mains
 from mains.daemon import diary
 from mains.daemon.transcript import transcript
-from mains.kernel import pages, past, views
+from mains.kernel import audit, pages, past, views
+from mains.kernel.cover import chain
 from mains.kernel.desk import Desk
 from mains.kernel.ports import Message, Reply, Request
 
@@ -98,3 +102,41 @@ async def test_the_log_and_the_transcript_tell_of_evictions(world: World) -> Non
         notes = [part.text for part in parts if part.kind == "note"]
         assert any(note.startswith("evicted ") for note in notes)
         assert not any(part.kind == "said" and "reports were read" in part.text for part in parts)
+
+
+async def test_the_audit_hashes_a_page_once_as_long_as_nothing_leaves(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Results that are shown in part from the start leave no frame that a model saw."""
+    hashed = 0
+
+    def counted(frame: str, names: Iterable[str]) -> str:
+        nonlocal hashed
+        hashed += len(names := [*names])
+        return chain(frame, names)
+
+    async with world.open(worker(TURNS), devices=[mains.device(look)], view_tokens_max=200) as kernel:
+        pid = await kernel.spawn(world.program("p", "tools: [look]\nframe_tokens: 100k"))
+        assert (await kernel.wait(pid, 60)).result == "done"
+        p = views.present(kernel.journal, pid)
+        assert p.covers >= TURNS
+        monkeypatch.setattr(past, "chain", counted)
+        assert audit.verify(kernel.journal) == []
+        assert p.length <= hashed < 3 * p.length
+
+
+async def test_the_audit_names_each_call_whose_frame_was_another(world: World) -> None:
+    """A cover names another page than it did: every frame in which it stood is another, and no other frame is."""
+    async with world.open(worker(TURNS), devices=[mains.device(look)]) as kernel:
+        pid = await worked(world, kernel)
+        covers = past.past(kernel.journal, pid, 2**62).covers
+        with contextlib.closing(sqlite3.connect(world.folder / "home" / "mains.db", isolation_level=None)) as database:
+            for cover in covers:
+                [[body]] = database.execute("SELECT body FROM event WHERE seq = ?", (cover.seq,))
+                spoiled = body.replace(cover.pages[-1].encode(), covers[0].pages[0][::-1].encode())
+                database.execute("UPDATE event SET body = ? WHERE seq = ?", (spoiled, cover.seq))
+                wrong = [e.past.seq for e in past.frames(kernel.journal, pid) if e.past.frame_hash() != e.journalled]
+                told = [f"event {seq}: process {pid}: the frame made anew has another hash" for seq in wrong]
+                assert wrong and wrong[0] > cover.seq
+                assert [fault for fault in audit.verify(kernel.journal) if "another hash" in fault] == told
+                database.execute("UPDATE event SET body = ? WHERE seq = ?", (body, cover.seq))
