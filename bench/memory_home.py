@@ -17,13 +17,14 @@ import msgspec
 
 from bench.recall import spelled
 from mains.kernel import mailbox, pages, paging
-from mains.kernel.birth import Birth, World, bear
+from mains.kernel.birth import Birth, bear
 from mains.kernel.context import tokens_of
 from mains.kernel.desk import Desk
 from mains.kernel.event import Joined, Rested
 from mains.kernel.ports import Message
 from mains.kernel.process import Process, Stretch
 from mains.kernel.tx import Tx
+from mains.kernel.world import World
 from mains.program import load_tree
 
 POOL = 400  # pages that all share

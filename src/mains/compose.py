@@ -31,6 +31,7 @@ from mains.kernel.lookup import Documents
 from mains.kernel.main import Kernel
 from mains.kernel.ports import Device, Engine, EngineState, Keeper, Probe
 from mains.kernel.process import Route
+from mains.rulebook import Rulebook
 from mains.search.index import Index
 from mains.search.source import Doc
 from mains.settings import Settings
@@ -241,6 +242,7 @@ async def boot(
         room,
         [Files(), *devices],
         room.route,
+        rules=Rulebook(place).rules,
         workspaces=place.workspaces,
         tariffs=tariffs,
         currency=tariffs.money.home,

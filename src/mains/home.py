@@ -28,7 +28,7 @@ from typing import Any
 from mains.errors import ConfigError, DiskFullError, HomeLockedError, JournalError, MainsError
 from mains.settings import Settings, load_settings
 
-_TOP_LEVEL = {"settings", "engines", "default_engine", "currency", "rates", "models", "memory"}
+_TOP_LEVEL = {"settings", "engines", "default_engine", "currency", "rates", "models", "memory", "grants"}
 
 
 class Home:

@@ -9,13 +9,13 @@ from typing import Any
 from unittest import mock
 
 from mains.kernel import calls, ledger, limits, mailbox, orders, pages, recovery
-from mains.kernel.birth import World
 from mains.kernel.event import Woken
 from mains.kernel.journal import _OF_ONE_OPERATION, Journal
 from mains.kernel.main import Kernel
 from mains.kernel.ports import Signal
 from mains.kernel.process import Process, State, replace
 from mains.kernel.tx import Tx, _encode
+from mains.kernel.world import World
 
 Plant = Callable[[], Any]
 

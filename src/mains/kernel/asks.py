@@ -13,7 +13,6 @@ import re
 import msgspec
 
 from mains.kernel import cover, intents, mailbox, notes, pages, paging, segments, stubs
-from mains.kernel.birth import World
 from mains.kernel.calls import share_room
 from mains.kernel.context import tokens_of
 from mains.kernel.event import Asked, Joined, Kept
@@ -22,6 +21,7 @@ from mains.kernel.mailbox import Mail
 from mains.kernel.ports import Message
 from mains.kernel.process import Asking, Process, Stretch
 from mains.kernel.tx import Tx
+from mains.kernel.world import World
 
 _MAIL_PER_TURN = 32
 _NAMED_MAX = 8  # handles that the messages of one turn may bring back

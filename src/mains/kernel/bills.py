@@ -11,11 +11,12 @@ from mains.errors import UsageError
 from mains.kernel import accounts, metering, timers
 from mains.kernel.accounts import Place
 from mains.kernel.billing import AccountView, Budget
-from mains.kernel.birth import World, owner
+from mains.kernel.birth import owner
 from mains.kernel.calls import share_room
 from mains.kernel.limits import HOME
 from mains.kernel.metering import Scope
 from mains.kernel.tx import Tx
+from mains.kernel.world import World
 
 _BUDGETS_MAX = 16
 

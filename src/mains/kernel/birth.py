@@ -6,83 +6,35 @@ offer now, and which engine a program's model is. It is read-only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import msgspec
 
 from mains.errors import LimitError, NotFoundError, SyscallError, UsageError
-from mains.kernel import accounts, cover, ledger, notes, pages, segments, timers
+from mains.kernel import accounts, cover, ledger, pages, segments, timers
 from mains.kernel.context import StoredFile, StoredInput
 from mains.kernel.event import Spawned
+from mains.kernel.grants import Layer
 from mains.kernel.mapping import opened
-from mains.kernel.past import Past
-from mains.kernel.ports import Message, Tool
-from mains.kernel.process import Image, Map, Process, Route, State, replace
-from mains.kernel.tariff import Tariffs
-from mains.kernel.toolset import YIELDING, toolset, with_memory
+from mains.kernel.process import Image, Process, Route, State, replace
+from mains.kernel.toolset import toolset, with_memory
 from mains.kernel.tx import Tx
+from mains.kernel.world import World
 from mains.program import (
     PROMPT,
     Bound,
     Program,
     Schedule,
+    ToolGrant,
     append_segments,
     estimate_tokens,
     note_scopes,
-    parse,
 )
-from mains.settings import Settings
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 _ANSWERS = 4  # of the usual size that fit into a small frame: the next call must hold what the last one said
 _VIEWS = 4  # that fit into the half of a small frame
 _RUN = "schedule"  # a run is spawned by no call
-
-
-class World:
-    """What operations know besides their transaction."""
-
-    def __init__(
-        self,
-        settings: Settings,
-        tools: Callable[[], Sequence[Tool]],
-        route: Callable[[tuple[str, ...]], Route],
-        workspaces: Path,
-        tariffs: Tariffs,
-        currency: str,
-    ) -> None:
-        self.settings = settings
-        self._tools = tools
-        self._looked_at: Sequence[Tool] = ()
-        self._taken: frozenset[str] = frozenset()
-        self.route = route
-        self.workspaces = workspaces
-        self.tariffs = tariffs
-        self.currency = currency
-        self.reach_ms = round(settings.model_timeout_s * 1_000)  # how long after its hold a call may reach its engine
-        self._programs: dict[bytes, Program] = {}
-
-    @property
-    def tools(self) -> Sequence[Tool]:
-        """The devices' tools as of now, by their whole names."""
-        return self._tools()
-
-    @property
-    def taken(self) -> frozenset[str]:
-        """The syscalls whose name a device has now."""
-        if (tools := self.tools) is not self._looked_at:
-            self._looked_at = tools
-            self._taken = YIELDING.intersection(tool.name for tool in tools)
-        return self._taken
-
-    def program(self, source: bytes) -> Program:
-        """The program of a page (parsed once; the page was checked when it was stored)."""
-        if source not in self._programs:
-            if len(self._programs) >= self.settings.programs_max * 16:
-                self._programs.clear()
-            self._programs[source] = parse(source.decode(), "a stored program", self.settings)
-        return self._programs[source]
 
 
 class Birth(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,14 +79,15 @@ def _manner(birth: Birth) -> str:
 def bear(tx: Tx, world: World, birth: Birth, parent: Process | None) -> Process:
     """Write a new process. Raises LimitError when there is no room for it."""
     check_live(tx, world)
-    pid = _next_pid(tx)
+    pid = next_pid(tx)
     if parent is None:
         place, chain = accounts.payer(tx, world.settings, birth.account, birth.program.name)
         account, tenant = place.name, place.account
     else:
         chain = accounts.program_account(tx, world.settings, parent, birth.program.name)
         account, tenant = parent.account, parent.tenant
-    image = image_of(tx, world, birth, chain)
+    above = layers_of(tx, world, parent) if parent else []
+    image = image_of(tx, world, birth, chain, above=above)
     process = Process(
         pid=pid,
         parent=parent.pid if parent else 0,
@@ -146,6 +99,7 @@ def bear(tx: Tx, world: World, birth: Birth, parent: Process | None) -> Process:
         tree=image.tree,
         inputs=image.inputs,
         tools=image.tools,
+        above=pages.put(tx, "grants", _encode(above)) if above else "",
         reads_mail=image.reads_mail,
         remembers=image.remembers,
         tainted=parent.tainted if parent else "",
@@ -183,15 +137,24 @@ def bear(tx: Tx, world: World, birth: Birth, parent: Process | None) -> Process:
         paused=birth.paused,
         segments=segments.mapped(image.segments, segments.numbers(tx, chain, birth.segments)),
     )
-    return _enter(tx, process, image.opening, forked=False)
+    return enter(tx, process, image.opening, forked=False)
 
 
-def image_of(tx: Tx, world: World, birth: Birth, chain: Sequence[int], of: Process | None = None) -> Image:
-    """What a program makes of a process that spends from the accounts of `chain`.
+def image_of(
+    tx: Tx,
+    world: World,
+    birth: Birth,
+    chain: Sequence[int],
+    of: Process | None = None,
+    above: Sequence[Layer] = (),
+) -> Image:
+    """What a program makes of a process that spends from the accounts of `chain`, below those whom `above` granted so
+    much.
 
     Its pages are written, and an event of this transaction must name them. `of`: who becomes that program; whoever has
     something in memory that has left its frame keeps `read` and `recall`. Raises NotFoundError for a segment.
     """
+    above = layers_above(tx, of) if of else above
     segments.numbers(tx, chain, append_segments(birth.program.tools))
     settings = world.settings
     sizes = (birth.route.context_tokens, birth.program.frame_tokens or 0, settings.frame_tokens_max)
@@ -202,7 +165,7 @@ def image_of(tx: Tx, world: World, birth: Birth, chain: Sequence[int], of: Proce
     view = max(1, min(settings.view_tokens_max, room // _VIEWS))
     begun = opened(birth.program, birth.inputs, room, view, conversation=birth.conversation)
     stored = tuple(_store_input(tx, bound, mapped=bound.name in begun.mapped) for bound in birth.inputs)
-    tools, _ = toolset(birth.program, stored, birth.programs, world.tools)
+    tools, _ = toolset(birth.program, stored, birth.programs, world.tools, above)
     evicted = of is not None and bool(pages.covers_of(tx.rows, of) or (of.asking and of.asking.summary))
     tools = with_memory(tools) if begun.mapped or (tools and evicted) else tools
     tree = {name: pages.put(tx, "program", p.source.encode()) for name, p in birth.programs.items()}
@@ -228,20 +191,23 @@ def image_of(tx: Tx, world: World, birth: Birth, chain: Sequence[int], of: Proce
     )
 
 
+def layers_of(tx: Tx, world: World, p: Process) -> list[Layer]:
+    """What was granted to all above a process, the oldest first, and last to itself: its children have no more."""
+    return [*layers_above(tx, p), world.program(pages.get(tx, p.program)).tools]
+
+
+def layers_above(tx: Tx, p: Process) -> list[Layer]:
+    """What was granted to the programs of a process's ancestors, the oldest first."""
+    return msgspec.json.decode(pages.get(tx, p.above), type=list[list[ToolGrant]]) if p.above else []
+
+
 def reserve_of(tools: bytes, program: Program) -> int:
     """An estimate of what every frame carries besides its messages: the tool list and the output's schema."""
     output = _encode(program.output) if program.output is not None else b""
     return sum(estimate_tokens(part.decode()) for part in (tools, output) if part)
 
 
-def _is_asked(tx: Tx, p: Process) -> bool:
-    """Whether the last of what a context holds is a message, or its opening: then a reply is due."""
-    last = pages.span(tx.rows, p, cover.grown(p) - 1, cover.grown(p)) if cover.grown(p) else []
-    messages = [msgspec.json.decode(place.data, type=Message) for place in last]
-    return not any(message.role != "user" or not (message.name or message.kind) for message in messages)
-
-
-def _enter(tx: Tx, process: Process, context: tuple[str, ...], *, forked: bool) -> Process:
+def enter(tx: Tx, process: Process, context: tuple[str, ...], *, forked: bool) -> Process:
     ledger.open_account(tx, process.pid, process.accounts[1], process.budget)
     if process.slot_ms:
         timers.arm(tx, process.slot_ms, process.pid, timers.SLOT)
@@ -255,7 +221,7 @@ def _store_input(tx: Tx, bound: Bound, *, mapped: bool) -> StoredInput:
     return StoredInput(bound.name, bound.type, msgspec.Raw(_encode(bound.value)), files, page)
 
 
-def _next_pid(tx: Tx) -> int:
+def next_pid(tx: Tx) -> int:
     row = tx.one("pid_last")
     assert row is not None
     return int(row[0]) + 1
@@ -349,7 +315,7 @@ def bear_run(tx: Tx, world: World, schedule: Process) -> Process:
     alive = tx.one("process_spawned_count", schedule.pid, _RUN)
     if alive and alive[0] >= world.settings.children_max:
         raise LimitError(f"{alive[0]} runs have not ended, of {world.settings.children_max} (children_max)")
-    pid = _next_pid(tx)
+    pid = next_pid(tx)
     slot = schedule.schedule.at(schedule.slot_ms)
     key = f"{schedule.pid}@{slot}"
     if row := tx.one("key_get", key):
@@ -362,46 +328,4 @@ def bear_run(tx: Tx, world: World, schedule: Process) -> Process:
         depth=schedule.depth + 1, created_ms=tx.now_ms, detail="", paused=False, state=State.NEW, reason="",
     )  # fmt: skip
     tx.run("key_insert", key, pid, "")
-    return _enter(tx, born, context, forked=False)
-
-
-def fork(tx: Tx, world: World, source: Process, past: Past | None = None) -> Process:
-    """Write a process with the context of `source` as of its last whole turn: the turn since is made again.
-
-    `past`: how the source stood at an earlier event; the fork goes on from there. Mail that was not read is not the
-    fork's: one that has `answered` everything else waits for its own. The context is mapped, not copied: the work does
-    not grow with it. The fork is a child of its source for the ledger: it brings no fresh limit; and the source is kept
-    as long as it has forks.
-    """
-    check_live(tx, world)
-    if source.schedule is not None:
-        raise UsageError(
-            f"process {source.pid} is a schedule: there is no turn of it to fork", hint="fork one of its runs"
-        )
-    if source.depth + 1 > world.settings.depth_max:
-        raise UsageError(f"process {source.pid} cannot be forked: depth {source.depth} is the limit (depth_max)")
-    pid, of = _next_pid(tx), past.process if past else source
-    opening = past.opening if past else pages.opening_of(tx.rows, source)
-    whole = (of.asking is None or of.asking.summary is not None) and not of.calls and (of.exit_code is None or of.idle)
-    answered = of.conversation and of.turn == of.idle_turn and not _is_asked(tx, of)
-    length, tokens = (of.length, of.frame_tokens) if whole else (of.whole_length, of.whole_tokens)
-    mapped = Map(source.pid, length - of.opening, past.seq if past else tx.seq, of.breaks)
-    frame = of.frame if whole else of.whole_frame
-    shared = of.segments if whole else tuple(replace(each, until=each.whole) for each in of.segments)
-    born = replace(
-        of, pid=pid, parent=source.pid, spawned_by="", item="", key="", budget=None,
-        accounts=(pid, *source.accounts), depth=source.depth + 1, created_ms=tx.now_ms, maps=(*of.maps, mapped),
-        length=length, whole_length=length, frame_tokens=tokens, whole_tokens=tokens, frame=frame, whole_frame=frame,
-        turn=of.turn if whole else of.whole_turn, covers=0, breaks=0,
-        reply="", calls=(), asking=None, attempts=0, failures=0, failures_here=0, refusals=0, given_up=(),
-        retry_ms=0, mends=0,
-        input_tokens=0, cached_tokens=0, output_tokens=0, cost_nano=0, deferred=False, quota=-1, wanted=0,
-        wanted_nano=0, mail=0, children=0,
-        paused=False, ending=False, interrupted=False, fault="", detail="", exit_code=None, result="", segments=shared,
-        idle=whole and (of.idle or answered), tidy=False,
-        noted=0 if notes.are_due(tx, of) else of.noted,  # a person took something away: not even the fork shows it
-        state=State.NEW, reason="",
-    )  # fmt: skip
-    entered = _enter(tx, born, opening, forked=True)
-    notes.inherit(tx, source, entered, mapped.seq)
-    return entered
+    return enter(tx, born, context, forked=False)

@@ -21,7 +21,7 @@ from mains.kernel.context import tokens_of
 from mains.kernel.cover import window
 from mains.kernel.event import Exited, Refused, Rested, Returned, Woken
 from mains.kernel.ports import Message, Usage
-from mains.kernel.process import Call, CallState, Process, State
+from mains.kernel.process import GRANT, Call, CallState, Process, State
 from mains.kernel.toolset import is_untrusted
 from mains.kernel.tx import Tx
 from mains.settings import Settings
@@ -44,6 +44,8 @@ def next_calls(calls: tuple[Call, ...]) -> tuple[str, ...]:
         return ()
     chosen: list[str] = []
     for call in calls:
+        if call.on == GRANT and not call.parallel:
+            break  # those behind it keep their place
         if call.state is not CallState.PENDING:
             continue
         if call.parallel:

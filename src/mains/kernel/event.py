@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from mains.kernel.billing import Unit, Window
-from mains.kernel.process import Asking, Call, Image, Process
+from mains.kernel.process import Asking, Call, Image, Process, Rated
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind"):
@@ -57,6 +57,7 @@ class Replied(Event, tag="replied", frozen=True):
     output_tokens: int = 0
     cost_nano: int = 0
     untrusted: bool = False  # results of children are among those of its calls
+    rated: tuple[Rated, ...] = ()  # grants with a rate, with these calls
 
 
 class Joined(Event, tag="joined", frozen=True):
@@ -155,10 +156,12 @@ class Doubted(Event, tag="doubted", frozen=True):
 
 
 class Answered(Event, tag="answered", frozen=True):
-    """A call in doubt, or one that failed to say, is to be issued again (`retry`)."""
+    """Calls in doubt are to be issued again; or calls that waited for a decision are to be made, and from now on those
+    of the tool `approved` too."""
 
     calls: tuple[str, ...]
     by: str
+    approved: str = ""
 
 
 class Signalled(Event, tag="signalled", frozen=True):
@@ -372,7 +375,7 @@ def named(event: AnyEvent) -> list[str]:
     """The pages that an event names: they are kept as long as the event is."""
     match event:
         case Spawned(process=p):
-            pages = [p.program, p.tree, p.inputs, p.tools, *event.context]
+            pages = [p.program, p.tree, p.inputs, p.tools, p.above, *event.context]
         case Asked() | Joined():
             return list(event.pages)
         case Replied():

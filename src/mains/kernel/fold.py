@@ -43,7 +43,7 @@ from mains.kernel.event import (
     Warned,
     Woken,
 )
-from mains.kernel.process import TRANSITIONS, CallState, GivenUp, Mapped, Process, State, replace, rest
+from mains.kernel.process import GRANT, TRANSITIONS, CallState, GivenUp, Mapped, Process, Rated, State, replace, rest
 
 
 def apply(process: Process | None, event: AnyEvent) -> Process:
@@ -95,7 +95,7 @@ def _changed(p: Process, event: AnyEvent) -> Process:
         case Doubted():
             return _calls_to(p, event, event.calls, CallState.IN_FLIGHT, CallState.IN_DOUBT)
         case Answered():
-            return _calls_to(p, event, event.calls, CallState.IN_DOUBT, CallState.PENDING)
+            return _answered(p, event)
         case Signalled():
             return _signalled(p, event.signal)
         case Refused():
@@ -267,9 +267,15 @@ def _replied(p: Process, event: Replied) -> Process:
         cost_nano=p.cost_nano + event.cost_nano,
         reply=event.page,
         calls=event.calls,
+        rated=_rated(p, event) if event.rated else p.rated,
         tainted=p.tainted or ("a result of a child" if event.untrusted else ""),
     )
     return _closed(p)
+
+
+def _rated(p: Process, event: Replied) -> tuple[Rated, ...]:
+    now = {each.grant: each for each in (*p.rated, *event.rated)}
+    return tuple(now.values())
 
 
 def _execed(p: Process, event: Execed) -> Process:
@@ -345,6 +351,16 @@ def _calls_to(p: Process, event: AnyEvent, ids: tuple[str, ...], before: CallSta
     step = 1 if after is CallState.IN_FLIGHT else 0
     calls = tuple(replace(c, state=after, attempt=c.attempt + step) if c.id in ids else c for c in p.calls)
     return replace(p, calls=calls)
+
+
+def _answered(p: Process, event: Answered) -> Process:
+    asked = any(c.id in event.calls and c.on == GRANT for c in p.calls)
+    p = _calls_to(p, event, event.calls, CallState.WAITING if asked else CallState.IN_DOUBT, CallState.PENDING)
+    if not asked:
+        return p
+    calls = tuple(replace(c, on="", by=event.by) if c.id in event.calls else c for c in p.calls)
+    approved = (*p.approved, event.approved) if event.approved else p.approved
+    return replace(p, calls=calls, approved=tuple(dict.fromkeys(approved)))
 
 
 def _signalled(p: Process, signal: str) -> Process:

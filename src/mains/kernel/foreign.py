@@ -18,12 +18,12 @@ import msgspec
 
 from mains.errors import LimitError, NotFoundError, UsageError
 from mains.kernel import accounts, ledger, limits, timers
-from mains.kernel.birth import World
 from mains.kernel.calls import first_in_line, share_room
 from mains.kernel.ledger import Charge, Hold, Label, Price, Unpriced
 from mains.kernel.limits import NAMED, Refusal
 from mains.kernel.ports import Usage
 from mains.kernel.tx import Row, Tx
+from mains.kernel.world import World
 
 NAME_MAX = 200  # characters of a key, an engine, a model
 TOKENS_MAX = 10**9

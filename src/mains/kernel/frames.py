@@ -14,12 +14,12 @@ import msgspec
 
 from mains.errors import KernelPanic
 from mains.kernel import pages, stubs
-from mains.kernel.birth import World
 from mains.kernel.cover import chain, grown, seed
 from mains.kernel.journal import Journal
 from mains.kernel.ports import Message, Request, Sampling, Tool
 from mains.kernel.process import Call, Process
 from mains.kernel.verdict import Toolbox
+from mains.kernel.world import World
 from mains.program import Program
 from mains.settings import Settings
 

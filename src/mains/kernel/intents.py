@@ -15,7 +15,6 @@ import msgspec
 
 from mains.errors import ConfigError
 from mains.kernel import ledger, limits, timers
-from mains.kernel.birth import World
 from mains.kernel.calls import first_in_line, refuse, share_room
 from mains.kernel.event import Deferred, Refused
 from mains.kernel.ledger import Hold, Label, Price
@@ -23,6 +22,7 @@ from mains.kernel.limits import HOME
 from mains.kernel.process import Process
 from mains.kernel.tx import Tx
 from mains.kernel.window import told
+from mains.kernel.world import World
 
 _ROOM = "there is room again"
 

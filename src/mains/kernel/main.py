@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -22,10 +22,10 @@ from mains.errors import ConfigError, DeviceError, DiskFullError, EngineError, J
 from mains.kernel import audit, fallback, foreign, orders, paging, recovery, timers, turns
 from mains.kernel.acts import Acts
 from mains.kernel.atwork import AtWork
-from mains.kernel.birth import World
 from mains.kernel.clock import Clock
 from mains.kernel.clockwork import Clockwork
 from mains.kernel.frames import Frame, Frames
+from mains.kernel.grants import Rule
 from mains.kernel.journal import Batch, Connect, Journal
 from mains.kernel.lanes import Lanes
 from mains.kernel.lookup import Documents, Lookup, Search
@@ -35,6 +35,7 @@ from mains.kernel.tariff import Tariffs
 from mains.kernel.tx import Tx
 from mains.kernel.verdict import judge
 from mains.kernel.watch import Waits, Watchers
+from mains.kernel.world import World
 from mains.settings import Settings
 
 T = TypeVar("T")
@@ -55,6 +56,7 @@ class Kernel:
         devices: Devices,
         route: Callable[[tuple[str, ...]], Route],
         *,
+        rules: Callable[[], Sequence[Rule]],
         workspaces: Path,
         tariffs: Tariffs,
         currency: str,
@@ -68,7 +70,7 @@ class Kernel:
         self._chance = chance
         self._open = partial(Journal, path, settings, clock.now_ms, self._committed, probe, connect)
         self._acts = Acts(engines, devices, settings, probe or NoProbe())
-        self.world = World(settings, devices.tools, route, workspaces, tariffs, currency)
+        self.world = World(settings, devices.tools, rules, route, workspaces, tariffs, currency)
         self._lanes = Lanes(engines, settings)
         self._new_search = search
         self._turns: set[asyncio.Task[None]] = set()  # turns at work

@@ -9,13 +9,15 @@ import msgspec
 
 from mains.errors import NotFoundError, UsageError
 from mains.kernel import execs, mailbox, schedules
-from mains.kernel.birth import Birth, World, ask_of, bear, fork, image_of, owner
+from mains.kernel.birth import Birth, ask_of, bear, image_of, owner
 from mains.kernel.calls import KILL_CODE, TERM_CODE, arguments_of, deliver, end, finish, return_call, share_room
 from mains.kernel.event import Answered, Signalled
+from mains.kernel.forks import fork
 from mains.kernel.past import Past
 from mains.kernel.ports import Signal
 from mains.kernel.process import CallState, Process, State
 from mains.kernel.tx import Tx
+from mains.kernel.world import World
 
 
 def present(tx: Tx, pid: int) -> Process:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import msgspec
 
 from mains.kernel import eviction, ledger, notes, pages, stubs
-from mains.kernel.birth import World, reserve_of
+from mains.kernel.birth import reserve_of
 from mains.kernel.calls import counted, share_room
 from mains.kernel.context import tokens_of, whole_text
 from mains.kernel.cover import chain, window
@@ -29,6 +29,7 @@ from mains.kernel.ports import Finish, Message, Reply, Tool, Usage
 from mains.kernel.process import Process, Stretch, replace
 from mains.kernel.toolset import LOOKUPS, with_memory
 from mains.kernel.tx import Tx
+from mains.kernel.world import World
 
 _decode = msgspec.json.Decoder(Message).decode
 _decode_tools = msgspec.json.Decoder(tuple[Tool, ...]).decode

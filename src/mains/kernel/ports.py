@@ -48,13 +48,17 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Tool(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A tool as a model sees it. `read_only` and `idempotent` are facts stated by the user or by Mains itself."""
+    """A tool as a model sees it. `read_only` and `idempotent` are facts stated by the user or by Mains itself.
+
+    `attached`: of a server of somebody else: a person decides first, where no rule of theirs does.
+    """
 
     name: str
     description: str
     parameters: Schema
     read_only: bool = False
     idempotent: bool = False
+    attached: bool = False
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):

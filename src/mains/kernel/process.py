@@ -58,7 +58,8 @@ class CallState(enum.StrEnum):
 class Call(msgspec.Struct, frozen=True, omit_defaults=True):
     """One call of a turn. Its arguments stand in the reply's page at `index`; its result in the page `page`.
 
-    `on` says what a waiting call waits for (timer, message, child, human); `due_ms` bounds that wait (0: no bound).
+    `on` says what a waiting call waits for (timer, message, child, human; grant: a person decides whether it is made);
+    `due_ms` bounds that wait (0: no bound). `by` is what allowed a device's call.
     `repeatable`: may be issued again after a crash without asking anybody. `attempt` counts its issues.
     """
 
@@ -72,6 +73,7 @@ class Call(msgspec.Struct, frozen=True, omit_defaults=True):
     on: str = ""
     due_ms: int = 0
     page: str = ""
+    by: str = ""
 
 
 class Stretch(msgspec.Struct, frozen=True, array_like=True):
@@ -94,6 +96,14 @@ class Asking(msgspec.Struct, frozen=True, omit_defaults=True):
     nano: int = 0
     tariff: int = 0
     summary: Stretch | None = None  # it asks for a summary of these positions, and is no turn
+
+
+class Rated(msgspec.Struct, frozen=True, array_like=True):
+    """Calls that a grant with a rate has allowed since `since_ms`."""
+
+    grant: str
+    since_ms: int
+    calls: int
 
 
 class Map(msgspec.Struct, frozen=True, array_like=True):
@@ -145,6 +155,9 @@ class GivenUp(msgspec.Struct, frozen=True):
     why: str
 
 
+GRANT = "grant"
+"""What a call waits for (`on`) until a person has decided whether it is made."""
+
 TIDYING = "tidying"
 """The reason of a conversation at rest whose frame is made smaller meanwhile."""
 
@@ -187,6 +200,7 @@ class Process(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     tree: str  # page: the programs it may spawn, by name
     inputs: str  # page
     tools: str  # page: the frozen tool list
+    above: str = ""  # page: what the programs of its ancestors were granted, the oldest first; empty: it has none
     accounts: tuple[int, ...]  # its own, every ancestor's, their programs', the named one and all above it, the home's
     account: str = "home"  # the named account that pays
     tenant: int = 0  # its number
@@ -226,6 +240,10 @@ class Process(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     # written when its notes are looked up
     noted: int = 0  # as of which event; 0: not yet
     notes_page: str = ""  # which page of the opening they are; empty: none
+
+    # written by calls of devices
+    approved: tuple[str, ...] = ()  # tools that a person has allowed it, whenever it asks
+    rated: tuple[Rated, ...] = ()  # of its grants with a rate
 
     # written by turns
     tainted: str = UNKNOWN_SOURCES  # what untrusted has entered its context first; empty: nothing
@@ -305,7 +323,7 @@ def rest(process: Process) -> tuple[State, str]:
         return State.READY, ""
     for call in calls:
         if call.state is CallState.WAITING:
-            return State.WAITING, call.on
+            return State.WAITING, "human" if call.on == GRANT else call.on
     if process.retry_ms:
         return State.WAITING, "message" if process.idle else "timer"
     if process.idle and not process.tidy:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from mains.errors import ConfigError
 from mains.kernel import foreign, ledger
-from mains.kernel.birth import World
 from mains.kernel.calls import finish, share_room
 from mains.kernel.event import AskFailed, Noted
 from mains.kernel.process import CallState, State
 from mains.kernel.turns import doubted
 from mains.kernel.tx import Tx
+from mains.kernel.world import World
 
 _WHY = "the kernel ended while the call was in flight"
 

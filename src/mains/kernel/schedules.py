@@ -16,10 +16,11 @@ import msgspec
 
 from mains.errors import LimitError, ProgramError, UsageError
 from mains.kernel import timers
-from mains.kernel.birth import World, bear_run
+from mains.kernel.birth import bear_run
 from mains.kernel.event import Faulted, Slotted
 from mains.kernel.process import Process, State
 from mains.kernel.tx import Tx
+from mains.kernel.world import World
 from mains.program import Schedule
 from mains.settings import Settings
 

@@ -26,12 +26,12 @@ import msgspec
 
 from mains.errors import LimitError, MainsError, SyscallError
 from mains.kernel import birth, execs, mailbox, notes, pages, segments
-from mains.kernel.birth import World
 from mains.kernel.calls import awaited, deliver, letter
 from mains.kernel.context import StoredInput
 from mains.kernel.ports import Message
 from mains.kernel.process import Process
 from mains.kernel.tx import Tx
+from mains.kernel.world import World
 from mains.program import Bound, FileText, Program, append_segments, bind_child, note_scopes
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mains.kernel.context import StoredInput
-from mains.kernel.grants import offered
+from mains.kernel.grants import Layer, offered
 from mains.kernel.ports import Schema, Tool
 from mains.kernel.process import Call
 from mains.program import Program, append_segments, input_schema, note_scopes
@@ -27,10 +27,15 @@ _TEXT: Schema = {"type": "string"}
 
 
 def toolset(
-    program: Program, inputs: tuple[StoredInput, ...], programs: dict[str, Program], devices: Sequence[Tool]
+    program: Program,
+    inputs: tuple[StoredInput, ...],
+    programs: dict[str, Program],
+    devices: Sequence[Tool],
+    above: Sequence[Layer] = (),
 ) -> tuple[tuple[Tool, ...], tuple[str, ...]]:
-    """The frozen tool list of a program, sorted by name, and the grants that nothing offers."""
-    return offered(program.tools, _syscalls(program, inputs, programs), devices)
+    """The frozen tool list of a program, sorted by name, and the grants that nothing offers. `above`: what those above
+    a child were granted, which it cannot exceed."""
+    return offered((*above, program.tools), _syscalls(program, inputs, programs), devices)
 
 
 def _syscalls(program: Program, inputs: tuple[StoredInput, ...], programs: dict[str, Program]) -> dict[str, Tool]:

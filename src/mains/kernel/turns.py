@@ -13,11 +13,9 @@ An operation that comes too late (its process ended or was answered meanwhile) c
 
 from __future__ import annotations
 
-from mains.errors import ConfigError, EngineError, ProgramError, Spent, SyscallError
+from mains.errors import ConfigError, EngineError, ProgramError, Spent
 from mains.kernel import asks, execs, fallback, foreign, intents, ledger, pages, paging, schedules, timers
-from mains.kernel.birth import World
 from mains.kernel.calls import (
-    INTERRUPTED,
     arguments_of,
     awaited,
     counted,
@@ -28,18 +26,19 @@ from mains.kernel.calls import (
     next_calls,
     over,
     rested,
-    result_message,
     return_call,
     share_room,
 )
 from mains.kernel.context import cut, tokens_of
 from mains.kernel.event import Answered, AskFailed, Called, Doubted, Faulted, Kept, Replied, Woken
-from mains.kernel.ports import Message, Tool, Usage
+from mains.kernel.making import Making
+from mains.kernel.ports import Message, Usage
 from mains.kernel.process import Call, CallState, Process, State
-from mains.kernel.syscalls import HANDLERS, End, Invocation, Later
+from mains.kernel.syscalls import End
 from mains.kernel.toolset import OF_CHILDREN
 from mains.kernel.tx import Tx
-from mains.kernel.verdict import MISFIT, Planned, Toolbox, Verdict, output_fault
+from mains.kernel.verdict import Toolbox, Verdict
+from mains.kernel.world import World
 
 
 def begin(tx: Tx, world: World, pid: int, engine: str = "") -> Process | None:
@@ -96,7 +95,7 @@ def replied(
     usage = counted(usage) if usage else None
     charged = ledger.post(tx, p.accounts, hold, usage)
     spent = usage or Usage(output_tokens=charged.tokens)
-    turn = _Turn(tx, world, p, box)
+    turn = Making(tx, world, p, box)
     for index, planned in enumerate(verdict.calls):
         turn.make(index, planned)
     p, page = turn.process, pages.put_message(tx, verdict.message)
@@ -110,7 +109,7 @@ def replied(
             calls=tuple(turn.calls), after=after_pages, messages=tuple(turn.messages), mended=verdict.bad,
             spawned=turn.spawned, input_tokens=spent.input_tokens, cached_tokens=spent.cached_tokens,
             output_tokens=spent.output_tokens, cost_nano=charged.nano,
-            untrusted=bool(p.children) and any(c.tool in OF_CHILDREN and c.page for c in turn.calls),
+            rated=turn.rated, untrusted=bool(p.children) and any(c.tool in OF_CHILDREN and c.page for c in turn.calls),
         ),
     )  # fmt: skip
     pages.extend(tx, before, [page, *after_pages, *(results if not p.calls else ())])
@@ -156,79 +155,6 @@ def _mend_pages(tx: Tx, verdict: Verdict) -> tuple[tuple[str, ...], int]:
         return (), 0
     message = Message(role="user", text=verdict.mend)
     return (pages.put_message(tx, message),), tokens_of(message)
-
-
-class _Turn:
-    """The calls of one reply while they are made, in order."""
-
-    def __init__(self, tx: Tx, world: World, process: Process, box: Toolbox) -> None:
-        self._invocation = Invocation(tx, world, process)
-        self._box = box
-        self._tx, self._world = tx, world
-        self.calls: list[Call] = []
-        self.messages: list[int] = []
-        self.tokens = 0
-        self.ended: End | None = None
-
-    @property
-    def process(self) -> Process:
-        return self._invocation.process
-
-    @property
-    def spawned(self) -> int:
-        return self._invocation.spawned
-
-    def make(self, index: int, planned: Planned) -> None:
-        """Do one call, or leave it to a device or to time."""
-        if self.ended is not None or self.process.ending:
-            self._done(index, planned, "not made: the process has exited, or was told to")
-        elif self.process.interrupted:
-            self._done(index, planned, INTERRUPTED)
-        elif planned.error:
-            self._done(index, planned, planned.error)
-        elif planned.name in HANDLERS and planned.name not in self._world.taken:
-            self._syscall(index, planned)
-        else:
-            tool = self._box.by_name[planned.name]
-            self.calls.append(_device_call(index, planned, tool))
-
-    def _syscall(self, index: int, planned: Planned) -> None:
-        if planned.name == "exit" and any(c.state is not CallState.DONE for c in self.calls):
-            self._done(index, planned, "error: other calls of this reply are still open; call exit alone")
-            return
-        try:
-            answer = HANDLERS[planned.name](self._invocation.of(planned.id, planned.arguments))
-        except SyscallError as error:
-            self._done(index, planned, f"error: {error}")
-            return
-        if isinstance(answer, End):
-            self._end(index, planned, answer)
-        elif isinstance(answer, Later):
-            self.calls.append(
-                Call(planned.id, planned.name, index, CallState.WAITING, on=answer.on, due_ms=answer.due_ms)
-            )
-        else:
-            self.messages += answer.messages
-            self._done(index, planned, answer.text)
-
-    def _end(self, index: int, planned: Planned, answer: End) -> None:
-        """An exit with code 0 gives a result, which must fit the output's schema; another code says why in words."""
-        if answer.code == 0 and (fault := output_fault(answer.result, self._box)):
-            self._done(index, planned, f"error: {MISFIT}: {fault}")
-            return
-        self.ended = answer
-        self._done(index, planned, "ended")
-
-    def _done(self, index: int, planned: Planned, text: str) -> None:
-        message = result_message(planned.id, planned.name, text)
-        page = pages.put_message(self._tx, message)
-        self.tokens += tokens_of(message)
-        self.calls.append(Call(planned.id, planned.name, index, CallState.DONE, page=page))
-
-
-def _device_call(index: int, planned: Planned, tool: Tool) -> Call:
-    repeatable = tool.read_only or tool.idempotent
-    return Call(planned.id, planned.name, index, CallState.PENDING, repeatable=repeatable, parallel=tool.read_only)
 
 
 def failed(tx: Tx, world: World, pid: int, hold: int, error: EngineError, backoff_ms: int) -> Process | None:

@@ -10,6 +10,7 @@ This package knows no kernel: it never checks whether a tool or a model exists. 
 and every size, count and depth is bounded. `docs/programs.md` is the reference of the format.
 """
 
+from mains.program.assistant import ours
 from mains.program.fields import nearest, parse_tokens
 from mains.program.inputs import Bound, bind, bind_child, fill, input_schema
 from mains.program.inputspec import PROMPT, InputSpec
@@ -20,21 +21,25 @@ from mains.program.schedule import Schedule, local_zone, with_zone, zone_of
 from mains.program.segmentname import SEGMENT_RULE, is_segment
 from mains.program.textfile import FileText, read_text_file
 from mains.program.toolgrant import NOTE_SCOPES, ToolGrant, append_segments, note_scopes, parse_grant
+from mains.program.toollimit import PER_S, Limits, Where, parse_limits
 from mains.program.tree import Tree, load_tree
 
 __all__ = [
     "BANDS",
     "BYTES_PER_TOKEN",
     "NOTE_SCOPES",
+    "PER_S",
     "PROMPT",
     "SEGMENT_RULE",
     "Bound",
     "FileText",
     "InputSpec",
+    "Limits",
     "Program",
     "Schedule",
     "ToolGrant",
     "Tree",
+    "Where",
     "append_segments",
     "bind",
     "bind_child",
@@ -50,8 +55,10 @@ __all__ = [
     "nearest",
     "note_scopes",
     "notes",
+    "ours",
     "parse",
     "parse_grant",
+    "parse_limits",
     "parse_tokens",
     "plain_text",
     "read_text_file",

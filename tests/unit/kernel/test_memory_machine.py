@@ -25,7 +25,7 @@ from tests.unit.kernel.world import call, calls, says
 
 import mains
 from mains.errors import EngineError, MainsError, Spent
-from mains.kernel import birth, orders, pages, past
+from mains.kernel import forks, orders, pages, past
 from mains.kernel.desk import Desk
 from mains.kernel.event import Sent
 from mains.kernel.ports import Finish, Message, Reply, Request, Signal
@@ -211,7 +211,7 @@ class Memory(RuleBasedStateMachine):
         was = past.past(self.desk.journal, source, seq)
 
         def op(tx: Tx) -> int:
-            return birth.fork(tx, kernel.world, orders.present(tx, source), was).pid
+            return forks.fork(tx, kernel.world, orders.present(tx, source), was).pid
 
         with contextlib.suppress(MainsError):
             self.pids.append(self.run(kernel.order(op, "fork")))

@@ -9,7 +9,7 @@ from tests.unit.kernel.world import World, by_turn, call, calls, says, turn_of
 
 import mains
 from mains.errors import LimitError, NotFoundError, ProgramError, UsageError
-from mains.kernel import birth, notes, past
+from mains.kernel import forks, notes, past
 from mains.kernel.context import tokens_of
 from mains.kernel.desk import Desk
 from mains.kernel.ports import Message, Reply, Request, Signal
@@ -315,7 +315,7 @@ async def test_a_fork_does_not_bring_back_what_a_person_took_away(world: World, 
         journal, order = kernel.journal, kernel._kernel.order
         source, then = journal.process(pid), past.past(journal, pid, seq) if from_past else None
         assert source is not None
-        fork = (await order(lambda tx: birth.fork(tx, kernel._kernel.world, source, then), "fork")).pid
+        fork = (await order(lambda tx: forks.fork(tx, kernel._kernel.world, source, then), "fork")).pid
         assert "secret" not in await talk(kernel, world, fork)
         stands = [view.text for view in await kernel.notes.ls() if str(fork) in view.owners]
         assert stands == (["old"] if from_past else ["new"])

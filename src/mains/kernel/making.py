@@ -1,0 +1,98 @@
+"""Making: the calls of one reply, in order. A syscall is done at once; a device's call waits for its turn or for a
+person, or is denied (`reach.py`). Part of the operation that records the reply.
+"""
+
+from __future__ import annotations
+
+from mains.errors import SyscallError
+from mains.kernel import pages, reach
+from mains.kernel.calls import INTERRUPTED, result_message
+from mains.kernel.context import tokens_of
+from mains.kernel.ports import Tool
+from mains.kernel.process import GRANT, Call, CallState, Process, Rated, replace
+from mains.kernel.syscalls import HANDLERS, End, Invocation, Later
+from mains.kernel.tx import Tx
+from mains.kernel.verdict import MISFIT, Planned, Toolbox, output_fault
+from mains.kernel.world import World
+
+
+class Making:
+    """The calls of one reply while they are made, in order."""
+
+    def __init__(self, tx: Tx, world: World, process: Process, box: Toolbox) -> None:
+        self._invocation = Invocation(tx, world, process)
+        self._box = box
+        self._tx, self._world = tx, world
+        self.calls: list[Call] = []
+        self.messages: list[int] = []
+        self.tokens = 0
+        self.rated: tuple[Rated, ...] = ()
+        self.ended: End | None = None
+
+    @property
+    def process(self) -> Process:
+        return self._invocation.process
+
+    @property
+    def spawned(self) -> int:
+        return self._invocation.spawned
+
+    def make(self, index: int, planned: Planned) -> None:
+        """Do one call, or leave it to a device or to time."""
+        if self.ended is not None or self.process.ending:
+            self._done(index, planned, "not made: the process has exited, or was told to")
+        elif self.process.interrupted:
+            self._done(index, planned, INTERRUPTED)
+        elif planned.error:
+            self._done(index, planned, planned.error)
+        elif planned.name in HANDLERS and planned.name not in self._world.taken:
+            self._syscall(index, planned)
+        else:
+            self._device(index, planned, self._box.by_name[planned.name])
+
+    def _device(self, index: int, planned: Planned, tool: Tool) -> None:
+        decision, self.rated = reach.decide(self._tx, self._world, self.process, tool, planned.arguments, self.rated)
+        if decision.effect == "deny":
+            self._done(index, planned, f"denied: {decision.why}")
+            return
+        call = _device_call(index, planned, tool)
+        asks = decision.effect == "ask"
+        self.calls.append(replace(call, state=CallState.WAITING, on=GRANT) if asks else replace(call, by=decision.by))
+
+    def _syscall(self, index: int, planned: Planned) -> None:
+        if planned.name == "exit" and any(c.state is not CallState.DONE for c in self.calls):
+            self._done(index, planned, "error: other calls of this reply are still open; call exit alone")
+            return
+        try:
+            answer = HANDLERS[planned.name](self._invocation.of(planned.id, planned.arguments))
+        except SyscallError as error:
+            self._done(index, planned, f"error: {error}")
+            return
+        if isinstance(answer, End):
+            self._end(index, planned, answer)
+        elif isinstance(answer, Later):
+            self.calls.append(
+                Call(planned.id, planned.name, index, CallState.WAITING, on=answer.on, due_ms=answer.due_ms)
+            )
+        else:
+            self.messages += answer.messages
+            self._done(index, planned, answer.text)
+
+    def _end(self, index: int, planned: Planned, answer: End) -> None:
+        """An exit with code 0 gives a result, which must fit the output's schema; another code says why in words."""
+        if answer.code == 0 and (fault := output_fault(answer.result, self._box)):
+            self._done(index, planned, f"error: {MISFIT}: {fault}")
+            return
+        self.ended = answer
+        self._done(index, planned, "ended")
+
+    def _done(self, index: int, planned: Planned, text: str) -> None:
+        message = result_message(planned.id, planned.name, text)
+        page = pages.put_message(self._tx, message)
+        self.tokens += tokens_of(message)
+        self.calls.append(Call(planned.id, planned.name, index, CallState.DONE, page=page))
+
+
+def _device_call(index: int, planned: Planned, tool: Tool) -> Call:
+    repeatable = tool.read_only or tool.idempotent
+    return Call(planned.id, planned.name, index, CallState.PENDING, repeatable=repeatable, parallel=tool.read_only)
