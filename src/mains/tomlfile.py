@@ -1,7 +1,7 @@
-"""Changes of a TOML file that a person writes, too: comments and order stay, and a reader sees the old file or the new one.
+"""Changes of a TOML file that a person writes, too: comments and order stay; a reader sees the old file or the new.
 
-    with edited(home.config) as document:
-        put_entry(document, "engines", "qwen", {"kind": "openai", ...})
+with edited(home.config) as document:
+    put_entry(document, "engines", "qwen", {"kind": "openai", ...})
 """
 
 from __future__ import annotations

@@ -52,7 +52,9 @@ class DeviceSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     folder: str = ""  # where it works; else a folder of its own in the home
     url: str = ""
     headers: dict[str, str] = {}
-    protocol: Literal["", "2025-11-25", "2026-07-28"] = ""  # the revision that is spoken; else the newest that both know
+    protocol: Literal["", "2025-11-25", "2026-07-28"] = (
+        ""  # the revision that is spoken; else the newest that both know
+    )
     trust_hints: bool = False  # what the server says of its tools (readOnlyHint, idempotentHint) is taken as fact
     read_only: tuple[str, ...] = ()  # tools that change nothing
     repeatable: tuple[str, ...] = ()  # tools whose calls may be made twice

@@ -29,8 +29,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from mains.engines import model_file
 from mains.bounded_log import BoundedLog
+from mains.engines import model_file
 from mains.engines.catalogue import EngineSpec
 from mains.engines.kv_store import Store
 from mains.engines.kv_tiers import Lease, Tiers
