@@ -12,10 +12,12 @@ import contextlib
 import random
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
 from mains.bus.devices.files import Files
+from mains.bus.hub import Hub, Seams
 from mains.embedding import MeteredEmbedder, embedder_of
 from mains.engines import catalogue
 from mains.engines.aliases import Aliases, expand, load_aliases
@@ -27,10 +29,12 @@ from mains.home import Home
 from mains.kernel.care import Care
 from mains.kernel.clock import Clock, SystemClock
 from mains.kernel.desk import Desk
+from mains.kernel.devicelist import DeviceList
 from mains.kernel.lookup import Documents
 from mains.kernel.main import Kernel
-from mains.kernel.ports import Device, Engine, EngineState, Keeper, Probe
+from mains.kernel.ports import CallContext, Device, Engine, EngineState, Keeper, Notice, Probe
 from mains.kernel.process import Route
+from mains.kernel.toolset import SYSCALLS
 from mains.rulebook import Rulebook
 from mains.search.index import Index
 from mains.search.source import Doc
@@ -195,6 +199,17 @@ def _endpoint(spec: EngineSpec, settings: Settings) -> Engine:
     )
 
 
+def hub_of(
+    home: Home, settings: Settings, devices: Sequence[Device] = (), tell: Callable[[Notice], None] = lambda _: None
+) -> Hub:
+    """The devices of a home: the built-in ones, those given, and those of mains.toml. Raises ConfigError."""
+
+    def progress(context: CallContext, device: str, text: str) -> None:
+        tell(Notice(kind="progress", pid=context.pid, text=f"{device}: {text}"))
+
+    return Hub(home, settings, DeviceList([Files(), *devices]), Seams(progress=progress, reserved=SYSCALLS))
+
+
 @contextlib.asynccontextmanager
 async def open(
     home: str | Path | None = None,
@@ -214,8 +229,15 @@ async def open(
     place.prepare()
     booted = boot(place, engines=engines, devices=devices, settings=settings, clock=clock, probe=probe)
     with place.lock():
-        async with booted as desk:
-            yield desk
+        async with booted as machine:
+            yield machine.desk
+
+
+class Machine(NamedTuple):
+    """What runs in a home: a kernel, behind its desk, and the hub of its devices."""
+
+    desk: Desk
+    hub: Hub
 
 
 @contextlib.asynccontextmanager
@@ -227,7 +249,7 @@ async def boot(
     settings: Settings | None = None,
     clock: Clock | None = None,
     probe: Probe | None = None,
-) -> AsyncIterator[Desk]:
+) -> AsyncIterator[Machine]:
     """A kernel over a home that is prepared and whose lock is held (see `open`)."""
     settings = settings or place.settings()
     room = Engines(place, settings, engines)
@@ -235,12 +257,13 @@ async def boot(
     clock = clock or SystemClock()
     vectors = embedder_of(place.document(), room.specs, str(place.config))
     embedder = MeteredEmbedder(vectors) if vectors else None
+    hub = hub_of(place, settings, devices, lambda notice: kernel.watchers.tell(notice))
     kernel = Kernel(
         place.database,
         settings,
         clock,
         room,
-        [Files(), *devices],
+        hub,
         room.route,
         rules=Rulebook(place).rules,
         workspaces=place.workspaces,
@@ -254,8 +277,9 @@ async def boot(
         desk = Desk(kernel, room.force, care)
         if embedder is not None:
             embedder.desk = desk
+        hub.begin()
         try:
-            yield desk
+            yield Machine(desk, hub)
         finally:
             if embedder is not None:
                 await embedder.close()

@@ -5,7 +5,8 @@
     workspaces/   a folder for each process that was given none
     memory.db     the search index of memory (`mains.search`); may be deleted
     kv/           what the embedded engine has read of each process (`engines/kv_store.py`); may be deleted
-    logs/         what the daemon and its engines say
+    devices/      of each device: the folder it works in, and its tools as they were last listed
+    logs/         what the daemon, its engines and its devices say
     lock          held (flock) by the kernel that serves this home; holds its pid
     token         what a client over TCP must show
 
@@ -28,7 +29,7 @@ from typing import Any
 from mains.errors import ConfigError, DiskFullError, HomeLockedError, JournalError, MainsError
 from mains.settings import Settings, load_settings
 
-_TOP_LEVEL = {"settings", "engines", "default_engine", "currency", "rates", "models", "memory", "grants"}
+_TOP_LEVEL = {"settings", "engines", "devices", "grants", "default_engine", "currency", "rates", "models", "memory"}
 
 
 class Home:
@@ -42,6 +43,7 @@ class Home:
         self.workspaces = path / "workspaces"
         self.logs = path / "logs"
         self.kv = path / "kv"
+        self.devices = path / "devices"
         self.lock_file = path / "lock"
         self.token_file = path / "token"
 

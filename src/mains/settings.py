@@ -51,6 +51,21 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     halt_grace_s: float = 5.0  # how long an orderly halt waits for device calls in flight
     term_grace_s: float = 10.0  # from TERM to KILL for a process with a device call in flight
 
+    # devices that speak MCP
+    devices_max: int = 100  # in one home
+    device_calls: int = 8  # in flight at one device
+    device_queue_max: int = 1_000  # calls that wait for one device
+    device_start_s: float = 60.0  # from the start of a device to its list of tools
+    device_idle_s: float = 600.0  # after this time without a call a device is ended; the next call starts it again
+    device_health_s: float = 10.0  # a device that let a call time out has this long to answer a question
+    device_backoff_ms: int = 250  # the first pause after a failure; it doubles up to device_backoff_ceiling_ms
+    device_backoff_ceiling_ms: int = 60_000
+    device_message_bytes_max: int = 16 * 1024 * 1024  # of one message of a device
+    device_tools_max: int = 256  # of one device; further ones are left out
+    device_schema_bytes_max: int = 64 * 1024  # of one tool's arguments; a tool with more is left out
+    device_memory_mib_max: int = 2_048  # of each process of a device (RLIMIT_DATA)
+    device_cpu_s_max: int = 3_600  # of processor time, of each process of a device (RLIMIT_CPU)
+
     # memory
     frame_tokens_max: int = 128_000  # of one model call, its answer and tools included
     frame_high_percent: int = 90  # of what fits: above it something leaves the frame
@@ -112,7 +127,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     watcher_events_max: int = 10_000  # of one watcher's backlog; a slower one is cut off and told so
     survey_processes_max: int = 10_000  # of one look of `mains top`: those at work first, then the newest
     history_bytes_max: int = 1024 * 1024  # of what was typed in conversations; then the newest half stays
-    log_bytes_max: int = 8 * 1024 * 1024  # of the daemon's log and of an engine's; the older half is kept once
+    log_bytes_max: int = 8 * 1024 * 1024  # of the daemon's log, an engine's, a device's; the older half is kept once
 
 
 def load_settings(table: Mapping[str, object], where: str) -> Settings:

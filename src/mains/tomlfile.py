@@ -1,4 +1,4 @@
-"""Changes of a TOML file that a person writes, too: comments and order stay, and a reader sees the old file or the new one.
+"""Changes of a TOML file that a person writes, too: comments and order stay; a reader sees the old file or the new.
 
 with edited(home.config) as document:
     put_entry(document, "engines", "qwen", {"kind": "openai", ...})

@@ -4,15 +4,16 @@
 
 Run as a file, with the standard library only: it starts in some hundredths of a second and imports nothing of Mains.
 Standard input, output and error are the device's; the supervisor itself keeps only the last. LEASH is its end of a
-socket. It writes there, as lines of JSON, `{"pid": N}` or `{"error": TEXT}`, and `{"exit": CODE}` (minus the signal's
-number for one that was killed). When the other end is closed - the daemon wants it, or has died, however - or when the
-device's first process ends, all that is left of the device gets SIGTERM and, `GRACE_S` later, SIGKILL.
+socket. It writes there, as lines of JSON, `{"pid": N}` or `{"error": TEXT}`, and `{"exit": CODE}` when the device's first
+process has ended by itself (minus the signal's number for one that was killed). When the other end is closed - the
+daemon wants it, or has died, however - or when the device's first process has ended, all that is left of the device
+gets SIGTERM and, `GRACE_S` later, SIGKILL.
 
 On Linux "all" means every descendant, also those that left the process group: the supervisor is their reaper
 (PR_SET_CHILD_SUBREAPER, prctl(2)), so a process whose parent has ended becomes its child, and it ends when it has none.
-Should the supervisor itself be killed, the device's first process dies with it (PR_SET_PDEATHSIG). Elsewhere "all" is the
-process group. Limits (setrlimit(2)): RLIMIT_DATA for MEMORY_MIB, since engines like V8 reserve far more address space
-than they use; RLIMIT_CPU; no core dumps. They hold for each process of the device by itself.
+Should the supervisor itself be killed, the device's first process dies with it (PR_SET_PDEATHSIG). Elsewhere "all" is
+the process group. Limits (setrlimit(2)): RLIMIT_DATA for MEMORY_MIB, since engines like V8 reserve far more address
+space than they use; RLIMIT_CPU; no core dumps. They hold for each process of the device by itself.
 """
 
 from __future__ import annotations
@@ -45,13 +46,12 @@ def main() -> int:
     signal.set_wakeup_fd(wakes, warn_on_full_buffer=False)
     for sign in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(sign, lambda *_: None)
-    first, error = _start(sys.argv[4:], limits)
-    _say(leash, {"error": error} if error else {"pid": first})
+    first, failure = _start(sys.argv[4:], limits)
+    _say(leash, {"error": failure} if failure else {"pid": first})
     code = _watch(first, leash, woken)
+    if code is not None:
+        _say(leash, {"exit": code})
     _sweep(first)
-    if code is None:
-        code = _ENDED.get(first, -signal.SIGKILL)
-    _say(leash, {"exit": code})
     return 0
 
 
@@ -74,9 +74,9 @@ def _start(command: list[str], limits: tuple[int, int]) -> tuple[int, str]:
     nowhere = os.open(os.devnull, os.O_RDWR)
     os.dup2(nowhere, 0)  # the device's streams end with the device
     os.dup2(nowhere, 1)
-    error = os.read(reading, 1000)
+    told = os.read(reading, 1000)
     os.close(reading)
-    return pid, error.decode(errors="replace")
+    return pid, told.decode(errors="replace")
 
 
 def _become(command: list[str], limits: tuple[int, int], parent: int) -> None:

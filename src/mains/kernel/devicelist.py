@@ -21,11 +21,11 @@ class DeviceList:
     def __init__(self, devices: Sequence[Device]) -> None:
         self._devices = tuple(devices)
         self._offers: dict[str, Offer] = {}
-        tools = []
-        for device in devices:
-            for tool in device.tools():
-                tools.append(msgspec.structs.replace(tool, name=self._offer(device, tool.name)))
-        self._tools = tuple(tools)
+        self._tools = tuple(
+            msgspec.structs.replace(tool, name=self._offer(device, tool.name))
+            for device in devices
+            for tool in device.tools()
+        )
 
     def _offer(self, device: Device, tool: str) -> str:
         name = whole_name(device.name, tool)

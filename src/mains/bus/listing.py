@@ -1,0 +1,166 @@
+"""The tools of a device: what its server lists, made safe; and that list as it is kept from one start to the next.
+
+A tool's name here has letters, digits, `_` and `-` only (at most `NAME_CHARS_MAX`), so that it can stand in a grant and
+in every engine's dialect; a name that had others gets a mark of its own name's hash, so that two never become one. Two
+tools of one name, a schema that is too large or too deep, that refers to something elsewhere or is no JSON Schema: that
+tool is left out, with one line that says why; the others stay. A schema that is kept is kept word for word.
+
+What a server says of its own tools (`readOnlyHint`, `idempotentHint`) is a claim. It becomes a fact by `trust_hints`,
+or by naming the tool in `read_only` or `repeatable`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from mains.bus.spec import DeviceSpec
+from mains.kernel.ports import Schema, Tool
+from mains.settings import Settings
+
+if TYPE_CHECKING:
+    import mcp_types
+
+NAME_CHARS_MAX = 64
+DEPTH_MAX = 24  # of a schema
+_DESCRIPTION_CHARS_MAX = 8 * 1024
+_FILE_BYTES_MAX = 64 * 1024 * 1024
+_encode = msgspec.json.Encoder(order="deterministic").encode
+
+
+class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One tool: its name at the server, as a model sees it, and what the server claims of it."""
+
+    server_name: str
+    tool: Tool
+    claims_read_only: bool = False
+    claims_idempotent: bool = False
+
+
+class Listing(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The tools of a device. `left_out`: a line for each that cannot be offered. `server`, `protocol`: who said so."""
+
+    entries: tuple[Entry, ...] = ()
+    left_out: tuple[str, ...] = ()
+    server: str = ""
+    protocol: str = ""
+
+    @property
+    def digest(self) -> str:
+        """A hash of what models are shown: another one means that the tools have changed."""
+        shown = [(each.tool.name, each.tool.description, each.tool.parameters) for each in self.entries]
+        return hashlib.sha256(_encode(shown)).hexdigest()[:16]
+
+    def by_name(self) -> dict[str, Entry]:
+        """The entries by the name of their tool here."""
+        return {each.tool.name: each for each in self.entries}
+
+
+def list_tools(listed: Iterable[mcp_types.Tool], settings: Settings, server: str = "", protocol: str = "") -> Listing:
+    """The listing of what a server gave."""
+    entries: dict[str, Entry] = {}
+    left_out: list[str] = []
+    for count, each in enumerate(listed):
+        if count >= settings.device_tools_max:
+            left_out.append(f"all after the first {settings.device_tools_max:,} tools (device_tools_max)")
+            break
+        name = tool_name(each.name)
+        fault = f"there is another `{name}`" if name in entries else schema_fault(each.input_schema, settings)
+        if fault:
+            left_out.append(f"{printable(each.name, 80)}: {fault}")
+            continue
+        claims = each.annotations
+        entries[name] = Entry(
+            each.name,
+            Tool(name, printable(each.description or each.title or name, _DESCRIPTION_CHARS_MAX), each.input_schema),
+            claims_read_only=claims is not None and claims.read_only_hint is True,
+            claims_idempotent=claims is not None and claims.idempotent_hint is True,
+        )
+    return Listing(tuple(entries.values()), tuple(left_out), printable(server, 200), printable(protocol, 40))
+
+
+def tools_of(listing: Listing, spec: DeviceSpec) -> list[Tool]:
+    """The tools as the user's word has them: what is repeatable, what only reads."""
+    tools = []
+    for each in listing.entries:
+        names = {each.tool.name, each.server_name}
+        read_only = bool(names & {*spec.read_only}) or (spec.trust_hints and each.claims_read_only)
+        again = bool(names & {*spec.repeatable}) or (spec.trust_hints and each.claims_idempotent)
+        tools.append(msgspec.structs.replace(each.tool, read_only=read_only, idempotent=again or read_only))
+    return tools
+
+
+def tool_name(name: str) -> str:
+    """A server's name for a tool, as it is here."""
+    plain = re.sub(r"[^A-Za-z0-9_-]", "_", name)
+    if plain == name and 0 < len(name) <= NAME_CHARS_MAX:
+        return name
+    mark = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:6]
+    return f"{plain[: NAME_CHARS_MAX - 7]}-{mark}"
+
+
+def schema_fault(schema: Schema, settings: Settings) -> str:
+    """Why the schema of a tool's arguments cannot be used; empty when it can."""
+    if fault := _shape_fault(schema):
+        return fault
+    size = len(_encode(schema))
+    if size > settings.device_schema_bytes_max:
+        return f"its schema has {size:,} bytes, at most {settings.device_schema_bytes_max:,} (device_schema_bytes_max)"
+    if schema.get("type", "object") != "object":
+        return "its schema is not that of an object"
+    from jsonschema_rs import Draft202012Validator, ValidationError
+
+    try:
+        Draft202012Validator(schema)
+    except (ValidationError, ValueError) as error:
+        return f"its schema is no JSON Schema: {printable(str(error).splitlines()[0], 200)}"
+    return ""
+
+
+def _shape_fault(schema: Schema) -> str:
+    """Depth and references, without recursion: a schema may be made to exhaust a stack."""
+    level: list[Any] = [schema]
+    for _ in range(DEPTH_MAX):
+        below: list[Any] = []
+        for node in level:
+            if isinstance(node, dict):
+                for key, value in node.items():
+                    if key in ("$ref", "$dynamicRef") and isinstance(value, str) and not value.startswith("#"):
+                        return "its schema refers to something elsewhere"
+                    below.append(value)
+            elif isinstance(node, list):
+                below += node
+        level = [node for node in below if isinstance(node, dict | list)]
+        if not level:
+            return ""
+    return f"its schema is more than {DEPTH_MAX} levels deep"
+
+
+def printable(text: str, chars_max: int) -> str:
+    """Text that a device gave, for a person or a model: no control characters, whole characters, bounded."""
+    plain = text.encode("utf-8", "replace").decode()
+    plain = "".join(char if char.isprintable() or char in "\n\t" else "\ufffd" for char in plain[: chars_max + 1])
+    return plain if len(plain) <= chars_max else plain[: chars_max - 3] + "..."
+
+
+def load_listing(path: Path) -> Listing | None:
+    """The listing that was kept; None when there is none that can be read (then the device is asked)."""
+    try:
+        if path.stat().st_size > _FILE_BYTES_MAX:
+            return None
+        return msgspec.json.decode(path.read_bytes(), type=Listing)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def store_listing(path: Path, listing: Listing) -> None:
+    """Keep a listing. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    new = path.with_name(f"{path.name}.new")
+    new.write_bytes(_encode(listing))
+    new.replace(path)

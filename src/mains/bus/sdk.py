@@ -1,0 +1,129 @@
+"""What Mains asks of the MCP SDK, and what the SDK's errors mean here. The SDK is imported by `load`, and never before.
+
+load()                   import it, in a thread: it takes a second
+client_of(reach, ...)    a client over a reach
+list_all, ask            every tool; a question that any healthy server answers
+error_of, is_closed      what was raised, as our errors
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.metadata
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from mains.bus.reach import Reach
+from mains.bus.remote import LOST, NOT_SENT
+from mains.errors import DeviceError
+
+if TYPE_CHECKING:
+    import mcp_types
+    from mcp import Client
+
+_PAGES_MAX = 100
+_REASON_CHARS = 500
+_LEGACY = "2025-11-25"
+# JSON-RPC 2.0, section 5.1; what a server answers before it does anything.
+_SAID_NO = (-32_601, -32_602)  # method not found; invalid params
+
+
+async def load() -> None:
+    """Import the SDK. Its loggers say what servers said, which is nobody's business but the device's own log."""
+    await asyncio.to_thread(importlib.import_module, "mcp.client.client")
+    await asyncio.to_thread(importlib.import_module, "mcp.client.streamable_http")
+    for name in ("mcp", "httpx2", "httpcore2"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def client_of(reach: Reach, protocol: str, callbacks: dict[str, Any], changed: Callable[[], None]) -> Client:
+    """A client, not yet entered. `protocol`: the revision to speak; empty: the newest that both know."""
+    import mcp_types
+    from mcp import Client
+
+    async def heard(message: object) -> None:
+        if isinstance(message, mcp_types.ToolListChangedNotification):
+            changed()
+
+    mode = {"": "auto", _LEGACY: "legacy"}.get(protocol, protocol)
+    return Client(
+        reach.streams(),
+        mode=mode,
+        client_info=mcp_types.Implementation(name="mains", version=importlib.metadata.version("mains")),
+        message_handler=heard,
+        cache=None,
+        **callbacks,
+    )
+
+
+async def list_all(client: Client, tools_max: int) -> list[mcp_types.Tool]:
+    """Every tool that the server lists, one more than `tools_max` at most."""
+    tools: list[mcp_types.Tool] = []
+    if client.server_capabilities.tools is None and client.session.initialize_result is not None:
+        return tools
+    cursor: str | None = None
+    for _ in range(_PAGES_MAX):
+        page = await client.list_tools(cursor=cursor)
+        tools += page.tools
+        cursor = page.next_cursor
+        if not cursor or len(tools) > tools_max:
+            break
+    return tools
+
+
+async def ask(client: Client) -> None:
+    """A question that any healthy server answers (with an error, perhaps)."""
+    from mcp import MCPError
+
+    with contextlib.suppress(MCPError):
+        if client.session.initialize_result is not None:
+            await client.session.send_ping()
+        else:
+            await client.session.send_discover(client.protocol_version)
+
+
+def server_of(client: Client) -> str:
+    """The name and version that a server gives itself; empty when it gives none."""
+    info = client.server_info
+    return f"{info.name} {info.version}" if info is not None else ""
+
+
+def is_closed(fault: BaseException) -> bool:
+    """Whether a call failed because its connection is over."""
+    from mcp_types import CONNECTION_CLOSED
+
+    return isinstance(fault, asyncio.CancelledError) or getattr(fault, "code", None) == CONNECTION_CLOSED
+
+
+def is_unsent(fault: BaseException) -> bool:
+    """Whether the server was never reached."""
+    return getattr(fault, "code", None) == NOT_SENT
+
+
+def is_refusal(fault: BaseException) -> bool:
+    """Whether a call failed before it did anything: the server says so, or it was never reached."""
+    return getattr(fault, "code", None) in (NOT_SENT, *_SAID_NO)
+
+
+def is_expired(fault: BaseException) -> bool:
+    """Whether the server has forgotten the connection (404): it did nothing, and a new connection may help."""
+    from mcp_types import INVALID_REQUEST
+
+    return getattr(fault, "code", None) == INVALID_REQUEST and str(fault) == "Session terminated"
+
+
+def error_of(device: str, fault: BaseException) -> DeviceError:
+    """What a call raised, as an error of the device's: nobody knows whether it happened."""
+    retryable = getattr(fault, "code", None) == LOST
+    return DeviceError(f"{device}: {words_of(fault)}", retryable=retryable)
+
+
+def words_of(fault: BaseException) -> str:
+    """What was raised, in a line. Of a group the first that says something is told."""
+    while isinstance(fault, BaseExceptionGroup):
+        fault = fault.exceptions[0]
+    text = " ".join(str(fault).split())
+    plain = "".join(char if char.isprintable() else "\ufffd" for char in text[:_REASON_CHARS])
+    return plain or type(fault).__name__
