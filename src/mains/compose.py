@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,7 +36,7 @@ from mains.kernel.main import Kernel
 from mains.kernel.ports import CallContext, Device, Engine, EngineState, Keeper, Notice, Probe
 from mains.kernel.process import Route
 from mains.kernel.toolset import SYSCALLS
-from mains.rulebook import Rulebook
+from mains.rulebook import Rulebook, allow_always
 from mains.search.index import Index
 from mains.search.source import Doc
 from mains.settings import Settings
@@ -274,7 +275,7 @@ async def boot(
         search=lambda documents: Index(place.memory, Source(documents), embedder=embedder),
     )
     async with kernel, Care(kernel, clock, room.forget) as care:
-        desk = Desk(kernel, room.force, care)
+        desk = Desk(kernel, room.force, care, partial(allow_always, place))
         if embedder is not None:
             embedder.desk = desk
         hub.begin()

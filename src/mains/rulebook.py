@@ -1,4 +1,4 @@
-"""The rulebook: what the user grants to processes, as `[[grants]]` of mains.toml. It is read again when the file changes.
+"""The rulebook: what the user grants to processes, as `[[grants]]` of mains.toml. It is read again when that changes.
 
     [[grants]]
     allow = "web.fetch(host=*.example.org)"     # or ask, or deny
@@ -10,6 +10,7 @@ How rules are applied stands in `kernel/grants.py`. Nothing that a process or a 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
@@ -37,10 +38,8 @@ class Rulebook:
 
     def rules(self) -> Sequence[Rule]:
         """All of them, in the order of the file."""
-        try:
+        with contextlib.suppress(ConfigError):  # a person is writing it: `mains grant ls` says what is wrong
             self._look()
-        except ConfigError:  # a person is writing it: `mains grant ls` and `mains doctor` say what is wrong
-            pass
         return self._rules
 
     def _look(self) -> None:
@@ -105,6 +104,11 @@ def add_rule(home: Home, effect: Effect, text: str, program: str = "", account: 
             raise UsageError(f"there are {RULES_MAX:,} grants already", hint="`mains grant rm N` takes one away")
         document["grants"].append(tomlkit.item(new))
     return True
+
+
+def allow_always(home: Home, tool: str, program: str) -> None:
+    """What a person answers with `always`: processes of this program may call this tool. Raises ConfigError."""
+    add_rule(home, "allow", tool, program)
 
 
 def remove_rule(home: Home, number: int) -> Rule:

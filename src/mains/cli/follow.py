@@ -100,7 +100,7 @@ class _Looks:
 
 
 def _questions(calls: Sequence[View]) -> Iterator[str]:
-    return (shorten(str(call["arguments"].get("question", "")), 500) for call in calls if call["on"] == "human")
+    return (shorten(call["question"], 500) for call in calls if call["question"])
 
 
 class Lines(_Looks):

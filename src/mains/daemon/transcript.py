@@ -188,7 +188,7 @@ def _standing(journal: Journal, p: Process) -> Standing:
         unread=p.mail,
         tokens=p.tokens,
         budget=p.budget,
-        asks=tuple(str(call["arguments"].get("question", "")) for call in open_calls if call["on"] == "human"),
+        asks=tuple(call["question"] for call in open_calls if call["question"]),
         doubts=tuple(
             f"{call['tool']} {msgspec.json.encode(call['arguments']).decode()}"
             for call in open_calls

@@ -25,7 +25,7 @@ from mains.kernel.main import Kernel
 from mains.kernel.memorydesk import MemoryDesk
 from mains.kernel.notebook import Notebook
 from mains.kernel.ports import EngineState, Notice, Outcome, ProcessView, Removal, Signal
-from mains.kernel.process import Process, Route, State
+from mains.kernel.process import GRANT, Process, Route, State
 from mains.kernel.segmentdesk import SegmentDesk
 from mains.program import BANDS, Bound, Tree, bind, load_tree, with_zone
 
@@ -35,12 +35,20 @@ _BUDGET_MAX = 10**15  # sums of many such budgets still fit into the database's 
 
 
 class Desk(AccountDesk, MemoryDesk, SegmentDesk):
-    """The outside of a kernel. `force` gives the route to an engine that a caller names."""
+    """The outside of a kernel. `force` gives the route to an engine that a caller names; `always(tool, program)` writes
+    the rule that processes of a program may call a tool."""
 
-    def __init__(self, kernel: Kernel, force: Callable[[str], Route], care: Care) -> None:
+    def __init__(
+        self,
+        kernel: Kernel,
+        force: Callable[[str], Route],
+        care: Care,
+        always: Callable[[str, str], object] = lambda *_: None,
+    ) -> None:
         self._kernel = kernel
         self._force = force
         self._care = care
+        self._always = always
         self.notes = Notebook(kernel, care)
 
     async def spawn(
@@ -214,10 +222,18 @@ class Desk(AccountDesk, MemoryDesk, SegmentDesk):
         )
 
     async def answer(self, pid: int, text: str) -> None:
-        """Answer a question of `ask`, or decide a call in doubt."""
+        """Answer a question of `ask`, decide a call in doubt, or say whether a call may be made."""
         check_text("answer", text)
         world = self._kernel.world
+        if text.strip().lower() == "always":
+            await self._grant_always(pid)
         await self._kernel.order(lambda tx: orders.answer(tx, world, pid, text), "answer")
+
+    async def _grant_always(self, pid: int) -> None:
+        """Write the rule first: should the kernel end in between, the person is asked once more and nothing else."""
+        p = views.present(self._kernel.journal, pid)
+        if call := next((c for c in p.calls if c.on == GRANT), None):
+            await asyncio.to_thread(self._always, call.tool, p.name)
 
     async def signal(self, pid: int, signal: Signal) -> list[int]:
         """Send a signal to a process and all below it; the pids that it changed."""

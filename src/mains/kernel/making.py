@@ -1,11 +1,11 @@
 """Making: the calls of one reply, in order. A syscall is done at once; a device's call waits for its turn or for a
-person, or is denied (`reach.py`). Part of the operation that records the reply.
+person, or is denied (`permits.py`). Part of the operation that records the reply.
 """
 
 from __future__ import annotations
 
 from mains.errors import SyscallError
-from mains.kernel import pages, reach
+from mains.kernel import pages, permits
 from mains.kernel.calls import INTERRUPTED, result_message
 from mains.kernel.context import tokens_of
 from mains.kernel.ports import Tool
@@ -51,7 +51,7 @@ class Making:
             self._device(index, planned, self._box.by_name[planned.name])
 
     def _device(self, index: int, planned: Planned, tool: Tool) -> None:
-        decision, self.rated = reach.decide(self._tx, self._world, self.process, tool, planned.arguments, self.rated)
+        decision, self.rated = permits.decide(self._tx, self._world, self.process, tool, planned.arguments, self.rated)
         if decision.effect == "deny":
             self._done(index, planned, f"denied: {decision.why}")
             return

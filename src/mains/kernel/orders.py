@@ -15,9 +15,12 @@ from mains.kernel.event import Answered, Signalled
 from mains.kernel.forks import fork
 from mains.kernel.past import Past
 from mains.kernel.ports import Signal
-from mains.kernel.process import CallState, Process, State
+from mains.kernel.process import GRANT, Call, CallState, Process, State
 from mains.kernel.tx import Tx
 from mains.kernel.world import World
+
+PERMITS = ("once", "process", "always")
+"""How a person can allow a call: this one; all of the tool by this process; also those of all later processes."""
 
 
 def present(tx: Tx, pid: int) -> Process:
@@ -83,7 +86,8 @@ def send(tx: Tx, world: World, pid: int, sender: str, text: str, key: str, *, ru
 
 
 def answer(tx: Tx, world: World, pid: int, text: str) -> None:
-    """Decide a call in doubt (retry, skip, done=JSON), or else answer the oldest open question of `ask`."""
+    """Decide a call in doubt (retry, skip, done=JSON), or else answer the oldest open question: that of `ask`, or
+    whether a call may be made (once, process, always, no)."""
     p = present(tx, pid)
     if len(text.encode()) > world.settings.message_bytes_max:
         raise UsageError(f"the answer is larger than {world.settings.message_bytes_max} bytes (message_bytes_max)")
@@ -92,8 +96,11 @@ def answer(tx: Tx, world: World, pid: int, text: str) -> None:
             _decide(tx, world, p, call.id, text)
             return
     for call in p.calls:
-        if call.state is CallState.WAITING and call.on == "human":
-            return_call(tx, p, call, text, world.settings)
+        if call.state is CallState.WAITING and call.on in ("human", GRANT):
+            if call.on == GRANT:
+                _permit(tx, world, p, call, text)
+            else:
+                return_call(tx, p, call, text, world.settings)
             return
     raise UsageError(f"process {pid} asks nothing: it is {p.state.value}{f' ({p.reason})' if p.reason else ''}")
 
@@ -112,6 +119,19 @@ def _decide(tx: Tx, world: World, p: Process, call_id: str, text: str) -> None:
         raise UsageError(
             f"process {p.pid} is in doubt about {tool[:300]}: answer `retry`, `skip` or `done=JSON`, not {text[:40]!r}"
         )
+
+
+def _permit(tx: Tx, world: World, p: Process, call: Call, text: str) -> None:
+    """A person says whether a call is made. `always` holds for this process here; the desk has written the rule."""
+    verb = text.strip().lower()
+    if verb == "no":
+        return_call(tx, p, call, f"denied: a person decided that {call.tool} is not called so", world.settings)
+    elif verb in PERMITS:
+        approved = "" if verb == "once" else call.tool
+        tx.happen(p, Answered(calls=(call.id,), by=f"a person ({verb})", approved=approved))
+    else:
+        told = f"process {p.pid} asks whether it may call {call.tool}: answer {', '.join(PERMITS)} or no"
+        raise UsageError(f"{told}, not {text[:40]!r}")
 
 
 def _done_text(value: str) -> str:

@@ -319,8 +319,11 @@ def rest(process: Process) -> tuple[State, str]:
         return State.WAITING, "timer"
     if process.quota >= 0:
         return State.WAITING, "quota"
-    if any(c.state is CallState.PENDING for c in calls):
-        return State.READY, ""
+    for call in calls:
+        if call.state is CallState.PENDING:
+            return State.READY, ""
+        if call.on == GRANT and not call.parallel:  # those behind it keep their place
+            return State.WAITING, "human"
     for call in calls:
         if call.state is CallState.WAITING:
             return State.WAITING, "human" if call.on == GRANT else call.on

@@ -12,7 +12,7 @@ from mains.kernel import metering, pages, timers
 from mains.kernel.context import StoredInput
 from mains.kernel.journal import Journal
 from mains.kernel.ports import Message, Notice, Outcome, ProcessView, Usage
-from mains.kernel.process import CallState, Process, State
+from mains.kernel.process import GRANT, Call, CallState, Process, State
 from mains.kernel.verdict import value_of
 from mains.program import Program
 
@@ -141,11 +141,20 @@ def open_calls(journal: Journal, p: Process) -> list[dict[str, Any]]:
             "arguments": msgspec.json.decode(reply.calls[c.index].arguments or "{}"),
             "state": c.state.value,
             "on": c.on,
+            "by": c.by,
             "attempt": c.attempt,
+            "question": _question(c, reply.calls[c.index].arguments or "{}"),
         }
         for c in p.calls
         if c.state is not CallState.DONE
     ]
+
+
+def _question(call: Call, arguments: str) -> str:
+    """What a person is asked by an open call; empty: nothing."""
+    if call.on == "human":
+        return str(msgspec.json.decode(arguments).get("question", ""))
+    return f"may it call {call.tool} {arguments}? Answer once, process, always or no" if call.on == GRANT else ""
 
 
 def stuck(journal: Journal, p: Process) -> str:

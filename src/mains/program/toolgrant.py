@@ -36,6 +36,9 @@ class ToolGrant(msgspec.Struct, frozen=True):
     name: str
     arguments: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        return f"{self.name}({', '.join(self.arguments)})" if self.arguments else self.name
+
     @property
     def programs(self) -> tuple[str, ...]:
         """The program files that a spawning grant names (arguments like `key=value` are constraints)."""

@@ -163,7 +163,8 @@ class Simulation:
     async def _live(self, chance: random.Random) -> None:
         kernel = Kernel(
             self._path, self.plan.settings, self.clock, self._cast, DeviceList(self._cast.devices), self._cast.route,
-            rules=tuple, workspaces=self._path.parent, tariffs=self._cast.tariffs, currency="usd", chance=chance, probe=self,
+            rules=tuple,
+            workspaces=self._path.parent, tariffs=self._cast.tariffs, currency="usd", chance=chance, probe=self,
             connect=self._disk.connect,
         )  # fmt: skip
         self._kernel = kernel

@@ -1,4 +1,4 @@
-"""Reach: whether a process may make a call of a device, now. The pure rules stand in `grants.py`; here is what they
+"""Permits: whether a process may make a call of a device, now. The pure rules stand in `grants.py`; here is what they
 need: what was granted to the process and above it, the user's rules, what a person has approved, and how often it has
 called.
 """
