@@ -19,6 +19,7 @@ from mains.kernel.mapping import opened
 from mains.kernel.past import Past
 from mains.kernel.ports import Message, Tool
 from mains.kernel.process import Image, Map, Process, Route, State, replace
+from mains.kernel.sized import sized
 from mains.kernel.tariff import Tariffs
 from mains.kernel.toolset import YIELDING, toolset, with_memory
 from mains.kernel.tx import Tx
@@ -298,12 +299,12 @@ def bear_child(
     """
     _check_segments(tx, parent, program)
     programs = _programs_of(tx, world, parent)
-    route = Route(parent.engine, parent.model) if parent.engine_forced else world.route(program.model)
+    forced = Route(parent.engine, parent.model, parent.context_tokens)
     birth = Birth(
         program=program,
         programs=programs,
         inputs=inputs,
-        route=route,
+        route=forced if parent.engine_forced else world.route(program.model),
         workspace=parent.workspace,
         group=parent.group,
         item=item,
@@ -348,7 +349,7 @@ def bear_run(tx: Tx, world: World, schedule: Process) -> Process:
         depth=schedule.depth + 1, created_ms=tx.now_ms, detail="", paused=False, state=State.NEW, reason="",
     )  # fmt: skip
     tx.run("key_insert", key, pid, "")
-    return _enter(tx, born, context, forked=False)
+    return _enter(tx, sized(world.route, born), context, forked=False)
 
 
 def fork(tx: Tx, world: World, source: Process, past: Past | None = None) -> Process:
@@ -388,6 +389,6 @@ def fork(tx: Tx, world: World, source: Process, past: Past | None = None) -> Pro
         noted=0 if notes.are_due(tx, of) else of.noted,  # a person took something away: not even the fork shows it
         state=State.NEW, reason="",
     )  # fmt: skip
-    entered = _enter(tx, born, opening, forked=True)
+    entered = _enter(tx, sized(world.route, born), opening, forked=True)
     notes.inherit(tx, source, entered, mapped.seq)
     return entered
