@@ -31,7 +31,7 @@ _PROGRESS_S = 0.2  # between two words of one call
 
 
 class DeviceState(msgspec.Struct, frozen=True, kw_only=True):
-    """How a device is. `health` is `idle`, `starting`, `up` or `failing`; `tools` is how many it offers."""
+    """How a device is. `health` is idle, starting, up, ending or failing; `tools` is how many it offers."""
 
     name: str
     kind: str

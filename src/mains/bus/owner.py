@@ -12,8 +12,8 @@ that connection, so that one that hangs holds up nobody else; whoever cancels `c
 the device. At most `calls` are in flight, at most `device_queue_max` wait.
 
 After the n-th failure in a row (a start that failed, an end in the middle of a call, a hang) nothing is started for
-`device_backoff_ms * 2^(n-1)`, at most `device_backoff_ceiling_ms`; a call that comes meanwhile waits when that is not
-long (`_WAIT_S`), and is refused at once when it is. One call at a time makes the start; the others wait for it. A call that
+`device_backoff_ms * 2^(n-1)`, at most `device_backoff_ceiling_ms`; a call that comes meanwhile waits when that is
+not long (`_WAIT_S`), and is refused at once when it is. One call makes the start; the others wait for it. A call that
 succeeds ends the row. A device that let a call run out of time is asked a question; when nothing comes from it for
 `device_health_s`, it hangs, and is ended.
 """
@@ -117,6 +117,8 @@ class Owner:
             return "up"
         if self._up is not None:
             return "starting"
+        if self._task is not None and not self._task.done():
+            return "ending"
         if self._failures:
             wait_s = self._not_before - self._monotonic()
             return f"failing, next try in {wait_s:.0f} s" if wait_s >= 1 else "failing"
@@ -266,13 +268,13 @@ class Owner:
         return self._up is not None or self._client is not None or self._closed
 
     async def _wait_out_failures(self) -> None:
+        if self._task is not None and not self._task.done():  # the connection before is still being left
+            await asyncio.wait({self._task}, timeout=_END_S)
         wait_s = self._not_before - self._monotonic()
         if wait_s > _WAIT_S:
             raise NotMadeError(f"{self.fault}; the next try is in {wait_s:.0f} s", retryable=True)
         if wait_s > 0:
             await asyncio.sleep(wait_s)
-        if self._task is not None and not self._task.done():  # the connection before is still being left
-            await asyncio.wait({self._task}, timeout=_END_S)
 
     def _begin(self) -> None:
         self._leave, self._suspected, self._cut = "", False, False

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from mains.bus.reach import Reach
-from mains.bus.remote import LOST, NOT_SENT
+from mains.bus.remote import EXPIRED, LOST, NOT_SENT
 from mains.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -91,10 +91,11 @@ def server_of(client: Client) -> str:
 
 
 def is_closed(fault: BaseException) -> bool:
-    """Whether a call failed because its connection is over."""
+    """Whether a call failed because its connection is over (the SDK says the same code of a single answer, too)."""
     from mcp_types import CONNECTION_CLOSED
 
-    return isinstance(fault, asyncio.CancelledError) or getattr(fault, "code", None) == CONNECTION_CLOSED
+    closed = getattr(fault, "code", None) == CONNECTION_CLOSED and str(fault) == "Connection closed"
+    return isinstance(fault, asyncio.CancelledError) or closed
 
 
 def is_unsent(fault: BaseException) -> bool:
@@ -108,10 +109,8 @@ def is_refusal(fault: BaseException) -> bool:
 
 
 def is_expired(fault: BaseException) -> bool:
-    """Whether the server has forgotten the connection (404): it did nothing, and a new connection may help."""
-    from mcp_types import INVALID_REQUEST
-
-    return getattr(fault, "code", None) == INVALID_REQUEST and str(fault) == "Session terminated"
+    """Whether the server has forgotten the connection: it did nothing, and a new connection may help."""
+    return getattr(fault, "code", None) == EXPIRED
 
 
 def error_of(device: str, fault: BaseException) -> DeviceError:
