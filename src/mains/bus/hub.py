@@ -252,7 +252,9 @@ class Hub:
         return McpDevice(
             spec,
             self._settings,
-            lambda changed: Owner(spec.name, lambda: self._reach(spec), self._terms(spec), self._seams.doors, changed),
+            lambda listed, changed: Owner(
+                spec.name, lambda: self._reach(spec), self._terms(spec), self._seams.doors, listed, changed
+            ),
             self._path(spec.name),
             self._offer,
             self._progressed,

@@ -59,17 +59,22 @@ def client_of(reach: Reach, protocol: str, callbacks: dict[str, Any], changed: C
 
 
 async def list_all(client: Client, tools_max: int) -> list[mcp_types.Tool]:
-    """Every tool that the server lists, one more than `tools_max` at most."""
+    """Every tool that the server lists, one page more than `tools_max` at most; none when it knows no tools."""
+    from mcp import MCPError
+    from mcp_types import METHOD_NOT_FOUND
+
     tools: list[mcp_types.Tool] = []
-    if client.server_capabilities.tools is None and client.session.initialize_result is not None:
-        return tools
     cursor: str | None = None
-    for _ in range(_PAGES_MAX):
-        page = await client.list_tools(cursor=cursor)
-        tools += page.tools
-        cursor = page.next_cursor
-        if not cursor or len(tools) > tools_max:
-            break
+    try:
+        for _ in range(_PAGES_MAX):
+            page = await client.list_tools(cursor=cursor)
+            tools += page.tools
+            cursor = page.next_cursor
+            if not cursor or len(tools) > tools_max:
+                break
+    except MCPError as error:
+        if error.code != METHOD_NOT_FOUND:
+            raise
     return tools
 
 
