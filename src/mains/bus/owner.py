@@ -309,6 +309,7 @@ class Owner:
             try:
                 async with asyncio.timeout(self._terms.start_s):
                     await stack.enter_async_context(client)
+                    sdk.take_as_it_is(client)
                     self._listed(await self._ask_tools(client))
             except TimeoutError:
                 text = f"it did not answer within {self._terms.start_s:g} s (device_start_s)"
