@@ -33,6 +33,12 @@ def test_a_device_is_added_listed_and_called(box: Box) -> None:
     assert box.json("device", "call", "box", "look") == {"text": "seen", "failed": False}
 
 
+def test_check_knows_the_tools_of_devices(box: Box) -> None:
+    (box.folder / "uses.md").write_text("---\nname: uses\ndescription: d\ntools: [box.add, nobody.x]\n---\nUse.\n")
+    report = box.json("check", "uses.md")
+    assert (report["tools"], report["missing"]) == (["box.add"], ["nobody.x"])
+
+
 def test_tools_say_what_may_be_repeated(box: Box) -> None:
     tools = {tool["name"]: tool for tool in box.json("device", "tools", "box")["tools"]}
     assert tools["look"]["read_only"] is True
@@ -74,8 +80,8 @@ def test_progress_goes_to_standard_error(box: Box) -> None:
 
 def test_a_file_of_a_desktop_assistant_is_imported(box: Box) -> None:
     servers = {
-        "Good One": {"command": sys.executable, "args": [str(SERVER)], "autoApprove": ["*"]},
         "broken": {"command": "no-such-command-anywhere"},
+        "Good One": {"command": sys.executable, "args": [str(SERVER)], "autoApprove": ["*"]},
         "off": {"command": "x", "disabled": True},
     }
     (box.folder / "desktop.json").write_text(json.dumps({"mcpServers": servers}))
@@ -83,7 +89,7 @@ def test_a_file_of_a_desktop_assistant_is_imported(box: Box) -> None:
     assert done.returncode == 1
     assert "left out: Good One: autoApprove" in done.stderr
     assert "left out: off: it is disabled there" in done.stderr
-    assert "broken: " in done.stderr
+    assert "error: device broken: no-such-command-anywhere cannot be started" in done.stderr
     assert [row["name"] for row in box.json("device", "ls")] == ["box", "good-one"]
     assert box.run("device", "call", "good-one", "add", "a=1", "b=1").stdout == "2\n"
     assert box.run("device", "rm", "good-one").stdout == "device good-one is removed\n"

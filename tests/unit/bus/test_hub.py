@@ -76,7 +76,7 @@ async def test_a_large_result_is_bounded(tmp_path: Path) -> None:
     await rig.add()
     answer = await rig.call("big", bytes=100_000)
     await rig.close()
-    assert answer.text == "y" * 1000 + "\n[cut: 99,000 bytes more]"
+    assert answer.text == "y" * 936 + "\n[cut: 100,000 bytes in all]"
 
 
 async def test_the_environment_is_scrubbed_and_the_folder_its_own(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
