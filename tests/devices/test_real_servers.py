@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.unit.bus.rig import LIMIT_S, Rig, is_alive, wait_gone
 
 from mains.bus.importing import read_servers
 from mains.errors import DeviceError
 from mains.kernel.ports import Done, Failed
-from tests.unit.bus.rig import LIMIT_S, Rig, is_alive, wait_gone
 
 ROOT = Path(__file__).resolve().parents[2]
 NODE = ROOT / ".servers" / "node_modules"
