@@ -26,16 +26,12 @@ from typing import BinaryIO
 
 import msgspec
 
+from mains.bus.devices.refused import Refused, is_unseen, shown
+
 PATH_CHARACTERS_MAX = 4_096
 DEPTH_MAX = 64  # folders below each other, as many descriptors as one walk holds open
 ENTRIES_MAX = 200_000  # that one look below a folder takes into account
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
-_UNSEEN = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of pairs, separators of lines and paragraphs
-_TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-
-
-class Refused(Exception):  # noqa: N818 - becomes a Failed, never leaves the device
-    """A path, a file or an order that cannot be served, in words for the model."""
 
 
 class Root(msgspec.Struct, frozen=True):
@@ -63,20 +59,6 @@ class Entry(msgspec.Struct, frozen=True):
         return stat.S_ISREG(self.info.st_mode)
 
 
-def shown(name: str) -> str:
-    """A name or path as one line of text: what cannot be seen, or would turn the line round, is escaped."""
-    return "".join(_seen(character) for character in name)
-
-
-def _seen(character: str) -> str:
-    if character not in _TURNING and unicodedata.category(character) not in _UNSEEN:
-        return character
-    code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:  # a byte of a name that is no UTF-8
-        return f"\\x{code - 0xDC00:02x}"
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
-
-
 def steps(path: str) -> list[str]:
     """The names of a path below the workspace. Raises Refused for one that leads out, or that no file can have."""
     if len(path) > PATH_CHARACTERS_MAX:
@@ -84,7 +66,7 @@ def steps(path: str) -> list[str]:
     names = [name for name in path.split("/") if name not in ("", ".")]
     if path.startswith("/") or ".." in names or "\0" in path:
         raise Refused(f"{shown(path)}: only paths below the workspace, without `..`")
-    if any(unicodedata.category(character) in _UNSEEN for character in path):
+    if any(is_unseen(character) for character in path):
         raise Refused(f"{shown(path)}: no path has control characters or halves of characters")
     if len(names) > DEPTH_MAX:
         raise Refused(f"{shown(path[:60])}...: more than {DEPTH_MAX} folders deep")

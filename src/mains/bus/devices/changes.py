@@ -16,8 +16,9 @@ from typing import Literal
 
 import msgspec
 
-from mains.bus.devices.beneath import Refused, Root, file_steps, folder, look, put, refuse_git, regular, shown
+from mains.bus.devices.beneath import Root, file_steps, folder, look, put, refuse_git, regular
 from mains.bus.devices.quota import Room
+from mains.bus.devices.refused import Refused, shown
 from mains.bus.devices.versions import Version, Versions
 from mains.settings import Settings
 

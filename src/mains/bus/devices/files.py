@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
-from mains.bus.devices.beneath import Refused, Root, shown
+from mains.bus.devices.beneath import Root
 from mains.bus.devices.changes import Caller, Changes
 from mains.bus.devices.looking import Looks, wanted_pattern, wanted_text
 from mains.bus.devices.quota import Quota
+from mains.bus.devices.refused import Refused, shown
 from mains.bus.devices.versions import Version, Versions
 from mains.errors import NotFoundError, UsageError
 from mains.home import Home

@@ -15,19 +15,8 @@ import stat
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 
-from mains.bus.devices.beneath import (
-    Entry,
-    Refused,
-    Root,
-    entries,
-    file_steps,
-    folder,
-    look,
-    regular,
-    shown,
-    steps,
-    walk,
-)
+from mains.bus.devices.beneath import Entry, Root, entries, file_steps, folder, look, regular, steps, walk
+from mains.bus.devices.refused import Refused, shown
 from mains.settings import Settings
 
 LIST_ENTRIES_MAX = 1_000

@@ -13,7 +13,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from mains.bus.devices.beneath import Refused, Root, walk
+from mains.bus.devices.beneath import Root, walk
+from mains.bus.devices.refused import Refused
 from mains.settings import Settings
 
 _TRUSTED_S = 30.0
