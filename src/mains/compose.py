@@ -15,7 +15,10 @@ from pathlib import Path
 
 import msgspec
 
-from mains.bus.devices.files import Files
+from mains.bus.devices.files import Files, may_link
+from mains.bus.devices.time import Time
+from mains.bus.devices.web import Web
+from mains.bus.devices.webrules import read_rules
 from mains.embedding import MeteredEmbedder, embedder_of
 from mains.engines import catalogue
 from mains.engines.aliases import Aliases, expand, load_aliases
@@ -234,12 +237,14 @@ async def boot(
     clock = clock or SystemClock()
     vectors = embedder_of(place.document(), room.specs, str(place.config))
     embedder = MeteredEmbedder(vectors) if vectors else None
+    files = Files(place, settings, hard_links=may_link(place.document(), str(place.config)), now_ms=clock.now_ms)
+    web = Web(lambda: read_rules(place.document(), str(place.config)), settings)
     kernel = Kernel(
         place.database,
         settings,
         clock,
         room,
-        [Files(), *devices],
+        [files, web, Time(clock), *devices],
         room.route,
         workspaces=place.workspaces,
         tariffs=tariffs,
@@ -248,8 +253,13 @@ async def boot(
         probe=probe,
         search=lambda documents: Index(place.memory, Source(documents), embedder=embedder),
     )
-    async with kernel, Care(kernel, clock, room.forget) as care:
-        desk = Desk(kernel, room.force, care)
+
+    async def forget(pids: Collection[int]) -> None:
+        await room.forget(pids)
+        await files.forget(pids)
+
+    async with kernel, Care(kernel, clock, forget) as care:
+        desk = Desk(kernel, room.force, care, files)
         if embedder is not None:
             embedder.desk = desk
         try:

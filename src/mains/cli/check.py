@@ -68,6 +68,7 @@ def report_of(tree: Tree, home: Home) -> dict[str, Any]:
         "spawns": sorted(name for name in tree.programs if name != tree.root),
         "may_note": {scope: {"from_tools": tools} for scope, tools in note_scopes(program.tools).items()},
         "segments": list(program.segments),
+        "workspace": program.workspace,
         "output": program.output,
         "schedule": _schedule(program),
         "budget": program.budget,
@@ -107,15 +108,18 @@ def _offer(tree: Tree) -> tuple[list[str], list[str], int]:
     import msgspec
 
     from mains.bus.devices.files import Files
+    from mains.bus.devices.time import Time
+    from mains.bus.devices.web import Web
+    from mains.bus.devices.webrules import Rules
     from mains.kernel.context import StoredInput
     from mains.kernel.ports import Tool
     from mains.kernel.toolset import toolset
     from mains.program import estimate_tokens
 
-    files = Files()
     devices = [
-        Tool(f"{files.name}.{tool.name}", tool.description, tool.parameters, tool.read_only, tool.idempotent)
-        for tool in files.tools()
+        Tool(f"{device.name}.{tool.name}", tool.description, tool.parameters, tool.read_only, tool.idempotent)
+        for device in (Files(), Web(Rules), Time())
+        for tool in device.tools()
     ]
     inputs = tuple(StoredInput(spec.name, spec.type) for spec in tree.program.accepts)
     tools, missing = toolset(tree.program, inputs, tree.programs, devices)
@@ -144,6 +148,8 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
         yield f"may note for: {', '.join(_scope(*each) for each in report['may_note'].items())}"
     if report["segments"]:
         yield f"maps: {', '.join(f'segment:{name}' for name in report['segments'])}"
+    if report["workspace"]:
+        yield f"workspace: shared, `{report['workspace']}`"
     yield f"output: {'JSON, by its schema' if report['output'] is not None else 'text'}"
     if schedule := report["schedule"]:
         yield f"schedule: {schedule['cron']} ({schedule['timezone']}), next {schedule['next']}"

@@ -31,6 +31,7 @@ from mains.compose import Engines, boot
 from mains.daemon import guard
 from mains.daemon.accounts import Accounts
 from mains.daemon.app import Orders, Tally, build
+from mains.daemon.files import Files
 from mains.daemon.listener import listen_tcp, listen_unix
 from mains.daemon.memory import Memory
 from mains.daemon.notes import Notes
@@ -134,7 +135,8 @@ class _Daemon:
         notes = Notes(desk, self._settings.request_bytes_max)
         reports = Reports(desk, self._place, quiet, self._settings)
         segments = Segments(desk, self._settings.request_bytes_max)
-        app = build(orders, accounts, Memory(desk), notes, segments, reports, self._settings, end)
+        files = Files(desk, self._settings.request_bytes_max)
+        app = build(orders, accounts, Memory(desk), notes, segments, files, reports, self._settings, end)
         tally = Tally(app, self._closing)
         return tally
 

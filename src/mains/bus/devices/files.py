@@ -27,7 +27,7 @@ from mains.bus.devices.looking import Looks, wanted_pattern, wanted_text
 from mains.bus.devices.quota import Quota
 from mains.bus.devices.refused import Refused, shown
 from mains.bus.devices.versions import Version, Versions
-from mains.errors import NotFoundError, UsageError
+from mains.errors import ConfigError, NotFoundError, UsageError
 from mains.home import Home
 from mains.kernel.ports import CallContext, Done, Failed, Schema, Tool
 from mains.settings import Settings
@@ -214,6 +214,17 @@ class Files:
             raise UsageError(str(refused)) from refused
         except OSError as error:
             raise UsageError(f"{error.strerror or error}") from error
+
+
+def may_link(document: Mapping[str, Any], where: str) -> bool:
+    """Whether files with several names may be read: `hard_links` of `[files]` in mains.toml. Raises ConfigError."""
+    table = document.get("files", {})
+    if not isinstance(table, Mapping) or [*table] not in ([], ["hard_links"]):
+        raise ConfigError(f"{where}: [files] may have the key `hard_links`, and no other")
+    allowed = table.get("hard_links", False)
+    if not isinstance(allowed, bool):
+        raise ConfigError(f"{where}: [files] `hard_links` must be true or false")
+    return allowed
 
 
 def _standing(versions: Sequence[Version], pid: int, path: str) -> Version:

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from mains import __version__
 from mains.bus.devices.refused import Refused, shown
 from mains.bus.devices.webrules import Rules, Target, check_address
 
@@ -33,7 +32,7 @@ LookUp = Callable[[str, int], Awaitable[Sequence[str]]]
 _ADDRESSES_MAX = 16
 _THREADS_MAX = 16
 _HEADERS = {
-    "User-Agent": f"Mains/{__version__} (an agent's device; it fetches single pages)",
+    "User-Agent": "Mains (the device of an agent; it fetches single pages)",
     "Accept": "text/html,application/xhtml+xml,text/plain;q=0.9,application/json;q=0.9,*/*;q=0.1",
     "Accept-Encoding": "gzip, deflate",
 }
