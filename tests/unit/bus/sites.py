@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
@@ -36,7 +37,7 @@ class Door:
 
 
 @contextlib.asynccontextmanager
-async def door(address: str, answer: Answer) -> AsyncIterator[Door]:
+async def door(address: str, answer: Answer, tls: ssl.SSLContext | None = None) -> AsyncIterator[Door]:
     """Serve at an address until the end; whoever is still there is cut off."""
     open_door, at_work = Door(), set[asyncio.Task[Any]]()
 
@@ -44,7 +45,9 @@ async def door(address: str, answer: Answer) -> AsyncIterator[Door]:
         open_door.visits += 1
         at_work.add(asyncio.current_task())  # type: ignore[arg-type]  # there is one
         try:
-            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            with contextlib.suppress(
+                ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, asyncio.CancelledError
+            ):
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
                 open_door.asked.append(head)
                 await answer(writer, head.split(" ")[1])
@@ -52,7 +55,7 @@ async def door(address: str, answer: Answer) -> AsyncIterator[Door]:
         finally:
             writer.close()
 
-    server = await asyncio.start_server(serve, address, 0)
+    server = await asyncio.start_server(serve, address, 0, ssl=tls)
     open_door.port = server.sockets[0].getsockname()[1]
     try:
         yield open_door

@@ -82,9 +82,9 @@ async def test_text_comes_whole(site: Door, path: str, text: str) -> None:
 
 
 async def test_what_is_no_page_is_told_in_a_line(site: Door) -> None:
-    base = f"http://{OPEN}:{site.port}"
+    place = f"http://{OPEN}:{site.port}"
     for path, part in (("/gone", "404 Not Found"), ("/away", "redirects to another host; fetch http://elsewhere")):
-        answer = await fetched(Web(lambda: rules("*:*"), settings()), base + path)
+        answer = await fetched(Web(lambda: rules("*:*"), settings()), place + path)
         assert isinstance(answer, Failed)
         assert part in answer.text
 

@@ -125,8 +125,7 @@ class Files:
         """Do it in a thread: a slow disk holds up only its caller."""
         try:
             if tool in _LOOK:
-                looks = Looks(self._root(context.workspace), self._settings)
-                return Done(await self._in_thread(lambda: _LOOK[tool](looks, arguments)))
+                return Done(await self._look(context.workspace, lambda looks: _LOOK[tool](looks, arguments)))
             caller = Caller(context.pid, context.key, context.attempt > 1, self._now_ms())
             return Done(await self._alone(context.workspace, caller, lambda changes: _CHANGE[tool](changes, arguments)))
         except Refused as refused:
@@ -144,8 +143,7 @@ class Files:
 
     async def listing(self, workspace: Path, path: str) -> str:
         """A folder of a workspace, as the tool `list` tells it. Raises UsageError."""
-        looks = Looks(self._root(workspace), self._settings)
-        return await self._told(self._in_thread(lambda: looks.list(path)))
+        return await self._told(self._look(workspace, lambda looks: looks.list(path)))
 
     async def versions(self, pid: int) -> list[Version]:
         """What a process changed, oldest first, as far as it is kept."""
@@ -175,7 +173,7 @@ class Files:
     # how
 
     def _root(self, workspace: Path) -> Root:
-        """The workspace. Raises Refused for Mains' own home."""
+        """The workspace, looked at by a thread. Raises Refused for Mains' own home."""
         if self._home is None:
             return Root(workspace, hard_links=self._hard_links)
         home, inside = self._home.path.resolve(), workspace.resolve()
@@ -186,17 +184,19 @@ class Files:
 
     async def _alone(self, workspace: Path, caller: Caller, work: Callable[[Changes], T]) -> T:
         """Make a change while nobody else makes one in this workspace, also when its caller no longer waits."""
-        root = self._root(workspace)
-        lock = self._locks.setdefault(root.path, asyncio.Lock())
+        room = self._quota.of(workspace)
+        lock = self._locks.setdefault(workspace, asyncio.Lock())
+
+        def change() -> T:
+            return work(Changes(self._root(workspace), room, self._versions, self._settings, caller))
+
         await lock.acquire()
-        try:
-            changes = Changes(root, self._quota.of(root), self._versions, self._settings, caller)
-            running = asyncio.get_running_loop().run_in_executor(self._pool(), lambda: work(changes))
-        except BaseException:
-            lock.release()
-            raise
+        running = asyncio.get_running_loop().run_in_executor(self._pool(), change)
         running.add_done_callback(lambda _: lock.release())
         return await asyncio.shield(running)
+
+    async def _look(self, workspace: Path, work: Callable[[Looks], str]) -> str:
+        return await self._in_thread(lambda: work(Looks(self._root(workspace), self._settings)))
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._pool(), work)

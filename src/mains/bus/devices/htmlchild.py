@@ -13,6 +13,7 @@ import sys
 
 _CPU_S = 10
 _MEMORY_BYTES = 1024 * 1024 * 1024
+_RAW = re.compile(r"<!--(?:-?>|.*?(?:--!?>|\Z))|<(script|style)\b.*?(?:</\1\s*>|\Z)", re.IGNORECASE | re.DOTALL)
 _TITLE = re.compile(r"<title[^<>]{0,500}>([^<]{0,2000})", re.IGNORECASE)
 
 
@@ -30,6 +31,7 @@ def main() -> None:
     import html_to_markdown
 
     page = sys.stdin.buffer.read().decode("utf-8", "replace")
+    page = _RAW.sub(" ", page)  # as a browser reads it: what is never closed goes on to the end
     options = html_to_markdown.ConversionOptions(extract_metadata=False, hidden_content="drop", skip_images=True)
     found = _TITLE.search(page)
     title = html.unescape(found[1]) if found else ""

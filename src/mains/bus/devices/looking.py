@@ -83,14 +83,14 @@ class Looks:
     def find(self, pattern: str, path: str) -> str:
         """The paths of files and folders that match a pattern, sorted."""
         match = glob(pattern)
-        base = len(steps(path))
+        depth = len(steps(path))
         found: list[str] = []
         note = ""
         with contextlib.closing(self._below(path)) as below:
             for entry in below:
                 if isinstance(entry, str):
                     note = entry
-                elif match(entry.path.split("/")[base:]):
+                elif match(entry.path.split("/")[depth:]):
                     if len(found) == FOUND_MAX:
                         note = f"[only the first {FOUND_MAX:,}]"
                         break
@@ -100,7 +100,7 @@ class Looks:
     def search(self, wanted: Callable[[str], bool], path: str, only: str) -> str:
         """The lines that are `wanted`, as PATH:LINE: TEXT, of the files below a folder (or of one file)."""
         match = glob(only) if only else None
-        base = len(steps(path))
+        depth = len(steps(path))
         lines: list[str] = []
         large = binary = 0
         notes: list[str] = []
@@ -109,7 +109,7 @@ class Looks:
                 if isinstance(entry, str):
                     notes.append(entry)
                     continue
-                if not entry.is_file or (match and not match(entry.path.split("/")[base:] or [entry.name])):
+                if not entry.is_file or (match and not match(entry.path.split("/")[depth:] or [entry.name])):
                     continue
                 if entry.info.st_size > self._settings.workspace_file_bytes_max:
                     large += 1

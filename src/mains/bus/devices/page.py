@@ -3,7 +3,7 @@
     title, text = await markdown_of(decoded(data, charset, html=True), bytes_max)
 
 The child is `htmlchild.py`. It has no environment, and limits of memory and time; what breaks or hangs there is a
-refusal here, and nothing else. What a browser does not show (scripts, styles, hidden elements, comments) is not in the
+refusal here, and nothing else. Scripts, styles, comments and what elements themselves call hidden are not in the
 text.
 """
 

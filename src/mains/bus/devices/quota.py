@@ -1,6 +1,6 @@
 """Quotas: what the files of a workspace may be. In bytes, in number (folders count), and each by itself.
 
-    room = quota.of(root)                 what is there
+    room = quota.of(workspace)            what is there
     room.take(bytes=..., files=...)       Refused when it would be more than is allowed
 
 A workspace in the home is counted, all of it, whoever wrote there. In a folder that a person gave, only what calls
@@ -78,13 +78,13 @@ class Quota:
         self._home = home
         self._rooms: dict[Path, Room] = {}
 
-    def of(self, root: Root) -> Room:
+    def of(self, workspace: Path) -> Room:
         """The room of a workspace."""
-        room = self._rooms.pop(root.path, None)
+        room = self._rooms.pop(workspace, None)
         if room is None:
-            counted = self._home is None or root.path.is_relative_to(self._home)
-            room = Room(root, self._settings, counted=counted)
-        self._rooms[root.path] = room
+            counted = self._home is None or workspace.is_relative_to(self._home)
+            room = Room(Root(workspace), self._settings, counted=counted)
+        self._rooms[workspace] = room
         if len(self._rooms) > _ROOMS_MAX:
             del self._rooms[next(iter(self._rooms))]
         return room

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import re
 import socket
 import zlib
 from collections.abc import Awaitable, Callable, Sequence
@@ -36,6 +37,7 @@ _HEADERS = {
     "Accept": "text/html,application/xhtml+xml,text/plain;q=0.9,application/json;q=0.9,*/*;q=0.1",
     "Accept-Encoding": "gzip, deflate",
 }
+_WORD = re.compile(r"[a-z0-9.+-]{1,40}(?:/[a-z0-9.+-]{1,60})?")
 _REDIRECTS = (301, 302, 303, 307, 308)
 
 
@@ -43,7 +45,6 @@ class Got(msgspec.Struct, frozen=True):
     """An answer: its status, where it leads (empty: nowhere), what it is, and its bytes, unpacked."""
 
     status: int
-    reason: str
     location: str
     kind: str
     charset: str
@@ -153,9 +154,9 @@ async def _got(target: Target, response: aiohttp.ClientResponse, bytes_max: int)
     data = b""
     if response.status == 200:
         if not is_text(kind):
-            raise Refused(f"{shown(target.url[:200])}: it is {shown(kind[:80])}, and only text can be fetched")
+            raise Refused(f"{shown(target.url[:200])}: it is {_word(kind)}, and only text can be fetched")
         data = await _body(target, response, bytes_max)
-    return Got(response.status, (response.reason or "")[:80], location, kind, charset, data)
+    return Got(response.status, location, kind, charset, data)
 
 
 def _content_type(text: str) -> tuple[str, str]:
@@ -163,6 +164,11 @@ def _content_type(text: str) -> tuple[str, str]:
     kind, *more = (part.strip() for part in text.split(";"))
     charset = next((each[8:] for each in more if each[:8].lower() == "charset="), "")
     return kind.lower() or "text/plain", charset.strip(" \"'").lower()
+
+
+def _word(text: str) -> str:
+    """A word of a header for a refusal; nothing of what a stranger makes up."""
+    return text if _WORD.fullmatch(text) else "something odd"
 
 
 def is_text(kind: str) -> bool:
@@ -229,7 +235,7 @@ def _unpacker(codings: Sequence[str], seen: str) -> _Plain | _Packed:
     if not names:
         return _Plain()
     if len(names) > 1 or names[0] not in ("gzip", "x-gzip", "deflate"):
-        raise Refused(f"{seen}: packed as {shown(', '.join(names)[:80])}, which nobody asked for")
+        raise Refused(f"{seen}: packed as {_word('+'.join(names))}, which nobody asked for")
     return _Packed(seen, deflate=names[0] == "deflate")
 
 

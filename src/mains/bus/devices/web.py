@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import urljoin
 
@@ -111,7 +112,7 @@ class Web:
     async def _text(self, target: Target, got: Got) -> str:
         seen = shown(target.url[:200])
         if got.status != 200:
-            raise Refused(f"{seen}: it answers {got.status} {shown(got.reason)}".rstrip())
+            raise Refused(f"{seen}: it answers {got.status}{_meaning(got.status)}")
         html = got.kind in ("text/html", "application/xhtml+xml")
         text = page.decoded(got.data, got.charset, html=html)
         title = ""
@@ -123,3 +124,11 @@ class Web:
                 raise Refused(f"{seen}: {error}") from error
         head = f"[{seen}: {title}]" if title else f"[{seen}]"
         return f"{head}\n\n{page.clean(text).strip() or '(no text)'}"
+
+
+def _meaning(status: int) -> str:
+    """What a status means, in the standard's words: those of the server are a stranger's."""
+    try:
+        return f" {HTTPStatus(status).phrase}"
+    except ValueError:
+        return ""
