@@ -30,8 +30,13 @@ from mains.bus.devices.refused import Refused, is_unseen, shown
 
 PATH_CHARACTERS_MAX = 4_096
 DEPTH_MAX = 64  # folders below each other, as many descriptors as one walk holds open
+_TRIES_MAX = 10  # to open a file that others replace meanwhile
 ENTRIES_MAX = 200_000  # that one look below a folder takes into account
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+
+
+class TooManyError(Exception):
+    """There is more below a folder than one look takes into account."""
 
 
 class Root(msgspec.Struct, frozen=True):
@@ -133,18 +138,48 @@ def _enter(root: Root, at: int) -> None:
 @contextlib.contextmanager
 def regular(root: Root, at: int, name: str, path: str) -> Iterator[BinaryIO]:
     """A plain file in the folder `at`, to be read. Raises Refused, OSError. Does not wait for anybody."""
-    descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=at)
+    descriptor = _opened(root, at, name, path)
     try:
-        info = os.fstat(descriptor)
-        if not stat.S_ISREG(info.st_mode):
-            raise Refused(f"{shown(path)}: not a file")
-        if info.st_nlink > 1 and not root.hard_links:
-            told = "has a second name (a hard link), which may lie outside the workspace: not read"
-            raise Refused(f"{shown(path)}: {told}")
         with os.fdopen(descriptor, "rb", closefd=False) as file:
             yield file
     finally:
         os.close(descriptor)
+
+
+def _opened(root: Root, at: int, name: str, path: str) -> int:
+    """The descriptor of a plain file that has this name and no other. Tried again when its name is given to another."""
+    for _ in range(_TRIES_MAX):
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=at)
+        try:
+            info = os.fstat(descriptor)
+            if not stat.S_ISREG(info.st_mode):
+                raise Refused(f"{shown(path)}: not a file")
+            if not root.hard_links and info.st_nlink > 1:
+                told = "has a second name (a hard link), which may lie outside the workspace: not read"
+                raise Refused(f"{shown(path)}: {told}")
+            if root.hard_links or _has_name(descriptor, info, at, name):
+                kept, descriptor = descriptor, -1
+                return kept
+        finally:
+            if descriptor >= 0:
+                os.close(descriptor)
+    raise Refused(f"{shown(path)}: others replace it all the time")
+
+
+def _has_name(descriptor: int, info: os.stat_result, at: int, name: str) -> bool:
+    """Whether the one name of an open file is this one: else a second name may just have lost its first.
+
+    Names that come and go change the time of the file's status (`ctime`): it must be the same before and after the
+    look.
+    """
+    here = look(at, name)
+    after = os.fstat(descriptor)
+    return (
+        here is not None
+        and (here.st_dev, here.st_ino) == (info.st_dev, info.st_ino)
+        and info.st_nlink == here.st_nlink == after.st_nlink == 1
+        and info.st_ctime_ns == after.st_ctime_ns
+    )
 
 
 def put(at: int, name: str, data: bytes, *, mode: int, part: str, ready: Callable[[], None]) -> None:
@@ -184,8 +219,8 @@ def entries(at: int, most: int) -> list[os.DirEntry[str]]:
 def walk(root: Root, names: Sequence[str], deadline_s: float) -> Iterator[Entry]:
     """Everything below a folder, depth first, sorted in each folder; links are told and not followed.
 
-    Raises TimeoutError after `deadline_s` (of `time.monotonic`), Refused after `ENTRIES_MAX`, OSError for the folder
-    itself. What goes while it is walked is left out.
+    Raises TimeoutError after `deadline_s` (of `time.monotonic`), TooManyError after `ENTRIES_MAX`; Refused, OSError
+    for the folder itself. What goes while it is walked is left out.
     """
     with folder(root, names) as at:
         left = [ENTRIES_MAX]
@@ -197,7 +232,7 @@ def _walk(root: Root, at: int, path: str, depth: int, deadline_s: float, left: l
         if time.monotonic() > deadline_s:
             raise TimeoutError
         if left[0] <= 0:
-            raise Refused(f"more than {ENTRIES_MAX:,} files and folders: name a folder below")
+            raise TooManyError(f"more than {ENTRIES_MAX:,} files and folders: name a folder below")
         left[0] -= 1
         info = look(at, found.name)
         if info is None:

@@ -15,7 +15,9 @@ import stat
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 
-from mains.bus.devices.beneath import Entry, Root, entries, file_steps, folder, look, regular, steps, walk
+import msgspec
+
+from mains.bus.devices.beneath import Entry, Root, TooManyError, entries, file_steps, folder, look, regular, steps, walk
 from mains.bus.devices.refused import Refused, shown
 from mains.settings import Settings
 
@@ -24,10 +26,11 @@ FOUND_MAX = 1_000
 LINES_MAX = 500  # that one search gives
 _LOOK_S = 10.0
 _SCAN_BYTES_MAX = 16 * 1024 * 1024  # of a file of which a range is read
-_LINE_CHARACTERS_MAX = 10_000  # of a line that are searched
+_LINE_CHARACTERS_MAX = 4_000  # of a line that a regular expression is matched against
 _SHOWN_CHARACTERS_MAX = 300  # of a line that are shown
 _PATTERN_CHARACTERS_MAX = 1_000
-_COMPILED_BYTES_MAX = 1024 * 1024
+_COMPILED_BYTES_MAX = 256 * 1024  # some thousand states: 50 ms for such a line at worst, in which nothing else runs
+_CACHE_BYTES_MAX = 1024 * 1024
 _BRACES_MAX = 64
 _BINARY_BYTES = 8_192  # a NUL in the first of them: no text
 
@@ -97,36 +100,29 @@ class Looks:
                     found.append(shown(entry.path) + ("/" if stat.S_ISDIR(entry.info.st_mode) else ""))
         return "\n".join([*found, *([note] if note else [])]) or "(nothing matches)"
 
-    def search(self, wanted: Callable[[str], bool], path: str, only: str) -> str:
+    def search(self, wanted: Wanted, path: str, only: str) -> str:
         """The lines that are `wanted`, as PATH:LINE: TEXT, of the files below a folder (or of one file)."""
         match = glob(only) if only else None
         depth = len(steps(path))
-        lines: list[str] = []
-        large = binary = 0
+        hits = Hits(wanted, time.monotonic() + _LOOK_S)
         notes: list[str] = []
-        with contextlib.closing(self._below(path)) as below:
+        large = binary = 0
+        with contextlib.closing(self._below(path)) as below, contextlib.suppress(TimeoutError):
             for entry in below:
                 if isinstance(entry, str):
                     notes.append(entry)
+                elif not entry.is_file or (match and not match(entry.path.split("/")[depth:] or [entry.name])):
                     continue
-                if not entry.is_file or (match and not match(entry.path.split("/")[depth:] or [entry.name])):
-                    continue
-                if entry.info.st_size > self._settings.workspace_file_bytes_max:
+                elif entry.info.st_size > self._settings.workspace_file_bytes_max:
                     large += 1
-                    continue
-                text = self._searched(entry)
-                if text is None:
+                elif (text := self._searched(entry)) is None:
                     binary += 1
-                    continue
-                lines += _hits(entry.path, text, wanted, LINES_MAX + 1 - len(lines))
-                if len(lines) > LINES_MAX:
-                    notes.append(f"[only the first {LINES_MAX} lines]")
+                elif not hits.add(entry.path, text):
                     break
         if large or binary:
-            notes.append(
-                f"[not searched: {large} larger than {self._settings.workspace_file_bytes_max} bytes, {binary} no text]"
-            )
-        return "\n".join([*lines[:LINES_MAX], *notes]) or "(nothing found)"
+            most = self._settings.workspace_file_bytes_max
+            notes.append(f"[not searched: {large} larger than {most} bytes, {binary} no text]")
+        return "\n".join([*hits.lines, *hits.notes(), *notes]) or "(nothing found)"
 
     def _searched(self, entry: Entry) -> str | None:
         """The text of a file; None for one that is none, or that cannot be read (any more)."""
@@ -156,8 +152,8 @@ class Looks:
                 yield entry
         except TimeoutError:
             yield f"[stopped after {_LOOK_S:g} s: name a folder below]"
-        except Refused as refused:
-            yield f"[stopped: {refused}]"
+        except TooManyError as error:
+            yield f"[stopped: {error}]"
 
     @contextlib.contextmanager
     def _file(self, names: Sequence[str]) -> Iterator[Entry | None]:
@@ -179,31 +175,72 @@ class Looks:
         return one()
 
 
-def wanted_text(text: str, *, ignore_case: bool) -> Callable[[str], bool]:
-    """Whether a line has this text in it. Raises Refused for none."""
-    if not text:
-        raise Refused("a text to search for is needed")
+class Wanted(msgspec.Struct, frozen=True):
+    """What a line must be, and how much of it is looked at (0: all)."""
+
+    is_in: Callable[[str], bool]
+    characters_max: int = 0
+
+
+class Hits:
+    """The lines that were found, as many as may be, until it takes too long."""
+
+    def __init__(self, wanted: Wanted, deadline_s: float) -> None:
+        self.lines: list[str] = []
+        self._wanted = wanted
+        self._deadline_s = deadline_s
+        self._long = 0
+        self._late = self._full = False
+
+    def add(self, path: str, text: str) -> bool:
+        """Look through a text; False when that is enough."""
+        where, most = shown(path), self._wanted.characters_max
+        for number, line in enumerate(text.split("\n"), 1):
+            if time.monotonic() > self._deadline_s:
+                self._late = True
+                return False
+            self._long += most > 0 and len(line) > most
+            if not self._wanted.is_in(line[:most] if most else line):
+                continue
+            if len(self.lines) == LINES_MAX:
+                self._full = True
+                return False
+            self.lines.append(f"{where}:{number}: {_short(line)}")
+        return True
+
+    def notes(self) -> Iterator[str]:
+        """Why these may not be all."""
+        if self._full:
+            yield f"[only the first {LINES_MAX} lines]"
+        if self._late:
+            yield f"[stopped after {_LOOK_S:g} s: name a folder below, or a simpler expression]"
+        if self._long:
+            yield f"[{self._long} long lines: only {self._wanted.characters_max:,} characters of each were looked at]"
+
+
+def wanted_text(text: str, *, ignore_case: bool) -> Wanted:
+    """Whether a line has this text in it."""
     if not ignore_case:
-        return lambda line: text in line
+        return Wanted(lambda line: text in line)
     folded = text.casefold()
-    return lambda line: folded in line.casefold()
+    return Wanted(lambda line: folded in line.casefold())
 
 
 @functools.lru_cache(maxsize=32)
-def wanted_pattern(pattern: str, *, ignore_case: bool) -> Callable[[str], bool]:
+def wanted_pattern(pattern: str, *, ignore_case: bool) -> Wanted:
     """Whether a line matches a regular expression somewhere. Raises Refused for one that is wrong or too large."""
     from jsonschema_rs import Draft202012Validator, RegexOptions, ValidationError
 
     if not pattern or len(pattern) > _PATTERN_CHARACTERS_MAX:
         raise Refused(f"a regular expression of 1 to {_PATTERN_CHARACTERS_MAX:,} characters is needed")
-    bounds = RegexOptions(size_limit=_COMPILED_BYTES_MAX, dfa_size_limit=_COMPILED_BYTES_MAX)
+    bounds = RegexOptions(size_limit=_COMPILED_BYTES_MAX, dfa_size_limit=_CACHE_BYTES_MAX)
     schema = {"pattern": f"(?i){pattern}" if ignore_case else pattern}
     try:
         check: Callable[[str], bool] = Draft202012Validator(schema, pattern_options=bounds).is_valid
     except (ValidationError, ValueError) as error:
         told = "no regular expression that is known here (no look-around, no back-references), or too large"
         raise Refused(f"{shown(pattern[:200])}: {told}") from error
-    return check
+    return Wanted(check, _LINE_CHARACTERS_MAX)
 
 
 def glob(pattern: str) -> Callable[[Sequence[str]], bool]:
@@ -252,17 +289,6 @@ def _either(pattern: str) -> list[str]:
         if len(ways) + len(done) > _BRACES_MAX:
             raise Refused(f"{shown(pattern[:200])}: more than {_BRACES_MAX} choices in braces")
     return done
-
-
-def _hits(path: str, text: str, wanted: Callable[[str], bool], most: int) -> list[str]:
-    hits: list[str] = []
-    where = shown(path)
-    for number, line in enumerate(text.split("\n"), 1):
-        if wanted(line[:_LINE_CHARACTERS_MAX]):
-            hits.append(f"{where}:{number}: {_short(line)}")
-            if len(hits) >= most:
-                break
-    return hits
 
 
 def _short(line: str) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from mains.bus.devices.beneath import Root, walk
+from mains.bus.devices.beneath import Root, TooManyError, walk
 from mains.bus.devices.refused import Refused
 from mains.settings import Settings
 
@@ -66,7 +66,7 @@ class Room:
                 self._bytes += entry.info.st_size if entry.is_file else 0
         except FileNotFoundError:
             return  # nothing was written yet
-        except (TimeoutError, Refused):
+        except (TimeoutError, TooManyError):
             self._files = max(self._files, self._settings.workspace_files_max)
 
 
