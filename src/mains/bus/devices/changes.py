@@ -64,7 +64,7 @@ class Changes:
     def write(self, path: str, text: str) -> str:
         """Write a text file, whole."""
         data = self._bytes(path, text)
-        return self._change("write", path, self._any_old, lambda _: (data, f"wrote {len(data)} bytes to {path}"))
+        return self._change("write", path, self._old, lambda _: (data, f"wrote {len(data)} bytes to {path}"))
 
     def append(self, path: str, text: str) -> str:
         """Append text to a file."""
@@ -73,7 +73,7 @@ class Changes:
         def grown(old: Old) -> New:
             return self._fitting(path, old.data + data), f"appended {len(data)} bytes to {path}"
 
-        return self._change("append", path, self._readable_old, grown)
+        return self._change("append", path, self._old, grown)
 
     def edit(self, path: str, old_text: str, new_text: str, *, every: bool) -> str:
         """Replace an exact text that stands there once; `every`: wherever it stands, at least once."""
@@ -95,11 +95,11 @@ class Changes:
             self._fitting_size(path, size)
             return old.data.replace(before, after), f"replaced {count} in {path}"
 
-        return self._change("edit", path, self._readable_old, edited)
+        return self._change("edit", path, self._old, edited)
 
     def remove(self, path: str) -> str:
         """Remove a file, or a link (not what it leads to)."""
-        return self._change("remove", path, self._any_old, lambda _: (None, f"removed {path}"))
+        return self._change("remove", path, self._removable_old, lambda _: (None, f"removed {path}"))
 
     def undo(self, version: Version, *, force: bool) -> Version:
         """Bring back what stood there before a change; the change that does it.
@@ -113,7 +113,7 @@ class Changes:
             raise Refused(f"{path}: it was no file; only files can be brought back")
         data = None if version.before == "nothing" else self._versions.before(version)
         with folder(self._root, names, self._make_folder_freely) as at:
-            old = self._any_old(at, name, path)
+            old = self._removable_old(at, name, path)
             if old.hash != version.hash_after and not force:
                 raise Refused(f"{path}: it was changed again after that; with --force what stands there now goes")
             done = self._version("undo", path, old, data, f"brought back {path}")
@@ -127,7 +127,7 @@ class Changes:
     def _change(self, tool: str, path: str, find: Callable[[int, str, str], Old], decide: Callable[[Old], New]) -> str:
         names, name = file_steps(path)
         refuse_git([*names, name], path)
-        if said := self._made_before(names, path):
+        if said := self._made_before(names):
             return said
         make = None if tool == "remove" else self._make_folder
         try:
@@ -189,23 +189,33 @@ class Changes:
             bytes_after=_weight(data),
             hash_before=old.hash,
             hash_after="" if data is None else hashlib.sha256(data).hexdigest(),
-            part="" if data is None else f".{os.urandom(8).hex()}.part",
+            part="" if data is None else self._part(),
             said=said,
         )
 
-    def _made_before(self, names: list[str], path: str) -> str:
-        """The answer of this very call, when it was made before a crash; empty when it was not, or only half."""
-        if self._versions is None or not self._caller.again:
+    def _made_before(self, names: list[str]) -> str:
+        """The answer of this very call, when it was made before a crash; empty when it was not, or only half.
+
+        What lies beside the file then goes.
+        """
+        if not self._caller.again:
             return ""
-        last = self._versions.last(self._caller.pid)
-        if last is None or last.key != self._caller.key or not last.part:
-            return ""
+        last = self._versions.last(self._caller.pid) if self._versions is not None else None
+        kept = last if last is not None and last.key == self._caller.key and last.part else None
         with contextlib.suppress(FileNotFoundError), folder(self._root, names) as at:
-            if look(at, last.part) is None:
-                return last.said
-            os.unlink(last.part, dir_fd=at)
-        self._versions.drop(last)
+            if look(at, self._part()) is not None:
+                os.unlink(self._part(), dir_fd=at)
+            elif kept is not None:
+                return kept.said
+        if kept is not None and self._versions is not None:
+            self._versions.drop(kept)
         return ""
+
+    def _part(self) -> str:
+        """The name beside a file under which this call writes: the same when it is made again after a crash."""
+        caller = self._caller
+        salt = f"{caller.pid} {caller.key or os.urandom(8).hex()}"
+        return f".{hashlib.blake2b(salt.encode(), digest_size=8).hexdigest()}.part"
 
     def _make_folder(self) -> None:
         self._room.take(files=1)
@@ -215,15 +225,15 @@ class Changes:
 
     # what stands there, and what fits
 
-    def _any_old(self, at: int, name: str, path: str) -> Old:
-        """What will be replaced or removed: a file whole, so that it can be brought back."""
-        return self._old(msgspec.structs.replace(self._root, hard_links=True), at, name, path)
+    def _removable_old(self, at: int, name: str, path: str) -> Old:
+        """What will be removed or brought back. A file with a second name counts as a link: the other name keeps it."""
+        info = look(at, name)
+        if info is not None and stat.S_ISREG(info.st_mode) and info.st_nlink > 1 and not self._root.hard_links:
+            return Old("link")
+        return self._old(at, name, path)
 
-    def _readable_old(self, at: int, name: str, path: str) -> Old:
-        """What will be changed: a file that the caller may also read, or nothing."""
-        return self._old(self._root, at, name, path)
-
-    def _old(self, root: Root, at: int, name: str, path: str) -> Old:
+    def _old(self, at: int, name: str, path: str) -> Old:
+        """What will be changed: a file that the caller may also read, whole, so that it can be brought back."""
         info = look(at, name)
         if info is None:
             return Old("nothing")
@@ -232,7 +242,7 @@ class Changes:
         if not stat.S_ISREG(info.st_mode):
             return Old("other")
         most = self._settings.workspace_file_bytes_max
-        with regular(root, at, name, path) as file:
+        with regular(self._root, at, name, path) as file:
             data = file.read(most + 1)
         if len(data) > most:
             raise Refused(f"{path}: larger than {most} bytes: not changed, for it could not be brought back")

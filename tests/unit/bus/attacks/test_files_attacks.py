@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from mains.bus.devices.files import Files
+from mains.errors import UsageError
 from mains.home import Home
 from mains.kernel.ports import CallContext, Done, Failed
 from mains.settings import Settings
@@ -25,8 +26,10 @@ from mains.settings import Settings
 SECRET = "the secret outside"
 DATA = json.loads((Path(__file__).parent / "paths.json").read_text())
 TOOLS: list[tuple[str, dict[str, Any]]] = [
-    ("list", {}), ("read", {}), ("read", {"line": 1, "lines": 5}), ("find", {"pattern": "**"}), ("search", {"text": "s"}),
-    ("search", {"regex": "."}), ("write", {"text": "x"}), ("append", {"text": "x"}), ("edit", {"old": "s", "new": "x", "all": True}),
+    ("list", {}), ("read", {}), ("read", {"line": 1, "lines": 5}), ("find", {"pattern": "**"}),
+    ("search", {"text": "s"}),
+    ("search", {"regex": "."}), ("write", {"text": "x"}), ("append", {"text": "x"}), ("edit", {"old": "s",
+    "new": "x", "all": True}),
     ("remove", {}),
 ]  # fmt: skip
 NAMES = [f"{tool}-{'-'.join(more)}" for tool, more in TOOLS]
@@ -113,7 +116,9 @@ async def test_no_path_is_too_deep(place: Place, depth: int) -> None:
     assert list(place.workspace.iterdir()) == []
 
 
-LINKS = ["OUT/secret.txt", "OUT", "../../../outside", "../../../outside/secret.txt", "/", "/etc", "/proc/self/root", "/proc/self/cwd",
+LINKS = [
+    "OUT/secret.txt", "OUT", "../../../outside", "../../../outside/secret.txt", "/", "/etc", "/proc/self/root",
+    "/proc/self/cwd",
          "/dev/zero", "/dev/stdin", "link", ".", "..", "../1", "nowhere", "HOME/mains.db", "HOME"]  # fmt: skip
 
 
@@ -137,16 +142,14 @@ async def test_no_link_is_followed(place: Place, target: str) -> None:
 async def test_a_second_name_of_a_file_outside_gives_nothing_away(
     place: Place, tool: str, more: dict[str, Any]
 ) -> None:
-    """Hard links: reading is refused, and writing leaves the other name what it was."""
+    """Hard links: reading and changing are refused, and removal leaves the other name what it was."""
     os.link(place.outside / "secret.txt", place.workspace / "note")
     answer = await place.call(tool, path="note", **more)
-    if tool in ("read", "append", "edit"):
+    if tool != "remove":
         one_line(answer.text)
         assert "second name" in answer.text
     assert place.is_untouched()
     assert SECRET not in (await place.call("search", regex="secret")).text
-    if tool == "write":
-        assert await place.done("read", path="note") == "x"
 
 
 async def test_what_is_no_file_is_refused_and_nobody_waits(place: Place) -> None:
@@ -272,8 +275,11 @@ async def test_the_home_of_mains_is_reached_by_no_way(place: Place) -> None:
         (around / name).unlink(missing_ok=True)
 
 
-BOMBS = ["(a+)+$", "(a|a)*b", "(a*)*b", "(.*a){25}", "(x+x+)+y", "^(([a-z])+.)+[A-Z]([a-z])+$", "(a?){60}a{60}", "a{1,1000}{1,1000}",
-         "((((a{1,50}){1,50}){1,50}){1,50})", r"\w{1,1000}\w{1,1000}b", "(?=a)", r"(a)\1", "[", "(", "*", "(?<=a)b", "a" * 2_000, "",
+BOMBS = [
+    "(a+)+$", "(a|a)*b", "(a*)*b", "(.*a){25}", "(x+x+)+y", "^(([a-z])+.)+[A-Z]([a-z])+$", "(a?){60}a{60}",
+    "a{1,1000}{1,1000}",
+         "((((a{1,50}){1,50}){1,50}){1,50})", r"\w{1,1000}\w{1,1000}b", "(?=a)", r"(a)\1", "[", "(", "*",
+         "(?<=a)b", "a" * 2_000, "",
          r"(\p{L}|\p{N}){1,500}$", "(?i)(ä|Ä)*z", "x*" * 400]  # fmt: skip
 
 
@@ -417,13 +423,14 @@ async def _by_undo(place: Place) -> None:
         await place.call("write", path="a", text="x" * 3_000)
         await place.call("remove", path="a")
     for _ in range(30):
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(UsageError):
             await place.device.undo(1, place.workspace, "", force=True)
 
 
 @pytest.mark.parametrize(
     "attack",
-    [_many_files, _many_names, _many_folders, _grow, _inflate, _at_once, _by_children, _by_turns, _by_removal, _behind_its_back, _anew, _by_undo],
+    [_many_files, _many_names, _many_folders, _grow, _inflate, _at_once, _by_children, _by_turns,
+     _by_removal, _behind_its_back, _anew, _by_undo],
 )  # fmt: skip
 async def test_no_quota_is_evaded(tmp_path: Path, attack: Any) -> None:
     place = Place(tmp_path, **QUOTA)
@@ -431,7 +438,7 @@ async def test_no_quota_is_evaded(tmp_path: Path, attack: Any) -> None:
     size, names = used(place)
     assert size <= QUOTA["workspace_bytes_max"]
     assert names <= QUOTA["workspace_files_max"]
-    assert not [path for path in place.workspace.rglob(".*.part")]
+    assert not list(place.workspace.rglob(".*.part"))
     kept = [path for path in place.home.versions.rglob("*") if path.is_file()]
     assert len(kept) <= QUOTA["versions_max"] * 40
     assert len(list((place.home.versions / "1").iterdir())) <= QUOTA["versions_max"]
