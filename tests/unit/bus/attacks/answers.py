@@ -47,7 +47,9 @@ def endless(first: bytes, again: bytes, pause_s: float = 0.0) -> Act:
             while True:
                 writer.write(again)
                 await writer.drain()
-                await asyncio.sleep(pause_s)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(pause_s):  # a slow server
+                        await asyncio.get_running_loop().create_future()
 
     return act
 
