@@ -17,7 +17,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from mains.bus.devices.files import Files
+from mains.bus.devices.files import Files, may_link
+from mains.bus.devices.time import Time
+from mains.bus.devices.web import Web
+from mains.bus.devices.webrules import read_rules
 from mains.bus.hub import Hub, Seams
 from mains.embedding import MeteredEmbedder, embedder_of
 from mains.engines import catalogue
@@ -33,7 +36,7 @@ from mains.kernel.desk import Desk
 from mains.kernel.devicelist import DeviceList
 from mains.kernel.lookup import Documents
 from mains.kernel.main import Kernel
-from mains.kernel.ports import CallContext, Device, Engine, EngineState, Keeper, Notice, Probe
+from mains.kernel.ports import CallContext, Device, Engine, EngineState, Keeper, Notice, Probe, Tool
 from mains.kernel.process import Route
 from mains.kernel.toolset import SYSCALLS
 from mains.rulebook import Rulebook, allow_always
@@ -201,15 +204,30 @@ def _endpoint(spec: EngineSpec, settings: Settings) -> Engine:
     )
 
 
+def built_in(home: Home, settings: Settings, files: Files, clock: Clock) -> Sequence[Device]:
+    """The devices that every home has. What the web may be asked for is read from mains.toml at each call."""
+    return files, Web(lambda: read_rules(home.document(), str(home.config)), settings), Time(clock)
+
+
+def tools_of(home: Home, settings: Settings) -> Sequence[Tool]:
+    """The tools that there are, for whoever only looks: those of MCP devices as they were last listed. Raises
+    ConfigError."""
+    return hub_of(home, settings, built_in(home, settings, Files(), SystemClock())).tools()
+
+
 def hub_of(
-    home: Home, settings: Settings, devices: Sequence[Device] = (), tell: Callable[[Notice], None] = lambda _: None
+    home: Home,
+    settings: Settings,
+    fixed: Sequence[Device],
+    devices: Sequence[Device] = (),
+    tell: Callable[[Notice], None] = lambda _: None,
 ) -> Hub:
-    """The devices of a home: the built-in ones, those given, and those of mains.toml. Raises ConfigError."""
+    """The devices of a home: the `fixed` ones, those given, and those of mains.toml. Raises ConfigError."""
 
     def progress(context: CallContext, device: str, text: str) -> None:
         tell(Notice(kind="progress", pid=context.pid, text=f"{device}: {text}"))
 
-    return Hub(home, settings, DeviceList([Files(), *devices]), Seams(progress=progress, reserved=SYSCALLS))
+    return Hub(home, settings, DeviceList([*fixed, *devices]), Seams(progress=progress, reserved=SYSCALLS))
 
 
 @contextlib.asynccontextmanager
@@ -259,7 +277,8 @@ async def boot(
     clock = clock or SystemClock()
     vectors = embedder_of(place.document(), room.specs, str(place.config))
     embedder = MeteredEmbedder(vectors) if vectors else None
-    hub = hub_of(place, settings, devices, lambda notice: kernel.watchers.tell(notice))
+    files = Files(place, settings, hard_links=may_link(place.document(), str(place.config)), now_ms=clock.now_ms)
+    hub = hub_of(place, settings, built_in(place, settings, files, clock), devices, lambda n: kernel.watchers.tell(n))
     kernel = Kernel(
         place.database,
         settings,
@@ -275,8 +294,13 @@ async def boot(
         probe=probe,
         search=lambda documents: Index(place.memory, Source(documents), embedder=embedder),
     )
-    async with kernel, Care(kernel, clock, room.forget) as care:
-        desk = Desk(kernel, room.force, care, partial(allow_always, place))
+
+    async def forget(pids: Collection[int]) -> None:
+        await room.forget(pids)
+        await files.forget(pids)
+
+    async with kernel, Care(kernel, clock, forget) as care:
+        desk = Desk(kernel, room.force, care, files, partial(allow_always, place))
         if embedder is not None:
             embedder.desk = desk
         hub.begin()

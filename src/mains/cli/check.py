@@ -68,6 +68,7 @@ def report_of(tree: Tree, home: Home) -> dict[str, Any]:
         "spawns": sorted(name for name in tree.programs if name != tree.root),
         "may_note": {scope: {"from_tools": tools} for scope, tools in note_scopes(program.tools).items()},
         "segments": list(program.segments),
+        "workspace": program.workspace,
         "output": program.output,
         "schedule": _schedule(program),
         "budget": program.budget,
@@ -107,12 +108,12 @@ def _offer(tree: Tree, home: Home) -> tuple[list[str], list[str], int]:
     import msgspec
 
     from mains.cli.options import settings_of
-    from mains.compose import hub_of
+    from mains.compose import tools_of
     from mains.kernel.context import StoredInput
     from mains.kernel.toolset import toolset
     from mains.program import estimate_tokens
 
-    devices = hub_of(home, settings_of(home)).tools()  # those of MCP devices as they were last listed
+    devices = tools_of(home, settings_of(home))
     inputs = tuple(StoredInput(spec.name, spec.type) for spec in tree.program.accepts)
     tools, missing = toolset(tree.program, inputs, tree.programs, devices)
     tokens = estimate_tokens(msgspec.json.encode(tools).decode()) if tools else 0
@@ -140,6 +141,8 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
         yield f"may note for: {', '.join(_scope(*each) for each in report['may_note'].items())}"
     if report["segments"]:
         yield f"maps: {', '.join(f'segment:{name}' for name in report['segments'])}"
+    if report["workspace"]:
+        yield f"workspace: shared, `{report['workspace']}`"
     yield f"output: {'JSON, by its schema' if report['output'] is not None else 'text'}"
     if schedule := report["schedule"]:
         yield f"schedule: {schedule['cron']} ({schedule['timezone']}), next {schedule['next']}"

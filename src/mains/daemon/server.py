@@ -32,6 +32,7 @@ from mains.daemon import guard
 from mains.daemon.accounts import Accounts
 from mains.daemon.app import Orders, Tally, build
 from mains.daemon.devices import DeviceRoutes
+from mains.daemon.files import Files
 from mains.daemon.listener import listen_tcp, listen_unix
 from mains.daemon.memory import Memory
 from mains.daemon.notes import Notes
@@ -138,7 +139,8 @@ class _Daemon:
         reports = Reports(desk, self._place, quiet, self._settings)
         segments = Segments(desk, self._settings.request_bytes_max)
         devices = DeviceRoutes(machine.hub, self._place.home.workspaces, quiet, self._settings.request_bytes_max)
-        app = build(orders, accounts, Memory(desk), notes, segments, devices, reports, self._settings, end)
+        files = Files(desk, self._settings.request_bytes_max)
+        app = build(orders, accounts, Memory(desk), notes, segments, devices, files, reports, self._settings, end)
         tally = Tally(app, self._closing)
         return tally
 
