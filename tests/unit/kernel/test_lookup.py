@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -103,7 +104,7 @@ async def test_what_short_places_leave_is_given_to_the_best(world: World) -> Non
         await world.until_state(kernel, pid, "WAITING")
         for turns in (2, 3, 5):
             await kernel.send(pid, "go on")
-            await world.until(lambda turns=turns: _made(kernel, pid, turns))
+            await world.until(partial(_made, kernel, pid, turns))
     told = last_results(world)[-1].text
     sizes = [len(part) for part in re.split(r"^mem:.*$", told, flags=re.MULTILINE)[1:]]
     assert len(sizes) == 3 and sizes[0] > 1_500 and sum(sizes) < 4000 / 4 * 3
