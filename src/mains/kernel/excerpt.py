@@ -7,13 +7,16 @@ import re
 _WORD = re.compile(r"\w+")
 _WORDS_MAX = 32  # of a query
 _PLACES_MAX = 200  # of one word in a text
+_EQUAL = 1e-9  # sums that differ by less are rounded apart
 
 
 def excerpt(text: str, query: str, bytes_max: int) -> tuple[int, str]:
     """Where the part begins, in characters, and the part: the whole text when it fits.
 
-    The query's own wording counts most, then how many of its words stand in the part (of a word in a script without
-    spaces, each two characters). The part does not begin within a word where that can be.
+    The query's own wording counts most, then its words that stand close together (of a word in a script without spaces,
+    each two characters). A word counts for less the more often the text has it: "the" is everywhere, and tells nothing
+    of where the answer is. What is found is in the middle of the part, for the answer may stand before it or behind it.
+    The part does not begin within a word where that can be.
     """
     if len(text.encode()) <= bytes_max:
         return 0, text
@@ -26,16 +29,34 @@ def excerpt(text: str, query: str, bytes_max: int) -> tuple[int, str]:
 
 
 def _start(text: str, query: str, size: int) -> int:
-    """Where a part of so many characters begins that holds the most of the query; a quarter of it is before."""
+    """Where a part of so many characters begins that has what is looked for in its middle."""
     if query and (found := text.find(query)) >= 0:
-        return max(0, min(found - size // 4, len(text) - size))
-    places = sorted((at, number) for number, word in enumerate(words_of(query)) for at in _places(text, word))
-    best, most = 0, 0
-    for first, (at, _) in enumerate(places):
-        held = {number for place, number in places[first : first + _WORDS_MAX * 4] if place < at + size * 3 // 4}
-        if len(held) > most:
-            best, most = at, len(held)
-    return max(0, min(best - size // 4, len(text) - size))
+        middle = found + len(query) // 2
+    else:
+        middle = _middle([_places(text, word) for word in words_of(query)], size // 2)
+    return max(0, min(middle - size // 2, len(text) - size))
+
+
+def _middle(places: list[list[int]], span: int) -> int:
+    """The middle of the most telling words (the places of each are given) that stand within so many characters.
+
+    A word weighs 1 through the number of its places; the middle is their weighted mean.
+    """
+    line = sorted((at, word) for word, each in enumerate(places) for at in each)
+    held = [0] * len(places)  # of each word, its places within reach
+    first, weight, most, best = 0, 0.0, 0.0, line[:0]
+    for last, (at, word) in enumerate(line):
+        weight += 0 if held[word] else 1 / len(places[word])
+        held[word] += 1
+        while line[first][0] < at - span:
+            left = line[first][1]
+            held[left] -= 1
+            weight -= 0 if held[left] else 1 / len(places[left])
+            first += 1
+        if weight > most + _EQUAL:
+            most, best = weight, line[first : last + 1]
+    weights = [1 / len(places[word]) for _, word in best]
+    return round(sum(at * each for (at, _), each in zip(best, weights, strict=True)) / sum(weights)) if best else 0
 
 
 def words_of(query: str) -> list[str]:

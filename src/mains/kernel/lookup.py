@@ -219,17 +219,25 @@ class Lookup:
         )
 
     def _tell(self, p: Process, hits: Sequence[Found], names: Mapping[str, str], query: str) -> str:
-        """The places, best first: each with its handle, and the part of it that fits best."""
-        room = self._most(p) * BYTES_PER_TOKEN // len(hits) - _AROUND_BYTES
-        return "\n\n".join(text for hit in hits for text in self._place(p, hit, names, query, max(_LEAST_BYTES, room)))
+        """The places, best first: each with its handle, and the part of it that fits best.
 
-    def _place(self, p: Process, hit: Found, names: Mapping[str, str], query: str, room: int) -> list[str]:
+        Room is given from the last to the first: what the last do not need is left to the best.
+        """
+        room, told = self._most(p) * BYTES_PER_TOKEN - _AROUND_BYTES * len(hits), list[str]()
+        for left, hit in zip(range(len(hits), 0, -1), reversed(hits), strict=True):
+            texts, used = self._place(p, hit, names, query, max(_LEAST_BYTES, room // left))
+            room -= used
+            told[:0] = texts
+        return "\n\n".join(told)
+
+    def _place(self, p: Process, hit: Found, names: Mapping[str, str], query: str, room: int) -> tuple[list[str], int]:
+        """A place as it is told (nothing when it is gone), and how many bytes its text has."""
         if hit.space in names:
             start, part, shown = _quoted(hit.text, query, room)
             start += hit.first + (0 if hit.space.startswith("s") else hit.position * (PIECE - OVERLAP))
             name = names[hit.space] + (f"/{hit.position}" if hit.space.startswith("s") else "")
-            return [f"{_in_a_line(name)} (characters {start}-{start + len(part)}):\n{shown}"]
-        told = []
+            return [f"{_in_a_line(name)} (characters {start}-{start + len(part)}):\n{shown}"], len(shown.encode())
+        told, used = list[str](), 0
         for place in pages.span(self._journal.rows, p, hit.position, hit.position + 1):
             message = _decode(place.data)
             whole = text_of(message)
@@ -239,7 +247,8 @@ class Lookup:
                 start += hit.first
             size = "" if part == whole else f", characters {start}-{start + len(part)} of {len(whole):,}"
             told.append(f"mem:{hit.position} ({stubs.kind_of(hit.position, message)}{size}):\n{shown}")
-        return told
+            used += len(shown.encode())
+        return told, used
 
 
 def _quoted(text: str, query: str, room: int) -> tuple[int, str, str]:

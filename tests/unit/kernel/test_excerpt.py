@@ -21,6 +21,20 @@ def test_else_where_most_words_stand_together() -> None:
     assert "fee of 90 crowns in the harbour" in excerpt(text, "harbour fee Oslo", 200)[1]
 
 
+def test_a_rare_word_tells_more_than_many_common_ones() -> None:
+    """Counted alike, the many words that stand everywhere decided, and the part began before the answer."""
+    text = f"{FILLER}Bergen: the code is K-4417. {FILLER}"
+    part = excerpt(text, "What stands here and goes on of interest in the Bergen office?", 300)[1]
+    assert "Bergen: the code is K-4417." in part
+
+
+def test_what_is_found_is_in_the_middle() -> None:
+    """The answer may stand before the words of the question, or far behind them."""
+    text = f"{FILLER}K-4417 and a long way to go, and after it: the door of Bergen. {FILLER}"
+    start, part = excerpt(text, "Bergen door", 400)
+    assert "K-4417" in part and 100 < text.index("door of Bergen") - start < 300
+
+
 def test_a_script_without_spaces() -> None:
     text = "无关的内容在这里。" * 200 + "项目的截止日期是五月三日。" + "无关的内容在这里。" * 200
     assert "截止日期" in excerpt(text, "截止日期是什么时候", 240)[1]

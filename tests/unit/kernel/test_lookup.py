@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,23 @@ async def test_recall_finds_the_place_and_leaves_out_what_stands_in_the_frame(wo
     places = re.findall(r"^mem:(\d+) \((\w+)", last_results(world)[-1].text, re.MULTILINE)
     assert places[0] == ("13", "result")  # of the seventh call: each turn has a reply and a result
     assert "7: line 31 of the report, with the number 7031" in last_results(world)[-1].text
+
+
+async def test_what_short_places_leave_is_given_to_the_best(world: World) -> None:
+    """All share a quarter of the frame; in equal parts the one long place would be cut to a third of that."""
+    long = "the heron of the lake. " + "the heron stands in the lake and looks about. " * 100
+    recall = calls(call("recall", query="the heron of the lake", k=3))
+    replies = iter([says(long), says("a lake"), says("a heron"), recall, says("x")])
+    async with world.open(lambda _: next(replies)) as kernel:
+        front = "tools: [recall]\nframe_tokens: 4000\nmax_tokens: 200"
+        pid = await kernel.spawn(world.program("p", front), {"prompt": "go"}, conversation=True)
+        await world.until_state(kernel, pid, "WAITING")
+        for turns in (2, 3, 5):
+            await kernel.send(pid, "go on")
+            await world.until(partial(_made, kernel, pid, turns))
+    told = last_results(world)[-1].text
+    sizes = [len(part) for part in re.split(r"^mem:.*$", told, flags=re.MULTILINE)[1:]]
+    assert len(sizes) == 3 and sizes[0] > 1_500 and sum(sizes) < 4000 / 4 * 3
 
 
 async def test_nobody_finds_what_another_process_has_read(world: World) -> None:
