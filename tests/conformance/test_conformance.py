@@ -1,7 +1,7 @@
 """The official conformance suite against our hub, for both revisions: no scored check may fail.
 
-`make torture` installs the suite (`tests/devices/package.json`) and runs this with `--torture`: two minutes. The suite runs
-its scenarios side by side and waits for real time; one that fails is run again by itself, and that counts. What is not
+`make torture` installs the suite (`tests/devices/package.json`) and runs this with `--torture`: two minutes. It runs its
+scenarios side by side and waits for real time; one that fails is run again by itself, and that counts. What is not
 scored (extensions that neither the SDK nor we have) may fail where the SDK's own client fails, and nowhere else.
 """
 

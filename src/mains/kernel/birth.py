@@ -53,9 +53,8 @@ class World:
         currency: str,
     ) -> None:
         self.settings = settings
-        self._tools = tools
-        self._looked_at: Sequence[Tool] = ()
-        self._taken: frozenset[str] = frozenset()
+        self.tools = tools  # those that devices offer now, by their whole names
+        self._taken: tuple[Sequence[Tool], frozenset[str]] = ((), frozenset())
         self.route = route
         self.workspaces = workspaces
         self.tariffs = tariffs
@@ -64,17 +63,11 @@ class World:
         self._programs: dict[bytes, Program] = {}
 
     @property
-    def tools(self) -> Sequence[Tool]:
-        """The devices' tools as of now, by their whole names."""
-        return self._tools()
-
-    @property
     def taken(self) -> frozenset[str]:
         """The syscalls whose name a device has now."""
-        if (tools := self.tools) is not self._looked_at:
-            self._looked_at = tools
-            self._taken = YIELDING.intersection(tool.name for tool in tools)
-        return self._taken
+        if (tools := self.tools()) is not self._taken[0]:
+            self._taken = tools, YIELDING.intersection(tool.name for tool in tools)
+        return self._taken[1]
 
     def program(self, source: bytes) -> Program:
         """The program of a page (parsed once; the page was checked when it was stored)."""
@@ -202,7 +195,7 @@ def image_of(tx: Tx, world: World, birth: Birth, chain: Sequence[int], of: Proce
     view = max(1, min(settings.view_tokens_max, room // _VIEWS))
     begun = opened(birth.program, birth.inputs, room, view, conversation=birth.conversation)
     stored = tuple(_store_input(tx, bound, mapped=bound.name in begun.mapped) for bound in birth.inputs)
-    tools, _ = toolset(birth.program, stored, birth.programs, world.tools)
+    tools, _ = toolset(birth.program, stored, birth.programs, world.tools())
     evicted = of is not None and bool(pages.covers_of(tx.rows, of) or (of.asking and of.asking.summary))
     tools = with_memory(tools) if begun.mapped or (tools and evicted) else tools
     tree = {name: pages.put(tx, "program", p.source.encode()) for name, p in birth.programs.items()}
