@@ -21,8 +21,8 @@ CLIENT = Path(__file__).with_name("hub_client.py")
 SUITE = NODE / "@modelcontextprotocol" / "conformance" / "dist" / "index.js"
 RUN_S = 900
 SDK_PASSES = {"2025-11-25": 298, "2026-07-28": 455}
-"""What the SDK's own client (2.3.0) passes. A check that is made once for each token or request may come a few times more
-or less from run to run (451 was seen of the same client)."""
+"""What the SDK's own client (2.3.0) passes. A check that is made once for each token or request may come a few times
+more or less from run to run (451 was seen of the same client)."""
 SDK_FAILS = {"auth/dpop", "auth/dpop-nonce", "auth/wif-jwt-bearer"}
 _SLACK = 12
 _LINE = re.compile(r"^[✓✗] (\S+): (\d+) passed, (\d+) failed", re.MULTILINE)
