@@ -50,6 +50,12 @@ def node(package: str, *arguments: str) -> dict[str, Any]:
     return {"command": str(NODE / "node" / "bin" / "node"), "args": [str(NODE / package / script), *arguments]}
 
 
+def make_repository(folder: Path) -> None:
+    """A repository of git with one commit."""
+    for words in (["init", "-q", str(folder)], ["-C", str(folder), "commit", "-q", "--allow-empty", "-m", "begun"]):
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *words], check=True)
+
+
 async def call(rig: Rig, name: str, **arguments: Any) -> str:
     """A call that must succeed, as the kernel makes it; its text."""
     device, tool = rig.hub.find(name)
@@ -119,8 +125,7 @@ async def test_everything_over_http(rig: Rig) -> None:
 
 async def test_git_time_and_fetch_as_their_documents_import_them(rig: Rig, tmp_path: Path) -> None:
     work = tmp_path / "work"
-    for words in (["init", "-q", str(work)], ["-C", str(work), "commit", "-q", "--allow-empty", "-m", "begun"]):
-        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *words], check=True)
+    await asyncio.to_thread(make_repository, work)
     servers = {
         "git": {"command": str(PYTHON / "mcp-server-git"), "args": ["--repository", str(work)]},
         "time": {"command": str(PYTHON / "mcp-server-time"), "args": ["--local-timezone=Europe/Berlin"]},

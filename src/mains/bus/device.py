@@ -17,8 +17,9 @@ import msgspec
 
 from mains.bus.answer import answer_of
 from mains.bus.listing import Listing, list_tools, load_listing, printable, store_listing, tools_of
-from mains.bus.owner import Listed, NotMadeError, Owner
+from mains.bus.owner import Owner
 from mains.bus.spec import DeviceSpec
+from mains.bus.terms import Listed, NotMadeError
 from mains.errors import DeviceError, LimitError
 from mains.kernel.ports import CallContext, Done, Failed, Tool
 from mains.settings import Settings

@@ -22,7 +22,7 @@ from mains.bounded_log import BoundedLog
 from mains.bus.child import Child, Limits
 from mains.bus.device import DeviceState, McpDevice
 from mains.bus.doors import Doors
-from mains.bus.owner import Owner, Terms
+from mains.bus.owner import Owner
 from mains.bus.reach import Reach
 from mains.bus.remote import Remote
 from mains.bus.spec import (
@@ -34,6 +34,7 @@ from mains.bus.spec import (
     remove_device,
     write_device,
 )
+from mains.bus.terms import Terms
 from mains.errors import ConfigError, DeviceError, LimitError, NotFoundError, UsageError
 from mains.home import Home
 from mains.kernel.ports import CallContext, Devices, Done, Failed, Offer, Tool

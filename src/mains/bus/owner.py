@@ -25,13 +25,12 @@ import contextlib
 import contextvars
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
-
-import msgspec
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from mains.bus import sdk
 from mains.bus.doors import CALL, Doors, Porter
 from mains.bus.reach import Reach
+from mains.bus.terms import Listed, NotMadeError, Terms
 from mains.errors import DeviceError, LimitError, MainsError
 from mains.kernel.ports import CallContext
 
@@ -43,40 +42,13 @@ T = TypeVar("T")
 Progress = Callable[[float, float | None, str], None]
 """What a device says of a call: how far it is, of how much in all (None: not said), and a text."""
 
-
-class Listed(NamedTuple):
-    """What a server lists: its tools, its name and version, and the revision that is spoken."""
-
-    tools: list[mcp_types.Tool]
-    server: str
-    protocol: str
-
-
 _WAIT_S = 1.0
 _END_S = 15.0  # for the owner's task to leave; longer than a child's own end takes
 _REASON_S = 0.5  # for the reason of an end to arrive after the end
 
 
-class NotMadeError(DeviceError):
-    """The call was not made: nothing happened. Its text says why, and is for the model. It never leaves the bus."""
-
-
 class _ExpiredError(NotMadeError):
     """The server has forgotten the connection: another one may serve the call."""
-
-
-class Terms(msgspec.Struct, frozen=True, kw_only=True):
-    """The limits of one device. Times in seconds."""
-
-    calls: int
-    queue_max: int
-    start_s: float
-    idle_s: float
-    health_s: float
-    backoff_s: float
-    backoff_ceiling_s: float
-    tools_max: int
-    protocol: str = ""
 
 
 class Owner:

@@ -166,7 +166,7 @@ def image_of(
     view = max(1, min(settings.view_tokens_max, room // _VIEWS))
     begun = opened(birth.program, birth.inputs, room, view, conversation=birth.conversation)
     stored = tuple(_store_input(tx, bound, mapped=bound.name in begun.mapped) for bound in birth.inputs)
-    tools, _ = toolset(birth.program, stored, birth.programs, world.tools, above)
+    tools, _ = toolset(birth.program, stored, birth.programs, world.tools(), above)
     evicted = of is not None and bool(pages.covers_of(tx.rows, of) or (of.asking and of.asking.summary))
     tools = with_memory(tools) if begun.mapped or (tools and evicted) else tools
     tree = {name: pages.put(tx, "program", p.source.encode()) for name, p in birth.programs.items()}

@@ -75,7 +75,7 @@ def late(tx: Tx, world: World, p: Process, name: str, arguments: Mapping[str, An
 
 def _late(tx: Tx, world: World, p: Process) -> list[Tool]:
     known = {tool.name for tool in msgspec.json.decode(pages.get(tx, p.tools), type=list[Tool])}
-    found, _ = grants.offered(layers_of(tx, world, p), {}, world.tools)
+    found, _ = grants.offered(layers_of(tx, world, p), {}, world.tools())
     return [tool for tool in found if tool.name not in known]
 
 

@@ -32,9 +32,8 @@ class World:
         currency: str,
     ) -> None:
         self.settings = settings
-        self._tools = tools
-        self._looked_at: Sequence[Tool] = ()
-        self._taken: frozenset[str] = frozenset()
+        self.tools = tools  # those that devices offer now, by their whole names
+        self._taken: tuple[Sequence[Tool], frozenset[str]] = ((), frozenset())
         self.rules = rules  # as they are now
         self.route = route
         self.workspaces = workspaces
@@ -44,17 +43,11 @@ class World:
         self._programs: dict[bytes, Program] = {}
 
     @property
-    def tools(self) -> Sequence[Tool]:
-        """The devices' tools as of now, by their whole names."""
-        return self._tools()
-
-    @property
     def taken(self) -> frozenset[str]:
         """The syscalls whose name a device has now."""
-        if (tools := self.tools) is not self._looked_at:
-            self._looked_at = tools
-            self._taken = YIELDING.intersection(tool.name for tool in tools)
-        return self._taken
+        if (tools := self.tools()) is not self._taken[0]:
+            self._taken = tools, YIELDING.intersection(tool.name for tool in tools)
+        return self._taken[1]
 
     def program(self, source: bytes) -> Program:
         """The program of a page (parsed once; the page was checked when it was stored)."""

@@ -269,7 +269,7 @@ async def test_a_device_that_comes_later_is_found_and_called(world: World, monke
     async with world.open(replies) as kernel:
         devices = kernel._kernel._acts.devices
         inner_find = devices.find
-        monkeypatch.setattr(kernel._kernel.world, "_tools", lambda: (*devices.tools(), *late.now))
+        monkeypatch.setattr(kernel._kernel.world, "tools", lambda: (*devices.tools(), *late.now))
         monkeypatch.setattr(
             devices, "find", lambda tool: Offer(late.git, tool[4:]) if tool.startswith("git.") else inner_find(tool)
         )
