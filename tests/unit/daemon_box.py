@@ -48,7 +48,7 @@ replies:
 
 PROGRAMS = {
     "say.md": "---\nname: say\ndescription: Says it.\n---\nSay it.\n",
-    "tools.md": "---\nname: tools\ndescription: Uses tools.\ntools: [exit, ask, files.read, web.fetch]\n---\nUse.\n",
+    "tools.md": "---\nname: tools\ndescription: Uses tools.\ntools: [exit, ask, files.read, code.run]\n---\nUse.\n",
     "number.md": (
         "---\nname: number\ndescription: Gives a number.\n"
         "output: {type: object, properties: {n: {type: integer}}, required: [n]}\n---\nGive a number.\n"
