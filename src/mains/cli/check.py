@@ -57,7 +57,7 @@ def report_of(tree: Tree, home: Home) -> dict[str, Any]:
 
     program = tree.program
     routes, whys = Engines.of(home).chain(program.model)
-    tools, missing, tool_tokens = _offer(tree, home)
+    tools, missing, tool_tokens, reach = _offer(tree, home)
     told = [f"`{name}` is offered by nothing here; it is no mistake until it is called" for name in missing]
     return {
         "name": program.name,
@@ -65,6 +65,7 @@ def report_of(tree: Tree, home: Home) -> dict[str, Any]:
         "inputs": [_input(spec) for spec in program.accepts],
         "tools": tools,
         "missing": missing,
+        "reach": reach,
         "spawns": sorted(name for name in tree.programs if name != tree.root),
         "may_note": {scope: {"from_tools": tools} for scope, tools in note_scopes(program.tools).items()},
         "segments": list(program.segments),
@@ -103,21 +104,27 @@ def _schedule(program: Program) -> dict[str, Any] | None:
     return rules | {"next": schedule.at(next(schedule.slots(round(time.time() * 1_000))))}
 
 
-def _offer(tree: Tree, home: Home) -> tuple[list[str], list[str], int]:
-    """The tools that the program is offered, the grants that nothing offers, and an estimate of their tokens."""
+def _offer(tree: Tree, home: Home) -> tuple[list[str], list[str], int, dict[str, str]]:
+    """The tools that the program is offered, the grants that nothing offers, an estimate of their tokens, and what will
+    become of calls of devices."""
     import msgspec
 
     from mains.cli.options import settings_of
     from mains.compose import tools_of
     from mains.kernel.context import StoredInput
+    from mains.kernel.grants import outlook
     from mains.kernel.toolset import toolset
     from mains.program import estimate_tokens
+    from mains.rulebook import read_rules
 
     devices = tools_of(home, settings_of(home))
     inputs = tuple(StoredInput(spec.name, spec.type) for spec in tree.program.accepts)
     tools, missing = toolset(tree.program, inputs, tree.programs, devices)
     tokens = estimate_tokens(msgspec.json.encode(tools).decode()) if tools else 0
-    return [tool.name for tool in tools], list(missing), tokens
+    rules = [rule for rule in read_rules(home.document(), str(home.config)) if rule.program in ("", tree.program.name)]
+    known = {tool.name for tool in devices}
+    reach = {tool.name: outlook(tool, tree.program.tools, rules) for tool in tools if tool.name in known}
+    return [tool.name for tool in tools], list(missing), tokens, reach
 
 
 def _input(spec: Any) -> dict[str, Any]:
@@ -133,6 +140,9 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
     for each in report["inputs"]:
         yield f"  {each['name']} ({_kind(each)}){_about(each)}"
     yield f"tools: {', '.join(report['tools']) or 'none'}"
+    for name, told in report["reach"].items():
+        if told != "allowed":
+            yield f"  {name}: {told}"
     if report["missing"]:
         yield f"missing tools: {', '.join(report['missing'])}"
     if report["spawns"]:

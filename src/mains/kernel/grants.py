@@ -2,6 +2,7 @@
 
     offered(layers, syscalls, devices)   the tools that a program is offered, and the grants that nothing offers
     decide(tool, arguments, ...)         Decision: allow, ask a person, or deny, and by what
+    outlook(tool, grants, rules)         the same before any call, as far as it is known: a line for a person
 
 A grant is a name: a syscall (`spawn_each(reader)`), a device (`files`, `files.*`) or one tool of it (`files.read`),
 with limits between parentheses. The tool list is made once, at spawn, sorted and frozen: a device that comes later
@@ -118,6 +119,18 @@ def decide(
     if effect == "ask" and approved:
         effect, by = "allow", "a person, for this process"
     return Decision(effect, by, rates=tuple(rates))
+
+
+def outlook(tool: Tool, grants: Layer, rules: Sequence[Rule]) -> str:
+    """What will become of calls of a device's tool, in words: how its program limits it, and what the rules say."""
+    own = [str(ours(grant)) for grant in grants if granted(ours(grant).name, tool.name)]
+    limited = [text for text in own if text.endswith(")")]
+    said = [f"{rule.effect} {rule.grant} (rule {rule.number})" for rule in rules if granted(rule.grant.name, tool.name)]
+    parts = ["; or ".join(limited)] if limited and len(limited) == len(own) else []
+    parts += said or (["asks a person first"] if tool.attached else [])
+    if tool.open_world:
+        parts.append("can send data out: asks once something untrusted was read")
+    return "; ".join(parts) or "allowed"
 
 
 def _ruled(tool: str, arguments: Mapping[str, Any], rules: Sequence[Rule]) -> tuple[Effect | None, str, bool]:
