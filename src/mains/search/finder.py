@@ -26,7 +26,7 @@ from mains.search.scoring import is_worded, wording
 from mains.search.source import Doc, Hit, Source
 from mains.search.store import DamagedError, Place, Space, Store, StoreError, erase
 from mains.search.terms import Query, query_of
-from mains.search.vectors import fused, product, unpacked
+from mains.search.vectors import fused, nearest, unpacked
 
 SCAN_DOCS_MAX = 16  # a rest of fewer documents is scanned, not indexed
 SCAN_CHARS_MAX = 64 * 1024
@@ -36,7 +36,7 @@ COST_UNSPACED = 4  # a character of Chinese makes more terms
 BATCH_DOCS_MAX = 64
 SCAN_DOCS_MIN = 2
 TRIES_MAX = 3  # of one recall, when the file turns out to be damaged
-VECTORS_MAX = 256  # compared in one step
+VECTORS_MAX = 64  # chunks whose vectors are compared in one step
 CANDIDATES_MAX = 32  # chunks whose text is compared with the query's wording
 
 Reach = Mapping[str, int | None]
@@ -293,8 +293,9 @@ class Finder:
             start = 0
             while rows := self._vectors(name, meant.model, start):
                 for _, place, numbers in rows:
-                    if len(numbers) == len(meant.numbers) and (until is None or place.position < until):
-                        best.append((product(query, unpacked(numbers)), place.position, name, place))
+                    near = nearest(query, numbers) if until is None or place.position < until else None
+                    if near is not None:
+                        best.append((near, place.position, name, place))
                 best = heapq.nlargest(CANDIDATES_MAX, best)
                 start = rows[-1][0] + 1
                 yield

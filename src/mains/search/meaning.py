@@ -9,17 +9,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import islice
 from typing import Any
 
 from mains.errors import MainsError
-from mains.search.chunks import CHUNK_CHARS_MAX
 from mains.search.finder import Finder, Meant
-from mains.search.vectors import Embedder, packed
+from mains.search.vectors import PIECE_CHARS_MAX, Embedder, packed, pieces_of
 
 QUERY_S = 5.0
 BATCH_S = 120.0
 RETRY_S = 60.0
-BATCH_TEXTS = 16
+BATCH_CHUNKS = 16  # of some five pieces each
 
 Call = Callable[..., Awaitable[Any]]
 """`await call(function, *arguments)`: in the index's thread."""
@@ -40,20 +40,23 @@ class Meaning:
 
     async def of_query(self, text: str) -> Meant | None:
         """What a query means; None: words alone are searched for."""
-        made = await self._embed([text[:CHUNK_CHARS_MAX]], QUERY_S)
+        made = await self._embed([text[:PIECE_CHARS_MAX]], QUERY_S)
         return Meant(made[0], made[1][0]) if made and made[1][0] else None
 
     async def tend(self, space: str) -> bool:
         """Make vectors for some chunks of a space; False: there is nothing to do, or it cannot be done now."""
         if self._embedder is None:
             return False
-        wanting = await self._call(self._finder.wanting, space, self._embedder.name, BATCH_TEXTS)
+        wanting = await self._call(self._finder.wanting, space, self._embedder.name, BATCH_CHUNKS)
         if wanting is None:
             return False
-        made = await self._embed(wanting.texts, BATCH_S)
+        pieces = [pieces_of(text) for text in wanting.texts]
+        made = await self._embed([piece for each in pieces for piece in each], BATCH_S)
         if made is None:
             return False
-        await self._call(self._finder.keep, space, wanting, *made)
+        name, vectors = made[0], iter(made[1])
+        numbers = [b"".join(islice(vectors, len(each))) for each in pieces]
+        await self._call(self._finder.keep, space, wanting, name, numbers)
         return True
 
     async def _embed(self, texts: Sequence[str], wait_s: float) -> tuple[str, list[bytes]] | None:

@@ -31,7 +31,7 @@ CREATE TABLE vector (
   space INTEGER NOT NULL,
   model TEXT NOT NULL,
   ordinal INTEGER NOT NULL,  -- of a chunk; those before it have one, too
-  numbers BLOB NOT NULL,     -- float32, little-endian, of length 1; empty: the text was not there any more
+  numbers BLOB NOT NULL,     -- of its pieces, each of length 1, one after the other: float32, little-endian
   PRIMARY KEY (space, model, ordinal)
 ) WITHOUT ROWID
 

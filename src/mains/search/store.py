@@ -28,7 +28,7 @@ from mains.search.scoring import LEVELS, impacts
 from mains.search.source import Doc
 from mains.search.terms import terms_of
 
-VERSION = 1
+VERSION = 2
 BLOCK_CHUNKS = 1_024
 CACHE_BYTES = 8 * 1024 * 1024
 _APPLICATION = 0x4D656D31  # "Mem1": the database is ours
@@ -154,7 +154,10 @@ class Store:
                     self._rows(query, space.id)
 
     def keep(self, space: Space, model: str, ordinal: int, numbers: Sequence[bytes]) -> None:
-        """Keep the vectors of chunks from `ordinal` on; those that other models made of this space go."""
+        """Keep the vectors of chunks from `ordinal` on; those that other models made of this space go.
+
+        `numbers`: of each chunk, the vectors of its pieces one after the other.
+        """
         with _told(self.path), self._transaction():
             self._rows("vector_delete_others", space.id, model)
             rows = ((space.id, model, ordinal + at, each) for at, each in enumerate(numbers))

@@ -1,10 +1,16 @@
 """Search by meaning, as an option: vectors of chunks, and how their ranking and that of the words become one. Pure.
 
+A chunk has a vector for each of its pieces of some PIECE_CHARS_MAX characters, and is as near as the nearest of them.
+One vector for 2,000 characters tells what most of them are about, and nothing of one sentence among them; and many
+models read 512 tokens of a text, which is 2,000 characters of English, but 700 of Chinese.
+
 An `Embedder` turns texts into vectors: the nearer, the more alike in meaning. It is asked on the event loop, never in
 the index's thread, and it may fail: words alone answer then. Vectors are kept at length 1: a product is a cosine.
 
-Rankings are joined by reciprocal rank (Cormack, Clarke and Buettcher 2009): each gives 1 / (60 + its place). Scores of
-the two are of different kinds and cannot be added; places can.
+Rankings are joined by reciprocal rank (Cormack, Clarke and Buettcher 2009): each gives 1 / (RANK_OFFSET + its place).
+Scores of the two are of different kinds and cannot be added; places can. They took 60, for lists of a thousand. Ours
+have some thirty places, where 60 makes the first place worth hardly more than the last: whatever stands in both lists,
+however far down, came before the best of either. With 1, at most three things can come before the best of either.
 """
 
 from __future__ import annotations
@@ -16,7 +22,11 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from operator import mul
 from typing import Protocol, TypeVar
 
-RANK_OFFSET = 60
+from mains.search.chunks import chunks_of
+
+RANK_OFFSET = 1
+PIECE_CHARS_MAX = 500
+PIECE_OVERLAP_CHARS = 50
 T = TypeVar("T", bound=Hashable)
 
 
@@ -56,6 +66,22 @@ def unpacked(data: bytes) -> array.array[float]:
     if sys.byteorder == "big":
         made.byteswap()
     return made
+
+
+def pieces_of(text: str) -> list[str]:
+    """The pieces of a chunk, each of which has a vector; at least one."""
+    return [text[first:until] for first, until in chunks_of(text, PIECE_CHARS_MAX, PIECE_OVERLAP_CHARS)]
+
+
+def nearest(query: array.array[float], numbers: bytes) -> float | None:
+    """The cosine of a query and the nearest of the vectors that stand one after the other; None: there are none.
+
+    Vectors of another size than the query's are not compared.
+    """
+    size = len(query) * query.itemsize
+    if not numbers or not size or len(numbers) % size:
+        return None
+    return max(product(query, unpacked(numbers[at : at + size])) for at in range(0, len(numbers), size))
 
 
 def _product(one: array.array[float], other: array.array[float]) -> float:
