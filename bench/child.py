@@ -32,9 +32,9 @@ def in_child(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 @contextlib.contextmanager
-def serving(module: str, *arguments: str) -> Iterator[int]:
+def serving(module: str, *arguments: str, python: str = sys.executable) -> Iterator[int]:
     """The port of a server that `python -m module` is, until the end of the block."""
-    line = [sys.executable, "-m", module, *arguments]
+    line = [python, "-m", module, *arguments]
     with subprocess.Popen(line, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
         assert server.stdin is not None
         assert server.stdout is not None

@@ -10,7 +10,8 @@ A real kernel runs it; only the model and the tool are scripted (`facts_script.p
     bytes     `read` gives what every position had, word for word
     journal   the audit finds nothing
 
-Beside it the same script under other policies (`facts_policies.py`), where what left a frame is gone.
+By meaning, too, where the rivals' environment is (`facts_vectors.py`). Beside it the same script under other policies
+(`facts_policies.py`), where what left a frame is gone.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from typing import Any
 import msgspec
 
 import mains
-from bench import facts_policies, kernel, machine
+from bench import facts_policies, facts_vectors, kernel, machine
 from bench.child import ROOT
 from bench.contest.ring import RIVALS_PYTHON
 from bench.facts_kinds import RULES
@@ -371,25 +372,29 @@ def _of_rival(row: Row, script: Script) -> list[Figure]:
     return [*figures, *_bill(row.name, shown)]
 
 
-def measure(quick: bool) -> tuple[Script, dict[str, Ours], list[Row]]:
-    """The kernel with both summarisers, and the rivals."""
+def measure(quick: bool) -> tuple[Script, dict[str, Ours], facts_vectors.Asked | None, list[Row]]:
+    """The kernel with both summarisers, the last one's memory asked with vectors (None: no model), and the rivals."""
     made = script(QUICK if quick else FULL)
     checkpoints = [made.size.exchanges * part // 4 for part in (1, 2, 3, 4)]
-    ours = {}
+    ours, asked = {}, None
     for name in SUMMARISERS:
         with machine.scratch() as folder:
             ours[name] = run(folder, made, name, checkpoints)
-    return made, ours, rivals(made, checkpoints)
+            if name == list(SUMMARISERS)[-1] and facts_vectors.is_here():
+                asked = facts_vectors.run(folder / "home", made)
+    return made, ours, asked, rivals(made, checkpoints)
 
 
 def main(quick: bool) -> Report:
     """All of it once."""
-    made, ours, rows = measure(quick)
+    made, ours, asked, rows = measure(quick)
     figures = [figure for name, each in ours.items() for figure in _of_ours(f"Mains, {name}", each, made)]
+    figures += facts_vectors.figures(asked) if asked else []
     figures += [figure for row in rows for figure in _of_rival(row, made)]
     whole = sum(len(text.encode()) for each in made.exchanges for text in each.results) / 1e6
     notes = [
         f"{made.size.turns} turns, {made.size.facts} facts, {2 * made.size.rules} rules; {whole:.1f} MB of results",
         *(f"{name}: neither in the last frame nor recalled: {each.checked[-1].missed}" for name, each in ours.items()),
+        *([] if asked else [facts_vectors.MISSING]),
     ]
     return Report("facts", tuple(figures), tuple(notes))

@@ -80,6 +80,36 @@ MONTHS = [
 CN_NAMES = ["王伟", "李娜", "张敏", "刘洋", "陈静", "杨磊", "赵强", "黄丽", "周涛", "吴芳"]
 CN_CITIES = ["北京", "上海", "广州", "成都", "武汉", "西安", "杭州", "南京"]
 CN_GOODS = ["水泵", "阀门", "电缆", "轴承", "滤芯", "电机", "开关", "镜片"]
+ENGLISH = {  # of the Chinese above
+    "北京": "Beijing",
+    "上海": "Shanghai",
+    "广州": "Guangzhou",
+    "成都": "Chengdu",
+    "武汉": "Wuhan",
+    "西安": "Xi'an",
+    "杭州": "Hangzhou",
+    "南京": "Nanjing",
+    "水泵": "pumps",
+    "阀门": "valves",
+    "电缆": "cables",
+    "轴承": "bearings",
+    "滤芯": "filters",
+    "电机": "motors",
+    "开关": "switches",
+    "镜片": "lenses",
+    "王伟": "Wang Wei",
+    "李娜": "Li Na",
+    "张敏": "Zhang Min",
+    "刘洋": "Liu Yang",
+    "陈静": "Chen Jing",
+    "杨磊": "Yang Lei",
+    "赵强": "Zhao Qiang",
+    "黄丽": "Huang Li",
+    "周涛": "Zhou Tao",
+    "吴芳": "Wu Fang",
+}
+RULES = ("order", "synonyms", "question")
+FOREIGN = "English"  # a Chinese fact, asked for in English: only numbers are the same
 
 
 class Fact(msgspec.Struct, frozen=True):
@@ -181,6 +211,7 @@ def _staff(chance: random.Random) -> Fact:
             "order": f"员工编号: {name}, {room}室, {city}分公司",
             "synonyms": f"{city}办事处{room}房{name}的工号",
             "question": f"请问在{city}{room}室上班的{name}, 他的号码是多少?",
+            FOREIGN: f"staff number of {ENGLISH[name]}, room {room}, {ENGLISH[city]} branch",
         },
     )
 
@@ -195,6 +226,7 @@ def _stock(chance: random.Random) -> Fact:
             "order": f"{goods}有多少箱, {city}仓库第{store}号",
             "synonyms": f"{city}{store}号库房{goods}库存",
             "question": f"我们在{city}的{store}号库里还剩多少{goods}?",
+            FOREIGN: f"how many boxes of {ENGLISH[goods]} are in warehouse number {store} in {ENGLISH[city]}",
         },
     )
 
@@ -213,7 +245,6 @@ def _dose(chance: random.Random) -> Fact:
 
 
 MAKERS: tuple[Callable[[random.Random], Fact], ...] = (_door, _birth, _bill, _server, _ship, _staff, _stock, _dose)
-RULES = ("order", "synonyms", "question")
 
 
 def facts(chance: random.Random, count: int) -> list[Fact]:

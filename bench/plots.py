@@ -111,9 +111,9 @@ def draw_price(rows: list[price.Row], path: Path) -> None:
     canvas.savefig(path, dpi=130)
 
 
-def draw_facts(measured: tuple[facts.Script, dict[str, facts.Ours], list[facts.Row]], path: Path) -> None:
+def draw_facts(measured: tuple[facts.Script, dict[str, facts.Ours], object, list[facts.Row]], path: Path) -> None:
     """Facts that can be reached, over the conversation; and frames with all rules, beside what was read anew."""
-    made, ours, rows = measured
+    made, ours, _, rows = measured
     canvas = Canvas(figsize=(11, 4.4), layout="constrained")
     reached, ruled = canvas.subplots(1, 2)
     lines = [
