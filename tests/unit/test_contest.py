@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import threading
 from collections.abc import AsyncIterator
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import aiohttp
@@ -13,8 +15,11 @@ import pytest
 import pytest_asyncio
 from bench import cap, kills, rivals
 from bench.contest import contestant, ring
+from bench.contest.embeddings import Vectors
 from bench.contest.upstream import FINAL, Connection, Endpoint
 
+from mains.engines.catalogue import new_spec
+from mains.engines.embeddings import EndpointEmbedder
 from mains.engines.stream import Assembly, EventLines
 
 USER = {"role": "user", "content": "Count for agent-17."}
@@ -168,3 +173,29 @@ def test_without_the_rivals_it_says_how_to_get_them(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(ring, "RIVALS_PYTHON", tmp_path / "none")
     with pytest.raises(SystemExit, match="make bench-rivals"), ring.upstream():
         pass
+
+
+class Lengths:
+    """A model whose vector is the length of a text."""
+
+    def passage(self, texts: list[str]) -> list[list[float]]:
+        return [[float(len(text)), 1.0] for text in texts]
+
+    def token_count(self, text: str) -> int:
+        return len(text)
+
+
+async def test_the_endpoint_for_vectors_speaks_as_mains_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Vectors, "model", Lengths(), raising=False)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Vectors)
+    serving = threading.Thread(target=server.serve_forever)
+    serving.start()
+    url = f"http://127.0.0.1:{server.server_address[1]}/v1"
+    embedder = EndpointEmbedder(new_spec("e5", kind="openai", url=url, model="small"), "small")
+    vectors, usage = await embedder.counted(["a" * (n + 1) for n in range(20)])
+    assert vectors == [[float(n + 1), 1.0] for n in range(20)]
+    assert usage is not None and usage.input_tokens == 210
+    await embedder.close()
+    await asyncio.to_thread(server.shutdown)
+    server.server_close()
+    await asyncio.to_thread(serving.join)
