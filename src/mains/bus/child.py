@@ -8,8 +8,8 @@ standard input is closed, which asks it to end (the MCP specification, "Lifecycl
 supervisor sweeps up.
 
 The messages are the SDK's: a line of JSON each. The SDK's own transport has no bound for a line; here a line has at
-most `message_bytes_max` bytes, and between two answers a device may say `_CHATTER_MESSAGES` times as much. Lines that are
-no message go to the log, as does what the child says on standard error; too many of them in a row end it.
+most `message_bytes_max` bytes, and between two answers a device may say `_CHATTER_MESSAGES` times as much. Lines that
+are no message go to the log, as does what the child says on standard error; too many of them in a row end it.
 """
 
 from __future__ import annotations
@@ -92,17 +92,13 @@ class Child:
         """Start the child; it is gone at the end of the block. Raises DeviceError when it cannot be started."""
         import anyio
 
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        process = None
+        process, leash_reader, leash = await self._spawn()
+        tending: list[asyncio.Task[None]] = []
+        send_in, read = anyio.create_memory_object_stream["SessionMessage | Exception"](0)
+        write, receive_out = anyio.create_memory_object_stream["SessionMessage"](0)
         try:
-            process = await self._spawn(theirs)
-            theirs.close()
-            leash_reader, leash = await asyncio.open_connection(sock=ours)
             await self._begin(leash_reader)
-            send_in, read = anyio.create_memory_object_stream["SessionMessage | Exception"](0)
-            write, receive_out = anyio.create_memory_object_stream["SessionMessage"](0)
-            tending = [
+            tending += [
                 asyncio.create_task(work)
                 for work in (
                     self._read(process, send_in),
@@ -111,24 +107,21 @@ class Child:
                     self._watch(leash_reader),
                 )
             ]
-            try:
-                yield read, write
-            finally:
-                read.close()  # a reader that is stuck goes on and throws away
-                await _whatever_happens(self._end(process, leash, tending))
-                write.close()
+            yield read, write
         finally:
-            theirs.close()
-            ours.close()
-            if process is not None and process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
+            read.close()  # a reader that is stuck goes on and throws away
+            await _whatever_happens(self._end(process, leash, tending))
+            for stream in (write, send_in, receive_out):
+                stream.close()
 
-    async def _spawn(self, theirs: socket.socket) -> Process:
+    async def _spawn(self) -> tuple[Process, asyncio.StreamReader, asyncio.StreamWriter]:
+        """The supervisor, and our end of its leash."""
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
         limits = (str(self._limits.memory_mib), str(self._limits.cpu_s))
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            return await asyncio.create_subprocess_exec(
+            process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-I", "-S", str(_SUPERVISOR), str(theirs.fileno()), *limits, *self._command),
                 stdin=PIPE,
                 stdout=PIPE,
@@ -139,7 +132,11 @@ class Child:
                 start_new_session=True,  # a terminal's Ctrl-C is for us
             )
         except (OSError, ValueError) as error:
+            ours.close()
             raise self._unready(str(getattr(error, "strerror", None) or error)) from error
+        finally:
+            theirs.close()
+        return process, *await asyncio.open_connection(sock=ours)
 
     async def _begin(self, leash: asyncio.StreamReader) -> None:
         self._log.begin()

@@ -7,6 +7,7 @@ to be another one replaces it (`changed` says so); processes keep what they were
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ import msgspec
 
 from mains.bus.answer import answer_of
 from mains.bus.listing import Listing, list_tools, load_listing, printable, store_listing, tools_of
-from mains.bus.owner import NotMadeError, Owner
+from mains.bus.owner import Listed, NotMadeError, Owner
 from mains.bus.spec import DeviceSpec
 from mains.errors import DeviceError, LimitError
 from mains.kernel.ports import CallContext, Done, Failed, Tool
@@ -31,7 +32,7 @@ _PROGRESS_S = 0.2  # between two words of one call
 
 
 class DeviceState(msgspec.Struct, frozen=True, kw_only=True):
-    """How a device is. `health` is `idle`, `starting`, `up` or `failing`; `tools` is how many it offers."""
+    """How a device is. `health` is idle, starting, up, ending or failing; `tools` is how many it offers."""
 
     name: str
     kind: str
@@ -56,7 +57,7 @@ class McpDevice:
         self,
         spec: DeviceSpec,
         settings: Settings,
-        owner: Callable[[Callable[[], None]], Owner],
+        owner: Callable[[Callable[[Listed], None], Callable[[], None]], Owner],
         path: Path,
         listed: Callable[[], None],
         progress: Callable[[CallContext, str, str], None],
@@ -67,7 +68,7 @@ class McpDevice:
         self._path = path
         self._listed = listed
         self._progress = progress
-        self.owner = owner(self._heard_of_change)
+        self.owner = owner(self._keep, self._heard_of_change)
         self._relisting: asyncio.Task[None] | None = None
         self.listing = load_listing(path)
         self.changed = ""
@@ -82,21 +83,22 @@ class McpDevice:
         return self._tools
 
     async def list(self) -> Listing:
-        """Ask the device for its tools, and keep them. Raises DeviceError, LimitError."""
-        listed, server, protocol = await self.owner.tools()
-        listing = list_tools(listed, self._settings, server, protocol)
-        before = self.listing
+        """Have the device list its tools. Raises DeviceError, LimitError."""
+        await self.owner.list_tools()
+        return self.listing or Listing()
+
+    def _keep(self, listed: Listed) -> None:
+        """Take over a list: now, and for the next start."""
+        listing = list_tools(listed.tools, self._settings, listed.server, listed.protocol)
+        before, self.listing = self.listing, listing
+        if before == listing:
+            return
         if before is not None and before.digest != listing.digest:
             self.changed = _difference(before, listing)
-        self.listing = listing
         self._take(listing)
-        if before != listing:
-            try:
-                store_listing(self._path, listing)
-            except OSError as error:
-                raise DeviceError(f"{self._path}: its tools cannot be kept: {error.strerror}") from error
-            self._listed()
-        return listing
+        self._listed()
+        with contextlib.suppress(OSError):  # then it is asked again after a boot
+            store_listing(self._path, listing)
 
     def _heard_of_change(self) -> None:
         """The device says that its tools have changed: ask for them, once at a time."""

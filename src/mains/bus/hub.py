@@ -68,7 +68,7 @@ class Hub:
         self._offers: dict[str, Offer] = {}
         self._listing: set[asyncio.Task[None]] = set()
         self._places = asyncio.Semaphore(_LISTINGS_MAX)
-        self._closed = False
+        self._told: dict[str, Callable[[str], None]] = {}
         for spec in self._specs().values():
             self._devices[spec.name] = self._device(spec)
         self._offer()
@@ -91,7 +91,6 @@ class Hub:
 
     async def close(self) -> None:
         """End every device."""
-        self._closed = True
         for task in self._listing:
             task.cancel()
         ends = [asyncio.create_task(device.close()) for device in self._devices.values()]
@@ -176,8 +175,18 @@ class Hub:
         """The tools of a device as they were last listed. Raises NotFoundError."""
         return self._find(name).tools()
 
-    async def call(self, name: str, tool: str, arguments: Mapping[str, Any], context: CallContext) -> Done | Failed:
-        """Make one call for a person. Raises NotFoundError, UsageError (the arguments do not fit), DeviceError."""
+    async def call(
+        self,
+        name: str,
+        tool: str,
+        arguments: Mapping[str, Any],
+        context: CallContext,
+        told: Callable[[str], None] = lambda _: None,
+    ) -> Done | Failed:
+        """Make one call for a person; `told` gets what the device says meanwhile.
+
+        Raises NotFoundError, UsageError (the arguments do not fit), DeviceError.
+        """
         device = self._find(name)
         if device.listing is None:
             await device.list()
@@ -185,13 +194,23 @@ class Hub:
         if found is None:
             known = ", ".join(each.name for each in device.tools()) or "none"
             raise NotFoundError(f"the device {name} has no tool `{tool}`", hint=f"it has: {known[:500]}")
-        _check_arguments(found, arguments)
+        _check_arguments(name, found, arguments)
+        self._told[context.key] = told
         try:
             async with asyncio.timeout(self._settings.device_timeout_s):
                 return await device.call(tool, arguments, context)
         except TimeoutError as error:
             limit_s = self._settings.device_timeout_s
             raise DeviceError(f"{name}.{tool}: no answer within {limit_s:g} s (device_timeout_s)") from error
+        finally:
+            del self._told[context.key]
+
+    def _progressed(self, context: CallContext, device: str, text: str) -> None:
+        told = self._told.get(context.key)
+        if told is not None:
+            told(text)
+        else:
+            self._seams.progress(context, device, text)
 
     # -------------------------------------------------------------------------------------------------- inside
 
@@ -233,10 +252,12 @@ class Hub:
         return McpDevice(
             spec,
             self._settings,
-            lambda changed: Owner(spec.name, lambda: self._reach(spec), self._terms(spec), self._seams.doors, changed),
+            lambda listed, changed: Owner(
+                spec.name, lambda: self._reach(spec), self._terms(spec), self._seams.doors, listed, changed
+            ),
             self._path(spec.name),
             self._offer,
-            self._seams.progress,
+            self._progressed,
         )
 
     def _path(self, name: str) -> Path:
@@ -282,7 +303,7 @@ class Hub:
             return  # `states` says why
 
 
-def _check_arguments(tool: Tool, arguments: Mapping[str, Any]) -> None:
+def _check_arguments(device: str, tool: Tool, arguments: Mapping[str, Any]) -> None:
     from jsonschema_rs import Draft202012Validator
 
     checker = Draft202012Validator(tool.parameters)
@@ -290,4 +311,4 @@ def _check_arguments(tool: Tool, arguments: Mapping[str, Any]) -> None:
         error = next(iter(checker.iter_errors(dict(arguments))))
         where = "/".join(str(part) for part in error.instance_path)
         fault = f"{where}: {error.message[:300]}" if where else error.message[:300]
-        raise UsageError(f"the arguments do not fit: {fault}", hint=f"`mains device tools {shlex.quote('NAME')}`")
+        raise UsageError(f"the arguments do not fit: {fault}", hint=f"`mains device tools {shlex.quote(device)}`")

@@ -1,7 +1,7 @@
 """The owner of a connection to a device: one task that enters it, keeps it and leaves it.
 
     call(tool, arguments, ...)     one call, over the connection that there is or one that is made for it
-    tools()                        what the device lists now
+    list_tools()                   have the device list its tools; it also does at each start
     restart(), close()             leave the connection; the next call makes another (but not after `close`)
 
     idle -> starting -> up -> (idle time, restart, end, hang) -> idle
@@ -12,8 +12,8 @@ that connection, so that one that hangs holds up nobody else; whoever cancels `c
 the device. At most `calls` are in flight, at most `device_queue_max` wait.
 
 After the n-th failure in a row (a start that failed, an end in the middle of a call, a hang) nothing is started for
-`device_backoff_ms * 2^(n-1)`, at most `device_backoff_ceiling_ms`; a call that comes meanwhile waits when that is not
-long (`_WAIT_S`), and is refused at once when it is. One call at a time makes the start; the others wait for it. A call that
+`device_backoff_ms * 2^(n-1)`, at most `device_backoff_ceiling_ms`; a call that comes meanwhile waits when that is
+not long (`_WAIT_S`), and is refused at once when it is. One call makes the start; the others wait for it. A call that
 succeeds ends the row. A device that let a call run out of time is asked a question; when nothing comes from it for
 `device_health_s`, it hangs, and is ended.
 """
@@ -25,7 +25,7 @@ import contextlib
 import contextvars
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import msgspec
 
@@ -42,6 +42,15 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Progress = Callable[[float, float | None, str], None]
 """What a device says of a call: how far it is, of how much in all (None: not said), and a text."""
+
+
+class Listed(NamedTuple):
+    """What a server lists: its tools, its name and version, and the revision that is spoken."""
+
+    tools: list[mcp_types.Tool]
+    server: str
+    protocol: str
+
 
 _WAIT_S = 1.0
 _END_S = 15.0  # for the owner's task to leave; longer than a child's own end takes
@@ -79,12 +88,14 @@ class Owner:
         reach: Callable[[], Reach],
         terms: Terms,
         doors: Doors,
+        listed: Callable[[Listed], None],
         changed: Callable[[], None],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._name = name
         self._new_reach = reach
         self._terms = terms
+        self._listed = listed
         self._changed = changed  # the device says that its tools have changed
         self._monotonic = monotonic
         self._porter = Porter(name, doors, lambda: self._calls.values())
@@ -117,6 +128,8 @@ class Owner:
             return "up"
         if self._up is not None:
             return "starting"
+        if self._task is not None and not self._task.done():
+            return "ending"
         if self._failures:
             wait_s = self._not_before - self._monotonic()
             return f"failing, next try in {wait_s:.0f} s" if wait_s >= 1 else "failing"
@@ -177,12 +190,17 @@ class Owner:
         self._failures, self.fault = 0, ""
         return result
 
-    async def tools(self) -> tuple[list[mcp_types.Tool], str, str]:
-        """What the device lists now, its name and version, and the revision that is spoken. Raises as `call` does."""
+    async def list_tools(self) -> None:
+        """Have the device list its tools, which `listed` gets. Raises as `call` does."""
         async with self._place():
+            was_up = self._client is not None
             client = await self._ready()
-            listed = await self._outcome(sdk.list_all(client, self._terms.tools_max))
-            return listed, sdk.server_of(client), client.protocol_version
+            if was_up:
+                self._listed(await self._outcome(self._ask_tools(client)))
+
+    async def _ask_tools(self, client: Client) -> Listed:
+        tools = await sdk.list_all(client, self._terms.tools_max)
+        return Listed(tools, sdk.server_of(client), client.protocol_version)
 
     @contextlib.asynccontextmanager
     async def _place(self) -> AsyncIterator[None]:
@@ -266,13 +284,13 @@ class Owner:
         return self._up is not None or self._client is not None or self._closed
 
     async def _wait_out_failures(self) -> None:
+        if self._task is not None and not self._task.done():  # the connection before is still being left
+            await asyncio.wait({self._task}, timeout=_END_S)
         wait_s = self._not_before - self._monotonic()
         if wait_s > _WAIT_S:
             raise NotMadeError(f"{self.fault}; the next try is in {wait_s:.0f} s", retryable=True)
         if wait_s > 0:
             await asyncio.sleep(wait_s)
-        if self._task is not None and not self._task.done():  # the connection before is still being left
-            await asyncio.wait({self._task}, timeout=_END_S)
 
     def _begin(self) -> None:
         self._leave, self._suspected, self._cut = "", False, False
@@ -291,6 +309,7 @@ class Owner:
             try:
                 async with asyncio.timeout(self._terms.start_s):
                     await stack.enter_async_context(client)
+                    self._listed(await self._ask_tools(client))
             except TimeoutError:
                 text = f"it did not answer within {self._terms.start_s:g} s (device_start_s)"
                 raise DeviceError(text, retryable=True) from None

@@ -27,6 +27,9 @@ NOT_SENT = -32_090
 """The JSON-RPC code of an error of ours: the request did not reach the server."""
 LOST = -32_091
 """The same: nobody knows whether it did."""
+EXPIRED = -32_092
+"""The same: the server has forgotten the connection and did nothing. A new one is to be made (the MCP specification,
+revision 2025-11-25, "Session Management": 404)."""
 
 _CONNECT_S = 10.0
 _CHATTER_MESSAGES = 4
@@ -86,13 +89,17 @@ def _client_class() -> type[httpx2.AsyncClient]:
     class Door(httpx2.AsyncClient):
         async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
             try:
-                return await super().send(request, **options)
+                response = await super().send(request, **options)
             except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.UnsupportedProtocol) as error:
                 return _refusal(
                     request, NOT_SENT, f"no connection to {request.url.host}: {str(error) or 'it timed out'}"
                 )
             except (httpx2.TransportError, httpx2.DecodingError) as error:
                 return _refusal(request, LOST, f"the connection to {request.url.host} broke: {error}")
+            if response.status_code == 404 and "mcp-session-id" in request.headers:
+                await response.aclose()
+                return _refusal(request, EXPIRED, f"{request.url.host} has forgotten us")
+            return response
 
     return Door
 

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from mains.bus.reach import Reach
-from mains.bus.remote import LOST, NOT_SENT
+from mains.bus.remote import EXPIRED, LOST, NOT_SENT
 from mains.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -59,17 +59,22 @@ def client_of(reach: Reach, protocol: str, callbacks: dict[str, Any], changed: C
 
 
 async def list_all(client: Client, tools_max: int) -> list[mcp_types.Tool]:
-    """Every tool that the server lists, one more than `tools_max` at most."""
+    """Every tool that the server lists, one page more than `tools_max` at most; none when it knows no tools."""
+    from mcp import MCPError
+    from mcp_types import METHOD_NOT_FOUND
+
     tools: list[mcp_types.Tool] = []
-    if client.server_capabilities.tools is None and client.session.initialize_result is not None:
-        return tools
     cursor: str | None = None
-    for _ in range(_PAGES_MAX):
-        page = await client.list_tools(cursor=cursor)
-        tools += page.tools
-        cursor = page.next_cursor
-        if not cursor or len(tools) > tools_max:
-            break
+    try:
+        for _ in range(_PAGES_MAX):
+            page = await client.list_tools(cursor=cursor)
+            tools += page.tools
+            cursor = page.next_cursor
+            if not cursor or len(tools) > tools_max:
+                break
+    except MCPError as error:
+        if error.code != METHOD_NOT_FOUND:
+            raise
     return tools
 
 
@@ -91,10 +96,11 @@ def server_of(client: Client) -> str:
 
 
 def is_closed(fault: BaseException) -> bool:
-    """Whether a call failed because its connection is over."""
+    """Whether a call failed because its connection is over (the SDK says the same code of a single answer, too)."""
     from mcp_types import CONNECTION_CLOSED
 
-    return isinstance(fault, asyncio.CancelledError) or getattr(fault, "code", None) == CONNECTION_CLOSED
+    closed = getattr(fault, "code", None) == CONNECTION_CLOSED and str(fault) == "Connection closed"
+    return isinstance(fault, asyncio.CancelledError) or closed
 
 
 def is_unsent(fault: BaseException) -> bool:
@@ -108,10 +114,8 @@ def is_refusal(fault: BaseException) -> bool:
 
 
 def is_expired(fault: BaseException) -> bool:
-    """Whether the server has forgotten the connection (404): it did nothing, and a new connection may help."""
-    from mcp_types import INVALID_REQUEST
-
-    return getattr(fault, "code", None) == INVALID_REQUEST and str(fault) == "Session terminated"
+    """Whether the server has forgotten the connection: it did nothing, and a new connection may help."""
+    return getattr(fault, "code", None) == EXPIRED
 
 
 def error_of(device: str, fault: BaseException) -> DeviceError:

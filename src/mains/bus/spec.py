@@ -163,24 +163,24 @@ def environment_of(spec: DeviceSpec, ours: Mapping[str, str] | None = None) -> d
     """The whole environment of a child: what is inherited, and what the spec gives. Raises ConfigError."""
     ours = os.environ if ours is None else ours
     inherited = {name: ours[name] for name in INHERITED if name in ours}
-    return inherited | {name: _resolved(spec, text, ours) for name, text in spec.env.items()}
+    return inherited | {name: _resolved(text, ours) for name, text in spec.env.items()}
 
 
 def headers_of(spec: DeviceSpec, ours: Mapping[str, str] | None = None) -> dict[str, str]:
     """The headers of a request, with the variables that they name. Raises ConfigError."""
     ours = os.environ if ours is None else ours
-    headers = {name: _resolved(spec, text, ours) for name, text in spec.headers.items()}
+    headers = {name: _resolved(text, ours) for name, text in spec.headers.items()}
     for name, value in headers.items():
         if any(char in value for char in "\r\n\0") or not value.isascii():
-            raise ConfigError(f"device {spec.name}: the value of the header `{name}` is no line of ASCII")
+            raise ConfigError(f"the value of the header `{name}` is no line of ASCII")
     return headers
 
 
-def _resolved(spec: DeviceSpec, text: str, ours: Mapping[str, str]) -> str:
+def _resolved(text: str, ours: Mapping[str, str]) -> str:
     def value_of(found: re.Match[str]) -> str:
         if found[1] not in ours:
             hint = "export it before the daemon starts (`mains down` ends one that runs)"
-            raise ConfigError(f"device {spec.name}: the variable {found[1]} is not set", hint=hint)
+            raise ConfigError(f"the variable {found[1]} is not set", hint=hint)
         return ours[found[1]]
 
     return _REFERENCE.sub(value_of, text)

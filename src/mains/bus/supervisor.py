@@ -4,10 +4,10 @@
 
 Run as a file, with the standard library only: it starts in some hundredths of a second and imports nothing of Mains.
 Standard input, output and error are the device's; the supervisor itself keeps only the last. LEASH is its end of a
-socket. It writes there, as lines of JSON, `{"pid": N}` or `{"error": TEXT}`, and `{"exit": CODE}` when the device's first
-process has ended by itself (minus the signal's number for one that was killed). When the other end is closed - the
-daemon wants it, or has died, however - or when the device's first process has ended, all that is left of the device
-gets SIGTERM and, `GRACE_S` later, SIGKILL.
+socket. It writes there, as lines of JSON, `{"pid": N}` or `{"error": TEXT}`, and `{"exit": CODE}` when the
+device's first process has ended by itself (minus the signal's number for one that was killed). When the other end is
+closed - the daemon wants it, or has died, however - or when the device's first process has ended, all that is left of
+the device gets SIGTERM and, `GRACE_S` later, SIGKILL.
 
 On Linux "all" means every descendant, also those that left the process group: the supervisor is their reaper
 (PR_SET_CHILD_SUBREAPER, prctl(2)), so a process whose parent has ended becomes its child, and it ends when it has none.

@@ -6,7 +6,8 @@
     POST processes/PID/messages {text, key}, /answer {text}, /signal {signal}, /fork {at}
     POST remove {pids}, prune {older_than_days, dry_run}, backup {path, workspaces, replace}
     GET  watch, survey[?all=1&after_seq=N], journal/verify, journal/export, ledger/verify
-    and those of accounts (`accounts.py`), memory (`memory.py`), notes (`notes.py`) and segments (`segments.py`)
+    and those of accounts (`accounts.py`), memory (`memory.py`), notes (`notes.py`), segments (`segments.py`)
+    and devices (`devices.py`)
 
 A wait answers within half of `request_timeout_s`, settled or not: the client asks again. Bodies have at most
 `request_bytes_max` bytes. While the daemon ends, whatever arrives is refused and nothing of it is done.
@@ -30,6 +31,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from mains.daemon import wire
 from mains.daemon.accounts import Accounts
 from mains.daemon.body import body_of, number_of, pid_of, respond, seconds_of
+from mains.daemon.devices import DeviceRoutes
 from mains.daemon.memory import Memory
 from mains.daemon.notes import Notes
 from mains.daemon.reports import Reports, View
@@ -267,12 +269,25 @@ def _memory_routes(memory: Memory, notes: Notes, segments: Segments) -> list[Rou
     ]
 
 
+def _device_routes(devices: DeviceRoutes) -> list[Route]:
+    return [
+        _get("/v1/devices", devices.list),
+        _get("/v1/device", devices.device),
+        _post("/v1/devices", devices.add),
+        _post("/v1/device/remove", devices.remove),
+        _post("/v1/device/restart", devices.restart),
+        _post("/v1/device/tools", devices.tools),
+        _post("/v1/device/call", devices.call),
+    ]
+
+
 def build(
     orders: Orders,
     accounts: Accounts,
     memory: Memory,
     notes: Notes,
     segments: Segments,
+    devices: DeviceRoutes,
     reports: Reports,
     settings: Settings,
     end: Callable[[bool], bool],
@@ -310,6 +325,7 @@ def build(
         _post("/v1/signals", orders.signal_group),
         *_account_routes(accounts),
         *_memory_routes(memory, notes, segments),
+        *_device_routes(devices),
         _get("/v1/watch", reports.watch),
         _get("/v1/survey", reports.survey),
         _get("/v1/journal/verify", reports.verify_journal),

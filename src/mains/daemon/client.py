@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from http.client import HTTPResponse
 from typing import Any, Self
 
 import msgspec
@@ -24,6 +25,7 @@ import msgspec
 from mains import __version__
 from mains.daemon import wire
 from mains.daemon.connection import LINE_BYTES_MAX, LOST, Connection, Refused, begin, exchange, greets, target
+from mains.daemon.deviceclient import DeviceClient
 from mains.daemon.launch import Start
 from mains.daemon.segmentclient import SegmentClient
 from mains.errors import DaemonError
@@ -43,7 +45,7 @@ class CutOffError(DaemonError):
     """The daemon died in the middle of a stream."""
 
 
-class Client(SegmentClient):
+class Client(SegmentClient, DeviceClient):
     """See the module's header. It may be used by one thread at a time."""
 
     def __init__(self, home: Home, settings: Settings, *, start: bool = True) -> None:
@@ -283,23 +285,23 @@ class Client(SegmentClient):
     def _order(self, path: str, body: Mapping[str, Any]) -> Any:
         """An order: sent once, to a daemon that has said hello."""
 
-        def send(connection: Connection) -> Any:
-            greeting = exchange(connection, "GET", target("hello", {}))
-            if path != "down":
-                _check_version(greeting)
-            try:
-                return exchange(connection, "POST", target(path, {}), body)
-            except LOST as error:
-                text = "the daemon ended before it answered; nobody knows whether it did what was asked"
-                seen = _looks(path)
-                raise DaemonError(text, hint=f"`mains {seen}` shows what there is") from error
+        return self._again(lambda opened: _sent(opened, path, lambda: exchange(opened, "POST", target(path, {}), body)))
 
-        return self._again(send)
+    def _order_lines(self, path: str, body: Mapping[str, Any]) -> Iterator[Object]:
+        """The same, for an order that is answered by lines."""
+
+        def send(opened: Connection) -> Any:
+            return opened, _sent(opened, path, lambda: begin(opened, "POST", target(path, {}), body))
+
+        return self._read_lines(*self._again(send, keep=True))
 
     def _lines(self, path: str, **query: object) -> Iterator[Object]:
-        connection, response = self._again(
-            lambda opened: (opened, begin(opened, "GET", target(path, query))), keep=True
-        )
+        def send(opened: Connection) -> Any:
+            return opened, begin(opened, "GET", target(path, query))
+
+        return self._read_lines(*self._again(send, keep=True))
+
+    def _read_lines(self, connection: Connection, response: HTTPResponse) -> Iterator[Object]:
         try:
             while line := response.readline(LINE_BYTES_MAX):
                 found = json.loads(line) if line.strip() else {}
@@ -360,6 +362,18 @@ class Client(SegmentClient):
         raise DaemonError(f"no daemon answered within {limit_s:g} s (daemon_start_s)", hint=f"its log: {started.log}")
 
 
+def _sent(connection: Connection, path: str, send: Callable[[], Any]) -> Any:
+    """Send an order, once the daemon has said hello on this connection. Raises DaemonError when its answer is lost."""
+    greeting = exchange(connection, "GET", target("hello", {}))
+    if path != "down":
+        _check_version(greeting)
+    try:
+        return send()
+    except LOST as error:
+        text = "the daemon ended before it answered; nobody knows whether it did what was asked"
+        raise DaemonError(text, hint=f"`mains {_looks(path)}` shows what there is") from error
+
+
 def _check_version(greeting: Mapping[str, Any]) -> None:
     if greeting["version"] != __version__:
         text = f"the daemon (process {greeting['pid']}) is Mains {greeting['version']}, this is {__version__}"
@@ -374,6 +388,8 @@ def _looks(path: str) -> str:
     """The verb that shows what an order to this path may have changed."""
     if path in _OF_ACCOUNTS:
         return "account ls"
+    if path.startswith("device"):
+        return "device ls"
     if path in _OF_SEGMENTS:
         return "segment ls"
     return "note ls" if path.startswith("notes") else "ps --all"

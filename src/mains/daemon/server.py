@@ -27,10 +27,11 @@ import uvicorn
 import uvloop
 from starlette.types import ASGIApp
 
-from mains.compose import Engines, boot
+from mains.compose import Engines, Machine, boot
 from mains.daemon import guard
 from mains.daemon.accounts import Accounts
 from mains.daemon.app import Orders, Tally, build
+from mains.daemon.devices import DeviceRoutes
 from mains.daemon.listener import listen_tcp, listen_unix
 from mains.daemon.memory import Memory
 from mains.daemon.notes import Notes
@@ -87,13 +88,13 @@ class _Daemon:
         if tcp and outer:
             self._place = msgspec.structs.replace(self._place, host=tcp[0], port=outer.getsockname()[1])
         try:
-            async with boot(self._place.home, settings=self._settings) as desk:
-                await self._serve(desk, listener, outer)
+            async with boot(self._place.home, settings=self._settings) as machine:
+                await self._serve(machine, listener, outer)
         finally:
             self._place.home.socket.unlink(missing_ok=True)
             listener.close()
-        if desk.failure is not None:
-            _log.error("the kernel halted: %s", desk.failure)
+        if (failure := machine.desk.failure) is not None:
+            _log.error("the kernel halted: %s", failure)
             return 1
         _log.info("ended: %s", self._why)
         return 0
@@ -102,8 +103,8 @@ class _Daemon:
         self._why = self._why or why
         self._closing.set()
 
-    async def _serve(self, desk: Desk, listener: socket.socket, outer: socket.socket | None) -> None:
-        app = self._app(desk)
+    async def _serve(self, machine: Machine, listener: socket.socket, outer: socket.socket | None) -> None:
+        desk, app = machine.desk, self._app(machine)
         servers = [(self._server(app), listener)]
         if outer is not None:
             token = guard.token_of(self._place.home.token_file)
@@ -121,7 +122,9 @@ class _Daemon:
             for server, _ in servers:
                 server.should_exit = True
 
-    def _app(self, desk: Desk) -> Tally:
+    def _app(self, machine: Machine) -> Tally:
+        desk = machine.desk
+
         def end(only_idle: bool) -> bool:
             if only_idle and (desk.busy() or tally.in_flight > 1 or self._place.idle_s is None):
                 return False
@@ -134,7 +137,8 @@ class _Daemon:
         notes = Notes(desk, self._settings.request_bytes_max)
         reports = Reports(desk, self._place, quiet, self._settings)
         segments = Segments(desk, self._settings.request_bytes_max)
-        app = build(orders, accounts, Memory(desk), notes, segments, reports, self._settings, end)
+        devices = DeviceRoutes(machine.hub, self._place.home.workspaces, quiet, self._settings.request_bytes_max)
+        app = build(orders, accounts, Memory(desk), notes, segments, devices, reports, self._settings, end)
         tally = Tally(app, self._closing)
         return tally
 

@@ -87,6 +87,8 @@ async def transcript(
                 yield Part(
                     "delta", turn=notice.turn, attempt=notice.attempt, text=notice.text, holed=reading.is_holed(notice)
                 )
+        elif notice.kind == "progress":
+            yield Part("note", text=notice.text)
         else:
             reading.behind = notice.seq > reading.seq
 

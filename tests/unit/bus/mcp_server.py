@@ -3,13 +3,15 @@
     python mcp_server.py            over standard streams
     python mcp_server.py http       over streamable HTTP; the first line of its output is its port
 
-What it has done stands in the file that TRACES names, a line each, so that a test sees effects and not only answers.
+What it does it tells to the socket that TRACES names, so that a test sees effects and not only answers.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -27,9 +29,10 @@ OUT = os.dup(1)  # the SDK turns standard output away from what a tool prints
 
 
 def trace(what: str) -> None:
-    """Remember that something happened."""
-    with Path(os.environ["TRACES"]).open("a") as file:
-        file.write(what + "\n")
+    """Tell that something happened."""
+    if path := os.environ.get("TRACES"):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as teller, contextlib.suppress(OSError):
+            teller.sendto(what.encode(), path)
 
 
 @server.tool()
@@ -191,8 +194,6 @@ def main() -> None:
     """Serve."""
     trace(f"started {os.getpid()}")
     if sys.argv[1:] == ["http"]:
-        import socket
-
         import uvicorn
 
         listener = socket.create_server(("127.0.0.1", int(os.environ.get("PORT", "0"))))
