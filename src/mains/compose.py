@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from functools import partial
@@ -19,6 +20,8 @@ import msgspec
 
 from mains.bus.devices.files import Files
 from mains.bus.hub import Hub, Seams
+from mains.bus.secrets import DiscreetDevices
+from mains.discretion import DiscreetEngines
 from mains.embedding import MeteredEmbedder, embedder_of
 from mains.engines import catalogue
 from mains.engines.aliases import Aliases, expand, load_aliases
@@ -39,7 +42,9 @@ from mains.kernel.toolset import SYSCALLS
 from mains.rulebook import Rulebook, allow_always
 from mains.search.index import Index
 from mains.search.source import Doc
+from mains.secretfile import PASSPHRASE_VARIABLE
 from mains.settings import Settings
+from mains.vault import Vault
 
 
 class Engines:
@@ -200,15 +205,25 @@ def _endpoint(spec: EngineSpec, settings: Settings) -> Engine:
     )
 
 
+def built_in() -> list[Device]:
+    """The devices that every home has."""
+    return [Files()]
+
+
 def hub_of(
-    home: Home, settings: Settings, devices: Sequence[Device] = (), tell: Callable[[Notice], None] = lambda _: None
+    home: Home,
+    settings: Settings,
+    vault: Vault,
+    devices: Sequence[Device] = (),
+    tell: Callable[[Notice], None] = lambda _: None,
 ) -> Hub:
     """The devices of a home: the built-in ones, those given, and those of mains.toml. Raises ConfigError."""
 
     def progress(context: CallContext, device: str, text: str) -> None:
         tell(Notice(kind="progress", pid=context.pid, text=f"{device}: {text}"))
 
-    return Hub(home, settings, DeviceList([Files(), *devices]), Seams(progress=progress, reserved=SYSCALLS))
+    fixed = DeviceList([*built_in(), *devices])
+    return Hub(home, settings, fixed, Seams(progress=progress, reserved=SYSCALLS, secrets=vault))
 
 
 @contextlib.asynccontextmanager
@@ -235,10 +250,11 @@ async def open(
 
 
 class Machine(NamedTuple):
-    """What runs in a home: a kernel, behind its desk, and the hub of its devices."""
+    """What runs in a home: a kernel, behind its desk, the hub of its devices, and the vault of its secrets."""
 
     desk: Desk
     hub: Hub
+    vault: Vault
 
 
 @contextlib.asynccontextmanager
@@ -258,13 +274,15 @@ async def boot(
     clock = clock or SystemClock()
     vectors = embedder_of(place.document(), room.specs, str(place.config))
     embedder = MeteredEmbedder(vectors) if vectors else None
-    hub = hub_of(place, settings, devices, lambda notice: kernel.watchers.tell(notice))
+    vault = Vault(place, os.environ.get(PASSPHRASE_VARIABLE, ""))
+    await asyncio.to_thread(vault.look)
+    hub = hub_of(place, settings, vault, devices, lambda notice: kernel.watchers.tell(notice))
     kernel = Kernel(
         place.database,
         settings,
         clock,
-        room,
-        hub,
+        DiscreetEngines(room, vault),
+        DiscreetDevices(hub, vault),
         room.route,
         rules=Rulebook(place).rules,
         workspaces=place.workspaces,
@@ -280,7 +298,7 @@ async def boot(
             embedder.desk = desk
         hub.begin()
         try:
-            yield Machine(desk, hub)
+            yield Machine(desk, hub, vault)
         finally:
             if embedder is not None:
                 await embedder.close()
