@@ -96,13 +96,16 @@ class Vault:
         self.look()
         return sorted(self._faults)
 
-    def unlock(self, passphrase: str) -> None:
-        """Open what is sealed. Raises UsageError when this is not the passphrase, ConfigError."""
+    def key_of(self, passphrase: str) -> bytes:
+        """What `unlock` needs; it takes some tenths of a second. Raises UsageError: that is not it; ConfigError."""
         book = secretfile.read(self._path)
         if not book.check:
             raise UsageError("no secret of this home has a passphrase", hint="`mains secret ls` says where they are")
-        self._key = secretfile.key_of(book, passphrase)
-        self._stamp = None
+        return secretfile.key_of(book, passphrase)
+
+    def unlock(self, key: bytes) -> None:
+        """Open what is sealed."""
+        self._key, self._stamp = key, None
         self.look()
 
     def look(self) -> None:

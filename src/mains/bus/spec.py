@@ -40,6 +40,7 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")  # RFC 9110, section 5.6.2
 _REFERENCE = re.compile(r"\$\{([^}]*)\}")
 _EITHER = re.compile(f"{_REFERENCE.pattern}|{PLACEHOLDER.pattern}")
+_SECRET = re.compile(r"token|secret|passw|passphrase|credential|authorization|cookie|(^|[_-]|api)key$", re.IGNORECASE)
 _OURS = ("accept", "accept-encoding", "connection", "content-length", "content-type", "host", "transfer-encoding")
 _ENTRIES_MAX = 256  # of one list or table
 _TEXT_CHARS_MAX = 32 * 1024  # of one value
@@ -195,6 +196,12 @@ def secrets_of(spec: DeviceSpec) -> list[str]:
     """The names of the secrets that its environment or its headers name."""
     texts = (*spec.env.values(), *spec.headers.values())
     return sorted({found[1] for text in texts for found in PLACEHOLDER.finditer(text)})
+
+
+def plain_secrets(spec: DeviceSpec) -> list[str]:
+    """The variables and headers whose value stands in mains.toml and should not, going by their name."""
+    given = {**spec.env, **spec.headers}
+    return [name for name, text in given.items() if text and _SECRET.search(name) and not _EITHER.search(text)]
 
 
 def _resolved(spec: DeviceSpec, text: str, ours: Mapping[str, str], secrets: Secrets) -> str:

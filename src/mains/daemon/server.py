@@ -37,6 +37,7 @@ from mains.daemon.listener import listen_tcp, listen_unix
 from mains.daemon.memory import Memory
 from mains.daemon.notes import Notes
 from mains.daemon.reports import Place, Reports
+from mains.daemon.secrets import SecretRoutes
 from mains.daemon.segments import Segments
 from mains.daemon.stream import Quiet
 from mains.discretion import LOG_FORMAT, DiscreetFormatter
@@ -145,7 +146,8 @@ class _Daemon:
         reports = Reports(desk, self._place, quiet, self._settings)
         segments = Segments(desk, self._settings.request_bytes_max)
         devices = DeviceRoutes(machine.hub, self._place.home.workspaces, quiet, self._settings.request_bytes_max)
-        app = build(orders, accounts, Memory(desk), notes, segments, devices, reports, self._settings, end)
+        secrets = SecretRoutes(machine.vault)
+        app = build(orders, accounts, Memory(desk), notes, segments, devices, secrets, reports, self._settings, end)
         tally = Tally(app, self._closing)
         return tally
 
