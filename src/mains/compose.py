@@ -110,7 +110,8 @@ class Engines:
         if engine not in self.specs:
             known = ", ".join(sorted(self.specs))
             raise UsageError(f"there is no engine `{engine}` (known: {known})", hint="`mains engine add` adds one")
-        return Route(engine, model or self.specs[engine].model)
+        spec = self.specs[engine]
+        return Route(engine, model or spec.model, spec.context_tokens)
 
     def find(self, name: str, model: str) -> Engine:
         """The engine of this name, built when it is first asked for. Raises ConfigError."""

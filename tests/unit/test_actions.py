@@ -116,9 +116,9 @@ def test_a_reply_that_was_cut_can_be_mended(cut: str, text: str, calls: int) -> 
 
 @given(st.text(max_size=200))
 def test_reading_never_fails(text: str) -> None:
-    read(text)
-    read('{"tool": ' + text)
-    read('{"say": "' + text)
+    for reply in (text, '{"tool": ' + text, '{"say": "' + text):
+        said, made = read(reply)
+        assert len(made) <= 1 and not (said and made), "it is text or a call"
 
 
 # ------------------------------------------------------------------------------------- whatever the grammar allows

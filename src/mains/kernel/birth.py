@@ -17,6 +17,7 @@ from mains.kernel.event import Spawned
 from mains.kernel.grants import Layer
 from mains.kernel.mapping import opened
 from mains.kernel.process import Image, Process, Route, State, replace
+from mains.kernel.sized import sized
 from mains.kernel.toolset import toolset, with_memory
 from mains.kernel.tx import Tx
 from mains.kernel.world import World
@@ -278,12 +279,12 @@ def bear_child(
     """
     _check_segments(tx, parent, program)
     programs = _programs_of(tx, world, parent)
-    route = Route(parent.engine, parent.model) if parent.engine_forced else world.route(program.model)
+    forced = Route(parent.engine, parent.model, parent.context_tokens)
     birth = Birth(
         program=program,
         programs=programs,
         inputs=inputs,
-        route=route,
+        route=forced if parent.engine_forced else world.route(program.model),
         workspace=parent.workspace,
         group=parent.group,
         item=item,
@@ -328,4 +329,4 @@ def bear_run(tx: Tx, world: World, schedule: Process) -> Process:
         depth=schedule.depth + 1, created_ms=tx.now_ms, detail="", paused=False, state=State.NEW, reason="",
     )  # fmt: skip
     tx.run("key_insert", key, pid, "")
-    return enter(tx, born, context, forked=False)
+    return enter(tx, sized(world.route, born), context, forked=False)

@@ -65,8 +65,13 @@ def find(process: Process, call_id: str) -> Call | None:
 def arguments_of(tx: Tx, process: Process, call: Call) -> dict[str, Any]:
     """The arguments of an open call, from the reply that made it."""
     reply = msgspec.json.decode(pages.get(tx, process.reply), type=Message)
-    arguments: dict[str, Any] = msgspec.json.decode(reply.calls[call.index].arguments or "{}")
-    return arguments
+    return own_arguments(call, reply.calls[call.index].arguments)
+
+
+def own_arguments(call: Call, said: str) -> dict[str, Any]:
+    """The arguments of a call, from the text that the model wrote."""
+    arguments: dict[str, Any] = msgspec.json.decode(said or "{}")
+    return arguments["arguments"] if call.late else arguments
 
 
 def result_message(call_id: str, tool: str, text: str) -> Message:

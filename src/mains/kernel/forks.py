@@ -13,6 +13,7 @@ from mains.kernel.birth import check_live, enter, next_pid
 from mains.kernel.past import Past
 from mains.kernel.ports import Message
 from mains.kernel.process import Map, Process, State, replace
+from mains.kernel.sized import sized
 from mains.kernel.tx import Tx
 from mains.kernel.world import World
 
@@ -54,7 +55,7 @@ def fork(tx: Tx, world: World, source: Process, past: Past | None = None) -> Pro
         noted=0 if notes.are_due(tx, of) else of.noted,  # a person took something away: not even the fork shows it
         state=State.NEW, reason="",
     )  # fmt: skip
-    entered = enter(tx, born, opening, forked=True)
+    entered = enter(tx, sized(world.route, born), opening, forked=True)
     notes.inherit(tx, source, entered, mapped.seq)
     return entered
 

@@ -14,6 +14,7 @@ import msgspec
 
 from mains.errors import KernelPanic
 from mains.kernel import pages, stubs
+from mains.kernel.calls import own_arguments
 from mains.kernel.cover import chain, grown, seed
 from mains.kernel.journal import Journal
 from mains.kernel.ports import Message, Request, Sampling, Tool
@@ -120,8 +121,7 @@ class Frames:
     def arguments(self, p: Process, call: Call) -> dict[str, Any]:
         """The arguments of an open call of a process."""
         reply = _message.decode(pages.read(self._journal, p.reply))
-        arguments: dict[str, Any] = msgspec.json.decode(reply.calls[call.index].arguments)
-        return arguments
+        return own_arguments(call, reply.calls[call.index].arguments)
 
     def _box(self, p: Process) -> tuple[Program, Toolbox]:
         """Program and toolbox, shared by all processes that have the same."""

@@ -15,7 +15,9 @@ A call of a device needs three things, in this order:
    before allow.
 3. Where no rule says anything: a built-in device and a Python function may be used, anything attached asks a person.
 
-What a person has decided for the process (`approved`) answers every ask. Nothing that a tool returns is looked at here.
+A tool that can send data out also asks once something untrusted has been read (`leak`), unless the program names where
+to and a rule allows just that. What a person has decided for the process (`approved`) answers every ask. Nothing that a
+tool returns is looked at here.
 """
 
 from __future__ import annotations
@@ -87,43 +89,50 @@ def decide(
     layers: Sequence[Layer],
     rules: Sequence[Rule],
     *,
-    attached: bool,
-    approved: bool,
+    attached: bool = False,
+    approved: bool = False,
+    leak: str = "",
 ) -> Decision:
-    """What becomes of a call of a device's tool. `attached`: no built-in one. `approved`: a person said so before."""
+    """What becomes of a call of a device's tool. `attached`: no built-in one. `approved`: a person said so before.
+    `leak`: it may send data out, and this untrusted has been read: only a destination that the program names and a rule
+    allows is not asked about."""
     rates: list[Limits] = []
-    asks = False
+    asks = named = False
     for layer in layers:
         found = [_limits(grant) for grant in map(ours, layer) if granted(grant.name, tool)]
         fitting = [limits for limits in found if limits.fit(arguments)]
         if not fitting:
             return Decision("deny", "program", _outside(tool, found))
         chosen = next((limits for limits in fitting if not (limits.ask or limits.calls)), fitting[0])
-        asks = asks or chosen.ask
+        asks, named = asks or chosen.ask, bool(chosen.where)
         rates += [chosen] if chosen.calls else []
-    effect, by = _ruled(tool, arguments, rules)
+    effect, by, destined = _ruled(tool, arguments, rules)
     if effect == "deny":
         return Decision("deny", by, f"{tool} is forbidden here ({by})")
     if effect is None:
         effect, by = ("ask", "no rule") if attached else ("allow", "program")
     if asks and effect == "allow":
         effect, by = "ask", "program"
+    if leak and effect == "allow" and not (named and destined):
+        effect, by = "ask", f"it can send data out, and the process has read {leak}"
     if effect == "ask" and approved:
         effect, by = "allow", "a person, for this process"
     return Decision(effect, by, rates=tuple(rates))
 
 
-def _ruled(tool: str, arguments: Mapping[str, Any], rules: Sequence[Rule]) -> tuple[Effect | None, str]:
-    """What the rules say: the strictest of those that fit."""
+def _ruled(tool: str, arguments: Mapping[str, Any], rules: Sequence[Rule]) -> tuple[Effect | None, str, bool]:
+    """What the rules say: the strictest of those that fit, its name, and whether one that allows names where to."""
     found: dict[Effect, Rule] = {}
+    destined = False
     for rule in rules:
         if granted(rule.grant.name, tool):
             limits = _limits(rule.grant)
             if limits.may_fit(arguments) if rule.effect == "deny" else limits.fit(arguments):
+                destined = destined or (rule.effect == "allow" and bool(limits.where))
                 found.setdefault(rule.effect, rule)
     order: tuple[Effect, ...] = ("deny", "ask", "allow")
     effect = next((each for each in order if each in found), None)
-    return effect, f"rule {found[effect].number}" if effect else ""
+    return effect, f"rule {found[effect].number}" if effect else "", destined
 
 
 def _limits(grant: ToolGrant) -> Limits:

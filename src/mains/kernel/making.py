@@ -11,6 +11,7 @@ from mains.kernel.context import tokens_of
 from mains.kernel.ports import Tool
 from mains.kernel.process import GRANT, Call, CallState, Process, Rated, replace
 from mains.kernel.syscalls import HANDLERS, End, Invocation, Later
+from mains.kernel.toolset import FIND_TOOL, LATE
 from mains.kernel.tx import Tx
 from mains.kernel.verdict import MISFIT, Planned, Toolbox, output_fault
 from mains.kernel.world import World
@@ -45,19 +46,35 @@ class Making:
             self._done(index, planned, INTERRUPTED)
         elif planned.error:
             self._done(index, planned, planned.error)
+        elif planned.name in LATE:
+            self._late(index, planned)
         elif planned.name in HANDLERS and planned.name not in self._world.taken:
             self._syscall(index, planned)
         else:
             self._device(index, planned, self._box.by_name[planned.name])
 
-    def _device(self, index: int, planned: Planned, tool: Tool) -> None:
-        decision, self.rated = permits.decide(self._tx, self._world, self.process, tool, planned.arguments, self.rated)
+    def _late(self, index: int, planned: Planned) -> None:
+        """A tool of a device that came after this process began: look for it, or call it."""
+        tx, world, p, given = self._tx, self._world, self.process, planned.arguments
+        if planned.name == FIND_TOOL:
+            self._done(index, planned, permits.find(tx, world, p, given["query"]))
+            return
+        try:
+            tool = permits.late(tx, world, p, given["name"], given["arguments"])
+        except SyscallError as error:
+            self._done(index, planned, f"error: {error}")
+        else:
+            self._device(index, planned, tool, late=True)
+
+    def _device(self, index: int, planned: Planned, tool: Tool, *, late: bool = False) -> None:
+        arguments = planned.arguments["arguments"] if late else planned.arguments
+        decision, self.rated = permits.decide(self._tx, self._world, self.process, tool, arguments, self.rated)
         if decision.effect == "deny":
             self._done(index, planned, f"denied: {decision.why}")
             return
-        call = _device_call(index, planned, tool)
+        call = replace(_device_call(index, planned, tool), by=decision.by, late=late)
         asks = decision.effect == "ask"
-        self.calls.append(replace(call, state=CallState.WAITING, on=GRANT) if asks else replace(call, by=decision.by))
+        self.calls.append(replace(call, state=CallState.WAITING, on=GRANT) if asks else call)
 
     def _syscall(self, index: int, planned: Planned) -> None:
         if planned.name == "exit" and any(c.state is not CallState.DONE for c in self.calls):
@@ -95,4 +112,4 @@ class Making:
 
 def _device_call(index: int, planned: Planned, tool: Tool) -> Call:
     repeatable = tool.read_only or tool.idempotent
-    return Call(planned.id, planned.name, index, CallState.PENDING, repeatable=repeatable, parallel=tool.read_only)
+    return Call(planned.id, tool.name, index, CallState.PENDING, repeatable=repeatable, parallel=tool.read_only)

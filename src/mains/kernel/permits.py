@@ -8,15 +8,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mains.errors import NotFoundError
-from mains.kernel import accounts, grants
+import msgspec
+
+from mains.errors import NotFoundError, SyscallError
+from mains.kernel import accounts, grants, pages
 from mains.kernel.birth import layers_of
 from mains.kernel.grants import Decision, Rule
 from mains.kernel.ports import Tool
 from mains.kernel.process import Process, Rated
+from mains.kernel.toolset import LOOKUPS
 from mains.kernel.tx import Tx
+from mains.kernel.verdict import Toolbox
 from mains.kernel.world import World
 from mains.program import Limits
+
+FOUND_MAX = 10
 
 
 def decide(
@@ -26,6 +32,8 @@ def decide(
 
     Raises nothing: what is unclear is denied.
     """
+    if tool.name in LOOKUPS:
+        return Decision("allow", "memory"), rated
     decision = grants.decide(
         tool.name,
         arguments,
@@ -33,10 +41,42 @@ def decide(
         [rule for rule in world.rules() if _concerns(tx, rule, p)],
         attached=tool.attached,
         approved=tool.name in p.approved,
+        leak=p.tainted if tool.open_world else "",
     )
     if decision.effect == "deny" or not decision.rates:
         return decision, rated
     return _counted(tx, p, tool.name, decision, rated)
+
+
+def find(tx: Tx, world: World, p: Process, query: str) -> str:
+    """The tools that `p` was granted and that came after it began, those first that `query` fits, as JSON."""
+    words = [word for word in query.casefold().split() if word]
+    ranked = []
+    for tool in _late(tx, world, p):
+        told = f"{tool.name} {tool.description}".casefold()
+        ranked.append((-sum(word in told for word in words), tool.name, tool))
+    shown = [
+        {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
+        for _, _, tool in sorted(ranked, key=lambda each: each[:2])[:FOUND_MAX]
+    ]
+    return msgspec.json.encode(shown).decode() if shown else "there is no tool yet besides those that you know"
+
+
+def late(tx: Tx, world: World, p: Process, name: str, arguments: Mapping[str, Any]) -> Tool:
+    """The tool that came after `p` began and that it may call. Raises SyscallError: there is none, or the arguments do
+    not fit."""
+    tool = next((tool for tool in _late(tx, world, p) if tool.name == name), None)
+    if tool is None:
+        raise SyscallError(f"call_tool: there is no tool `{name}` for it: find_tool says which there are")
+    if fault := Toolbox((tool,), None).fault_of(name, arguments):
+        raise SyscallError(f"call_tool: the arguments do not fit {name}: {fault}")
+    return tool
+
+
+def _late(tx: Tx, world: World, p: Process) -> list[Tool]:
+    known = {tool.name for tool in msgspec.json.decode(pages.get(tx, p.tools), type=list[Tool])}
+    found, _ = grants.offered(layers_of(tx, world, p), {}, world.tools)
+    return [tool for tool in found if tool.name not in known]
 
 
 def _concerns(tx: Tx, rule: Rule, p: Process) -> bool:

@@ -50,7 +50,8 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
 class Tool(msgspec.Struct, frozen=True, omit_defaults=True):
     """A tool as a model sees it. `read_only` and `idempotent` are facts stated by the user or by Mains itself.
 
-    `attached`: of a server of somebody else: a person decides first, where no rule of theirs does.
+    `attached`: of a server of somebody else: a person decides first, where no rule of theirs does. `open_world`: it may
+    send data out, as far as is known.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Tool(msgspec.Struct, frozen=True, omit_defaults=True):
     read_only: bool = False
     idempotent: bool = False
     attached: bool = False
+    open_world: bool = False
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -59,7 +59,8 @@ class Call(msgspec.Struct, frozen=True, omit_defaults=True):
     """One call of a turn. Its arguments stand in the reply's page at `index`; its result in the page `page`.
 
     `on` says what a waiting call waits for (timer, message, child, human; grant: a person decides whether it is made);
-    `due_ms` bounds that wait (0: no bound). `by` is what allowed a device's call.
+    `due_ms` bounds that wait (0: no bound). `by` is what allowed a device's call, or why a person is asked. `late`: it
+    was made through `call_tool`, whose arguments hold its own.
     `repeatable`: may be issued again after a crash without asking anybody. `attempt` counts its issues.
     """
 
@@ -74,6 +75,7 @@ class Call(msgspec.Struct, frozen=True, omit_defaults=True):
     due_ms: int = 0
     page: str = ""
     by: str = ""
+    late: bool = False
 
 
 class Stretch(msgspec.Struct, frozen=True, array_like=True):

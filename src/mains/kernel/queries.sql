@@ -59,6 +59,8 @@ SELECT body FROM process ORDER BY pid
 SELECT body FROM process WHERE state <> 'EXITED' ORDER BY pid
 -- name: process_in
 SELECT body FROM process WHERE state = ? AND state <> 'EXITED' ORDER BY pid
+-- name: process_unsized
+SELECT body FROM process WHERE state > '' AND state <> 'EXITED' AND NOT instr(body, ?) ORDER BY state, pid
 -- name: process_pids_in
 SELECT pid FROM process WHERE state = ? AND state <> 'EXITED' ORDER BY pid
 -- name: process_newest_in

@@ -35,7 +35,10 @@ def toolset(
 ) -> tuple[tuple[Tool, ...], tuple[str, ...]]:
     """The frozen tool list of a program, sorted by name, and the grants that nothing offers. `above`: what those above
     a child were granted, which it cannot exceed."""
-    return offered((*above, program.tools), _syscalls(program, inputs, programs), devices)
+    found, missing = offered((*above, program.tools), _syscalls(program, inputs, programs), devices)
+    if any("." in name or name.endswith("*") for name in missing):  # a device that may come while it runs
+        found = tuple(sorted((*found, *_LATE), key=lambda tool: tool.name))
+    return found, missing
 
 
 def _syscalls(program: Program, inputs: tuple[StoredInput, ...], programs: dict[str, Program]) -> dict[str, Tool]:
@@ -176,7 +179,25 @@ def with_memory(tools: tuple[Tool, ...]) -> tuple[Tool, ...]:
     return tuple(sorted({tool.name: tool for tool in (*_MEMORY, *tools)}.values(), key=lambda tool: tool.name))
 
 
-SYSCALLS = frozenset({*_PLAIN, "spawn", "spawn_each", "exec", "note", "append"})
+FIND_TOOL = "find_tool"
+_LATE = (
+    Tool(
+        "call_tool",
+        "Call a tool that find_tool has named.",
+        _object(["name", "arguments"], name=_TEXT, arguments={"type": "object"}),
+    ),
+    Tool(
+        FIND_TOOL,
+        "Look for tools that have come since you began: their names, what they do, and their arguments.",
+        _object(["query"], query=_TEXT),
+        read_only=True,
+        idempotent=True,
+    ),
+)
+LATE = frozenset(tool.name for tool in _LATE)
+"""The syscalls by which a process reaches tools of devices that came after it began."""
+
+SYSCALLS = frozenset({*_PLAIN, *LATE, "spawn", "spawn_each", "exec", "note", "append"})
 """The names that no device may take."""
 
 OF_CHILDREN = frozenset({"wait", "spawn_each"})

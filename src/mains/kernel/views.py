@@ -9,6 +9,7 @@ import msgspec
 
 from mains.errors import NotFoundError
 from mains.kernel import metering, pages, timers
+from mains.kernel.calls import own_arguments
 from mains.kernel.context import StoredInput
 from mains.kernel.journal import Journal
 from mains.kernel.ports import Message, Notice, Outcome, ProcessView, Usage
@@ -138,23 +139,25 @@ def open_calls(journal: Journal, p: Process) -> list[dict[str, Any]]:
         {
             "id": c.id,
             "tool": c.tool,
-            "arguments": msgspec.json.decode(reply.calls[c.index].arguments or "{}"),
+            "arguments": (arguments := own_arguments(c, reply.calls[c.index].arguments)),
             "state": c.state.value,
             "on": c.on,
             "by": c.by,
             "attempt": c.attempt,
-            "question": _question(c, reply.calls[c.index].arguments or "{}"),
+            "question": _question(c, arguments),
         }
         for c in p.calls
         if c.state is not CallState.DONE
     ]
 
 
-def _question(call: Call, arguments: str) -> str:
+def _question(call: Call, arguments: dict[str, Any]) -> str:
     """What a person is asked by an open call; empty: nothing."""
-    if call.on == "human":
-        return str(msgspec.json.decode(arguments).get("question", ""))
-    return f"may it call {call.tool} {arguments}? Answer once, process, always or no" if call.on == GRANT else ""
+    if call.on != GRANT:
+        return str(arguments.get("question", "")) if call.on == "human" else ""
+    said = msgspec.json.encode(arguments).decode()
+    why = "" if call.by in ("program", "no rule") or call.by.startswith("rule") else f" ({call.by})"
+    return f"may it call {call.tool} {said}{why}? Answer once, process, always or no"
 
 
 def stuck(journal: Journal, p: Process) -> str:

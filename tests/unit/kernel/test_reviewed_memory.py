@@ -231,8 +231,9 @@ async def test_a_fork_answers_a_large_message_that_its_source_has_read(world: Wo
         await exact(world, kernel)
 
 
-@pytest.mark.parametrize("sign", [Signal.INT, Signal.TERM, Signal.KILL, Signal.STOP])
-async def test_a_signal_in_the_middle_of_a_summary(world: World, sign: Signal) -> None:
+@pytest.mark.parametrize("sign", [Signal.INT, Signal.TERM, Signal.KILL, Signal.STOP, "exec"])
+async def test_what_comes_in_the_middle_of_a_summary(world: World, sign: Signal | str) -> None:
+    """A signal; or an exec of a program with notes, which are shown anew at a summary."""
     asks, gate = 0, asyncio.Event()
 
     async def summary() -> Reply:
@@ -242,15 +243,18 @@ async def test_a_signal_in_the_middle_of_a_summary(world: World, sign: Signal) -
             await gate.wait()
         return says("so far, so good")
 
+    async def is_asked() -> bool:
+        return asks == 1
+
+    front = FRONT.replace("look", "look, note") if sign == "exec" else FRONT
     async with world.open(reader(40, lambda _: summary()), devices=[mains.device(look)]) as kernel:  # type: ignore[arg-type,return-value]
-        pid = await kernel.spawn(world.program("p", FRONT), conversation=True)
+        pid = await kernel.spawn(world.program("p", front), conversation=True)
         await kernel.send(pid, "Read all reports, please.")
-
-        async def is_asked() -> bool:
-            return asks == 1
-
         await world.until(is_asked)
-        await kernel.signal(pid, sign)
+        if isinstance(sign, Signal):
+            await kernel.signal(pid, sign)
+        else:
+            assert await kernel.exec(pid, world.program("q", front, "Other things."))
         gate.set()
         if sign in (Signal.TERM, Signal.KILL):
             assert (await kernel.wait(pid, 20)).state == "EXITED"
@@ -258,34 +262,9 @@ async def test_a_signal_in_the_middle_of_a_summary(world: World, sign: Signal) -
         elif sign is Signal.INT:
             await world.until_state(kernel, pid, "WAITING", "message")
             await kernel.send(pid, "Go on, please.")
-        else:
+        elif sign is Signal.STOP:
             await world.until_state(kernel, pid, "STOPPED", "paused")
             await kernel.signal(pid, Signal.CONT)
-        await world.until(lambda: _said(kernel, pid, "done"))
-        await exact(world, kernel)
-
-
-async def test_exec_in_the_middle_of_a_summary_of_a_program_with_notes(world: World) -> None:
-    asks, gate = 0, asyncio.Event()
-
-    async def summary() -> Reply:
-        nonlocal asks
-        asks += 1
-        if asks == 1:
-            await gate.wait()
-        return says("so far, so good")
-
-    front = "tools: [look, note]\nframe_tokens: 4000\nmax_tokens: 200"
-    async with world.open(reader(40, lambda _: summary()), devices=[mains.device(look)]) as kernel:  # type: ignore[arg-type,return-value]
-        pid = await kernel.spawn(world.program("p", front), conversation=True)
-        await kernel.send(pid, "Read all reports, please.")
-
-        async def is_asked() -> bool:
-            return asks == 1
-
-        await world.until(is_asked)
-        assert await kernel.exec(pid, world.program("q", front, "Other things."))
-        gate.set()
         await world.until(lambda: _said(kernel, pid, "done"))
         await exact(world, kernel)
 
