@@ -114,7 +114,7 @@ def _secrets_told(home: Home) -> list[str]:
     lines = []
     try:
         if entries := read_entries(home):
-            lines += [f"note: {len(entries)} secrets are not in it: set them again after a restore"]
+            lines += [f"note: secrets are not in it ({len(entries)} are kept): set them again after a restore"]
         specs = load_devices(home.document().get("devices", {}), str(home.config))
     except ConfigError as error:
         return [*lines, f"note: {error}"]
