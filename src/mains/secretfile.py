@@ -26,7 +26,7 @@ import secrets
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -208,11 +208,22 @@ def put_in_keyring(book: Book, name: str, value: str, devices: tuple[str, ...]) 
     _asked(lambda library: library.set_password(_service(book), name, _entry(value, devices)), "keeps nothing")
 
 
-def from_keyring(book: Book, name: str, devices: tuple[str, ...]) -> str:
-    """The value that was put there for these devices. Raises ConfigError."""
-    text = _asked(lambda library: library.get_password(_service(book), name), "gives nothing")
+def from_keyring(book: Book, names: Sequence[str]) -> dict[str, str]:
+    """The entries of these names that are there, in one go: there is one limit for all. Raises ConfigError."""
+    service = _service(book)
+
+    def ask(library: Any) -> dict[str, str]:
+        found = ((name, library.get_password(service, name)) for name in names)
+        return {name: text for name, text in found if text}
+
+    entries: dict[str, str] = _asked(ask, "gives nothing")
+    return entries
+
+
+def value_of(name: str, entry: str, devices: tuple[str, ...]) -> str:
+    """The value in an entry of the keyring that was made for these devices. Raises ConfigError."""
     try:
-        value, whom = msgspec.json.decode(text or "", type=tuple[str, tuple[str, ...]])
+        value, whom = msgspec.json.decode(entry, type=tuple[str, tuple[str, ...]])
     except msgspec.DecodeError:
         hint = f"`mains secret set {name}` sets it again"
         raise ConfigError(f"the secret `{name}` is not in the keyring", hint=hint) from None

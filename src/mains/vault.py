@@ -13,7 +13,7 @@ MAINS_PASSPHRASE when the kernel boots, or by `unlock`; until then they are give
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mains import secretfile
@@ -130,9 +130,12 @@ class Vault:
     def _take(self, book: Book) -> None:
         values: dict[str, str] = {}
         faults: dict[str, ConfigError] = {}
+        entries, fault = _entries(book)
         for name, secret in book.secrets.items():
             try:
-                values[name] = self._open(book, name, secret)
+                if secret.kept == "keyring" and fault is not None:
+                    raise ConfigError(f"the secret `{name}`: {fault}", hint=fault.hint)
+                values[name] = self._open(book, name, secret, entries)
             except ConfigError as error:
                 faults[name] = error
         gone = [(name, value) for name, value in self._values.items() if values.get(name) != value]
@@ -140,11 +143,11 @@ class Vault:
         self._book, self._values, self._faults = book, values, faults
         self._redactor = Redactor([*values.items(), *self._former])
 
-    def _open(self, book: Book, name: str, secret: Secret) -> str:
+    def _open(self, book: Book, name: str, secret: Secret, entries: Mapping[str, str]) -> str:
         if secret.kept == "plaintext":
             return secret.text
         if secret.kept == "keyring":
-            return secretfile.from_keyring(book, name, secret.devices)
+            return secretfile.value_of(name, entries.get(name, ""), secret.devices)
         if not self._key and self._passphrase:
             with contextlib.suppress(UsageError):
                 self._key = secretfile.key_of(book, self._passphrase)
@@ -153,6 +156,15 @@ class Vault:
             hint = f"`mains secret unlock` opens it; or start the daemon with {secretfile.PASSPHRASE_VARIABLE}"
             raise ConfigError(f"the secret `{name}` is locked: its passphrase is not known here", hint=hint)
         return secretfile.unseal(self._key, name, secret.text, secret.devices)
+
+
+def _entries(book: Book) -> tuple[dict[str, str], ConfigError | None]:
+    """What the keyring has for a book; or why it gives nothing."""
+    names = [name for name, secret in book.secrets.items() if secret.kept == "keyring"]
+    try:
+        return (secretfile.from_keyring(book, names) if names else {}), None
+    except ConfigError as error:
+        return {}, error
 
 
 def entries_of(book: Book) -> list[Entry]:

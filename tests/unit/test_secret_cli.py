@@ -18,12 +18,14 @@ from tests.unit.bus.leaky_server import disguises
 from tests.unit.daemon_box import COMMAND_S, Box
 
 from mains.redaction import spellings
+from mains.settings import Settings
+from mains.vault import set_secret
 
 SERVER = Path(__file__).with_name("bus") / "leaky_server.py"
 TOKEN, KEY, WORD = 'cAn4ry"+/é&<x>~0123456789', 'kEy-0f-headers+/="&<>~', "w0rd.for.arguments%20+/"
 PASSPHRASE = "four words are enough"
 
-LEAK = "---\nname: leak\ndescription: Leaks.\ntools: [leaky.*, far.*, files.*, recall]\non_doubt: fail\n---\nLeak {{what}}.\n"
+LEAK = "---\nname: leak\ndescription: Leaks.\ntools: [leaky.*, far.*, files.*, recall]\non_doubt: skip\n---\nDo it.\n"
 SCRIPT = """
 replies:
   - first: /Leak all/
@@ -86,7 +88,7 @@ def far(tmp_path: Path) -> Iterator[int]:
     process.communicate()
 
 
-def prepare(box: Box, port: int) -> list[subprocess.CompletedProcess[str]]:
+def prepare(box: Box, port: int) -> subprocess.CompletedProcess[str]:
     """Devices, secrets, rules and a program."""
     got = box.folder / "got"
     (box.folder / "script.yaml").write_text(SCRIPT % TOKEN.replace("'", "''"))
@@ -99,21 +101,22 @@ def prepare(box: Box, port: int) -> list[subprocess.CompletedProcess[str]]:
         f'[devices.far]\nurl = "http://127.0.0.1:{port}/mcp"\n'
         'headers = {Authorization = "Bearer {{secret:KEY}}"}\n'
     )
-    return [
-        typed(box, TOKEN, "secret", "set", "TOKEN", "--for", "leaky", "--passphrase"),
-        typed(box, KEY + "\n", "secret", "set", "KEY", "--for", "far", "--passphrase"),
-        typed(box, WORD, "secret", "set", "WORD", "--for", "leaky.echo,leaky.fail,leaky.die,far", "--passphrase"),
-    ]
+    settings = Settings()
+    set_secret(box.home, settings, "TOKEN", TOKEN, ["leaky"], "passphrase", PASSPHRASE)
+    set_secret(
+        box.home, settings, "WORD", WORD, ["leaky.echo", "leaky.fail", "leaky.die", "far"], "passphrase", PASSPHRASE
+    )
+    return typed(box, KEY + "\n", "secret", "set", "KEY", "--for", "far", "--passphrase")
 
 
 def test_no_value_is_anywhere_after_all(box: Box, far: int) -> None:
-    done = prepare(box, far)
-    assert [each.returncode for each in done] == [0, 0, 0], done
+    done = [prepare(box, far)]
+    assert done[0].returncode == 0, done[0].stderr
     for name in ("leaky", "far"):
         done.append(box.run("device", "tools", name))
     for what in ("all", "to death", "a fault"):
-        done.append(box.run("run", "leak.md", f"what={what}"))
-    assert "all done" in done[5].stdout
+        done.append(box.run("run", "leak.md", f"prompt=Leak {what}"))
+    assert "all done" in done[3].stdout
     done.append(box.run("device", "call", "leaky", "echo", "text={{secret:WORD}}"))
     done.append(box.run("device", "call", "leaky", "die", "text={{secret:WORD}}"))
     done.append(box.run("device", "call", "leaky", "spill", "--json"))

@@ -131,7 +131,9 @@ def test_nothing_prints_a_value(home: Home) -> None:
     vault = Vault(home)
     vault.look()
     book = secretfile.read(home.secrets)
-    assert VALUE not in repr(vault) + repr(book) + repr(book.secrets) + repr(vault.entries()) + repr(vars(vault)["_book"])
+    assert VALUE not in repr(vault) + repr(book) + repr(book.secrets) + repr(vault.entries()) + repr(
+        vars(vault)["_book"]
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A real MCP server that says all it knows, in every spelling that it can think of: what it was given must not come back.
+"""A real MCP server that says all it knows, in every spelling that it can think of: nothing may come back.
 
     python leaky_server.py            over standard streams
     python leaky_server.py http       over streamable HTTP; the first line of its output is its port
@@ -18,6 +18,7 @@ from pathlib import Path
 from urllib.parse import quote, quote_plus
 
 from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
 
 TOKEN = os.environ.get("TOKEN", "")
 
@@ -94,7 +95,7 @@ def show(ctx: Context) -> dict[str, str]:
 @server.tool()
 def fail(text: str) -> str:
     """Refuse."""
-    raise ValueError(told(text))
+    raise ToolError(told(text))
 
 
 @server.tool()

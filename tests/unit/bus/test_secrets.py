@@ -127,7 +127,7 @@ async def test_a_child_gets_its_secret_and_nothing_of_it_comes_back(den: Den) ->
     assert isinstance(refused, Failed)
     assert "[secret WORD]" in refused.text
     assert (await den.call("leaky.spill")).text == "spilt"
-    with pytest.raises(DeviceError, match="it broke: x .secret TOKEN.") as caught:
+    with pytest.raises(DeviceError, match=r"it broke: x \[secret TOKEN\]") as caught:
         await den.call("leaky.die", text="x")
     told = [answer.text for answer in (shown, echoed, refused)] + [str(caught.value), *den.progress]
     tools = [f"{tool.name} {tool.description} {tool.parameters}" for tool in den.hub.tools()]
@@ -165,7 +165,7 @@ async def test_a_server_elsewhere_gets_its_header_and_nothing_of_it_comes_back(d
 
 
 async def test_a_device_that_does_not_start_says_why_without_its_secret(den: Den) -> None:
-    with pytest.raises(DeviceError, match="no such token: .secret TOKEN.") as caught:
+    with pytest.raises(DeviceError, match=r"no such token: \[secret TOKEN\]") as caught:
         await den.add(STILLBORN="1")
     check(str(caught.value) + caught.value.hint)
     den.check_home()
@@ -236,7 +236,7 @@ def test_values_are_text_in_one_pass() -> None:
     assert environment_of(spec, {"Q": "{{secret:B}}"}, secrets)["V"] == f"{filled_in} {{{{secret:B}}}}"
 
 
-@pytest.mark.parametrize("value", ["tail ", " head", "two\nlines", "esc\x1bape", "né-ascii"])
+@pytest.mark.parametrize("value", ["tail ", " zwei", "two\nlines", "esc\x1bape", "né-ascii"])
 def test_a_header_that_no_client_would_send_is_refused_without_its_value(value: str) -> None:
     spec = checked_spec("d", {"url": "http://x/", "headers": {"Authorization": "${KEY}"}}, "here")
     with pytest.raises(ConfigError) as caught:
