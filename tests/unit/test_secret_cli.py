@@ -112,10 +112,8 @@ def prepare(box: Box, port: int) -> subprocess.CompletedProcess[str]:
 def test_no_value_is_anywhere_after_all(box: Box, far: int) -> None:
     done = [prepare(box, far)]
     assert done[0].returncode == 0, done[0].stderr
-    for name in ("leaky", "far"):
-        done.append(box.run("device", "tools", name))
-    for what in ("all", "to death", "a fault"):
-        done.append(box.run("run", "leak.md", f"prompt=Leak {what}"))
+    done += [box.run("device", "tools", name) for name in ("leaky", "far")]
+    done += [box.run("run", "leak.md", f"prompt=Leak {what}") for what in ("all", "to death", "a fault")]
     assert "all done" in done[3].stdout
     done.append(box.run("device", "call", "leaky", "echo", "text={{secret:WORD}}"))
     done.append(box.run("device", "call", "leaky", "die", "text={{secret:WORD}}"))
@@ -172,6 +170,8 @@ def test_nothing_that_a_daemon_starts_inherits_the_passphrase(box: Box, far: int
     assert TOKEN.encode() in environment.read_bytes()
     assert PASSPHRASE.encode() not in environment.read_bytes()
     limits = Path(f"/proc/{state['pid']}/limits").read_text()
+    box.home.config.write_text(box.home.config.read_text().replace("GOT =", 'P = "${MAINS_PASSPHRASE}", GOT ='))
+    assert "the variable MAINS_PASSPHRASE is not set" in box.run("device", "restart", "leaky").stderr
     assert next(line.split()[4] for line in limits.splitlines() if line.startswith("Max core")) == "0"
 
 
