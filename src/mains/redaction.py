@@ -16,10 +16,11 @@ spellings, and only what is left is searched for by itself. The same with words 
 from __future__ import annotations
 
 import base64
+import bisect
 import html
+import itertools
 import json
 import re
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal, NamedTuple
 from urllib.parse import quote, quote_plus
@@ -30,7 +31,8 @@ CHARS_MIN = 6
 _SIZES: dict[int, Literal["Q", "I"]] = {8: "Q", 4: "I"}  # of words, with their letter in `memoryview.cast`
 _LINE_CHARS_MIN = 8
 _DEPTH_MAX = 200
-_WRAP = rb"(?:\\?\r?\\?\n|(?:\\r)?\\n)?"
+_ESCAPE = re.compile(r"\\u[0-9a-f]{4}")
+_LINE_END = re.compile(rb"\r?\n|(?:\\r)?\\n")  # also as JSON writes it
 
 
 class _Span(NamedTuple):
@@ -40,12 +42,16 @@ class _Span(NamedTuple):
 
 
 class Redactor:
-    """Finds the values that it was made with. It never changes; making one takes about a millisecond for each value."""
+    """Finds the values that it was made with. It never changes; making one takes a millisecond for each value that the
+    one `before` it did not have."""
 
-    def __init__(self, values: Iterable[tuple[str, str]]) -> None:
+    def __init__(self, values: Iterable[tuple[str, str]], before: Redactor | None = None) -> None:
         self._names: dict[bytes, str] = {}
+        self._spelt: dict[str, set[bytes]] = {}
         for name, value in values:
-            for spelling in spellings(value):
+            known = before._spelt.get(value) if before is not None else None
+            self._spelt[value] = known or spellings(value)
+            for spelling in self._spelt[value]:
                 self._names.setdefault(spelling, name)
         self._words: dict[int, dict[int, list[bytes]]] = {}
         self._short: list[bytes] = []
@@ -92,17 +98,38 @@ class Redactor:
         return value
 
     def _spans(self, data: bytes) -> Iterator[_Span]:
-        seen: defaultdict[bytes, int] = defaultdict(int)
+        seen: set[bytes] = set()
         for size, words in self._words.items():
             whole = len(data) - len(data) % size
             for word in set(filter(words.__contains__, memoryview(data)[:whole].cast(_SIZES[size]))):
-                for spelling in words[word]:
-                    seen[spelling] += 1
-        has_lines = bool(seen) and (b"\n" in data or b"\\n" in data)
+                seen.update(words[word])
+        unwrapped = _Unwrapped(data) if seen and (b"\n" in data or b"\\n" in data) else None
         for spelling in [*seen, *self._short]:
-            # Wrapped, it lacks a word or two; of what lacks more, too little is there.
-            wrapped = has_lines and seen[spelling] > len(spelling) // 64
-            yield from _places(data, spelling, self._names[spelling], wrapped=wrapped)
+            name = self._names[spelling]
+            yield from _places(data, spelling, name)
+            if unwrapped is not None:
+                for start, end, _ in _places(unwrapped.data, spelling, name):
+                    yield _Span(unwrapped.place(start), unwrapped.place(end - 1) + 1, name)
+
+
+class _Unwrapped:
+    """A text without its line ends, and where each of its bytes stood."""
+
+    def __init__(self, data: bytes) -> None:
+        parts: list[bytes] = []
+        self._here, self._there = [0], [0]
+        at = 0
+        for found in _LINE_END.finditer(data):
+            parts.append(data[at : found.start()])
+            self._here.append(self._here[-1] + found.start() - at)
+            at = found.end()
+            self._there.append(at)
+        self.data = b"".join([*parts, data[at:]])
+
+    def place(self, at: int) -> int:
+        """The place of a byte in the text as it was."""
+        line = bisect.bisect_right(self._here, at) - 1
+        return self._there[line] + at - self._here[line]
 
 
 def spellings(value: str) -> set[bytes]:
@@ -111,15 +138,47 @@ def spellings(value: str) -> set[bytes]:
     for part in _parts(value):
         data = part.encode("utf-8", "surrogatepass")
         found |= {data, data.hex().encode(), data.hex().upper().encode(), *_base64(data)}
-        every = "".join(f"%{byte:02x}" for byte in data)
-        texts = [quote(data, safe=safe) for safe in ("", "/", "/:@?&=+$,;!*'()~", "-._~")] + [quote_plus(data)]
-        texts += [every, every.upper(), *(re.sub("%..", lambda found: found[0].lower(), each) for each in texts)]
-        in_json = [json.dumps(part)[1:-1], json.dumps(part, ensure_ascii=False)[1:-1]]
-        in_json += [each.replace("/", "\\/") for each in in_json]
-        in_json += [json.dumps(each)[1:-1] for each in in_json]  # JSON within JSON
-        texts += [*in_json, html.escape(part), html.escape(part, quote=False), repr(part)[1:-1]]
+        texts = [*_in_urls(data), *_in_json(part), *_in_html(part), repr(part)[1:-1], repr(data)[2:-1]]
         found |= {each.encode("utf-8", "surrogatepass") for each in texts}
     return {each for each in found if len(each) >= CHARS_MIN}
+
+
+def _in_urls(data: bytes) -> Iterator[str]:
+    """As libraries escape a part, a path, a query or a whole URL (RFC 3986 leaves them some choice), or every byte."""
+    texts = [quote(data, safe=safe) for safe in ("", "/", "!*'()", ";,/?:@&=+$-_.!~*'()#", ":/?#[]@!$&'()*+,;=")]
+    for each in (*texts, quote_plus(data), "".join(f"%{byte:02X}" for byte in data)):
+        yield each
+        yield re.sub("%..", lambda found: found[0].lower(), each)
+
+
+def _in_json(part: str) -> Iterator[str]:
+    """As libraries escape it (RFC 8259, section 7 leaves them all of these), and once more for JSON within JSON."""
+    texts = [json.dumps(part)[1:-1], json.dumps(part, ensure_ascii=False)[1:-1]]
+    texts += [each.replace("/", "\\/") for each in texts]
+    for text, signs in itertools.product(texts[:2], ("<>&", "<>&'+`")):
+        for sign in signs:
+            text = text.replace(sign, f"\\u{ord(sign):04x}")
+        texts += [text, text.replace('\\"', "\\u0022")]
+    for each in texts:
+        for form in (each, _ESCAPE.sub(lambda found: found[0][:2] + found[0][2:].upper(), each)):
+            yield form
+            yield json.dumps(form)[1:-1]
+
+
+def _in_html(part: str) -> Iterator[str]:
+    """As libraries escape it."""
+    yield html.escape(part)
+    yield html.escape(part, quote=False)
+    for quotes in (
+        ("&#34;", "&#39;", "+"),
+        ("&#34;", "&#39;", "&#43;"),
+        ("&quot;", "&#39;", "+"),
+        ("&quot;", "&apos;", "+"),
+    ):
+        text = html.escape(part, quote=False)
+        for sign, escaped in zip("\"'+", quotes, strict=True):
+            text = text.replace(sign, escaped)
+        yield text
 
 
 def _parts(value: str) -> set[str]:
@@ -138,22 +197,24 @@ def _base64(data: bytes) -> Iterator[bytes]:
 
 
 def _words_of(spelling: bytes, size: int) -> set[int]:
-    """Every word of this size in a spelling."""
+    """Words of a spelling of which a text that holds it has one at an aligned place, even when a line ends in between.
+
+    Wherever the spelling starts, the first aligned word begins at one of its first `size` bytes. The same holds for
+    what is left of it behind those words; a line that ends within one of the two pieces leaves the other one whole.
+    """
+    reach = 2 * size - 1
+    behind = min(reach, len(spelling) - reach)
     words: set[int] = set()
-    for shift in range(size):
-        end = shift + (len(spelling) - shift) // size * size
-        words.update(memoryview(spelling[shift:end]).cast(_SIZES[size]))
+    for shift in (*range(size), *range(behind, behind + size)):
+        words.update(memoryview(spelling[shift : shift + size]).cast(_SIZES[size]))
     return words
 
 
-def _places(data: bytes, spelling: bytes, name: str, *, wrapped: bool) -> Iterator[_Span]:
+def _places(data: bytes, spelling: bytes, name: str) -> Iterator[_Span]:
     at = data.find(spelling)
     while at >= 0:
         yield _Span(at, at + len(spelling), name)
         at = data.find(spelling, at + 1)
-    if wrapped:
-        for found in re.finditer(_WRAP.join(re.escape(spelling[i : i + 1]) for i in range(len(spelling))), data):
-            yield _Span(found.start(), found.end(), name)
 
 
 def _merged(spans: list[_Span]) -> Iterator[_Span]:

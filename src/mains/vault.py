@@ -141,7 +141,7 @@ class Vault:
         gone = [(name, value) for name, value in self._values.items() if values.get(name) != value]
         self._former = [*self._former, *gone][-_FORMER_MAX:]
         self._book, self._values, self._faults = book, values, faults
-        self._redactor = Redactor([*values.items(), *self._former])
+        self._redactor = Redactor([*values.items(), *self._former], self._redactor)
 
     def _open(self, book: Book, name: str, secret: Secret, entries: Mapping[str, str]) -> str:
         if secret.kept == "plaintext":

@@ -47,6 +47,20 @@ def test_base64_of_anything_around_a_value_is_found(value: str, before: bytes, b
     assert "[secret key]" in Redactor([("key", value)]).redact(f"<{text}>")
 
 
+@given(
+    VALUES.filter(lambda text: len(text.encode()) >= 24),
+    st.binary(max_size=80),
+    st.sampled_from([40, 60, 64, 76]),
+    st.sampled_from(["\n", "\r\n", "\\n"]),
+)
+def test_what_an_encoder_wraps_is_found(value: str, before: bytes, width: int, end: str) -> None:
+    for text in (base64.b64encode(before + value.encode()).decode(), (before + value.encode()).hex()):
+        lines = end.join(text[at : at + width] for at in range(0, len(text), width))
+        found = Redactor([("key", value)]).redact(f"<{lines}>")
+        assert found.endswith(("[secret key]>", "[secret key]=>", "[secret key]==>")) or "[secret key]" in found[-16:]
+        assert found.startswith("<")
+
+
 @given(st.text(max_size=200))
 def test_what_holds_no_value_stays_as_it_is(text: str) -> None:
     assert Redactor([("key", "not-in-any-text-\x07")]).redact(text) == text
@@ -71,6 +85,12 @@ def test_plain_json_is_redacted_in_texts_and_names_only() -> None:
     value = {"n": 1, "list": [VALUE, None, True], VALUE: {"deep": f"a{VALUE}b"}}
     expected = {"n": 1, "list": ["[secret k]", None, True], "[secret k]": {"deep": "a[secret k]b"}}
     assert Redactor([("k", VALUE)]).redact_json(value) == expected
+
+
+def test_one_that_replaces_another_finds_the_same() -> None:
+    before = Redactor([("a", VALUE), ("b", "another-value-1")])
+    after = Redactor([("c", VALUE), ("d", "a-third-value-2")], before)
+    assert after.redact(f"{VALUE} another-value-1 a-third-value-2") == "[secret c] another-value-1 [secret d]"
 
 
 def test_a_mebibyte_and_a_hundred_values_take_a_part_of_a_second() -> None:

@@ -1,13 +1,15 @@
-"""The vault: where values are kept, who may have them, and what happens when the file or the passphrase is not right."""
+"""The vault: where values are kept, who may have them, and what happens when file or passphrase are not right."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 import threading
 import types
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -189,40 +191,29 @@ def test_two_who_set_secrets_at_once_lose_none(home: Home) -> None:
 def keys(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[tuple[str, str], str]]:
     """The library with a keyring in memory; where it is not installed, something that answers as it does."""
     kept: dict[tuple[str, str], str] = {}
+    answers = {
+        "priority": 5,
+        "set_password": lambda _, service, name, value: kept.__setitem__((service, name), value),
+        "get_password": lambda _, service, name: kept.get((service, name)),
+        "delete_password": lambda _, service, name: kept.__delitem__((service, name)),
+    }
     try:
-        import keyring
-        from keyring.backend import KeyringBackend
+        library: Any = importlib.import_module("keyring")
+        ours = type("InMemory", (importlib.import_module("keyring.backend").KeyringBackend,), answers)()
     except ImportError:
         library = types.ModuleType("keyring")
-        faults = types.ModuleType("keyring.errors")
-        faults.__dict__["KeyringError"] = type("KeyringError", (Exception,), {})
-        library.__dict__.update(
-            get_keyring=lambda: types.SimpleNamespace(priority=5),
-            set_password=lambda service, name, value: kept.__setitem__((service, name), value),
-            get_password=lambda service, name: kept.get((service, name)),
-            delete_password=lambda service, name: kept.pop((service, name)),
-        )
+        faults: Any = types.ModuleType("keyring.errors")
+        faults.KeyringError = type("KeyringError", (Exception,), {})
+        ours = type("InMemory", (), answers)()
+        for name in ("set_password", "get_password", "delete_password"):
+            setattr(library, name, getattr(ours, name))
+        library.get_keyring, library.set_keyring = lambda: ours, lambda _: None
         monkeypatch.setitem(sys.modules, "keyring", library)
         monkeypatch.setitem(sys.modules, "keyring.errors", faults)
-        yield kept
-        return
-
-    class InMemory(KeyringBackend):  # type: ignore[misc] # the library may be missing
-        priority = 5
-
-        def set_password(self, service: str, username: str, password: str) -> None:
-            kept[service, username] = password
-
-        def get_password(self, service: str, username: str) -> str | None:
-            return kept.get((service, username))
-
-        def delete_password(self, service: str, username: str) -> None:
-            del kept[service, username]
-
-    before = keyring.get_keyring()
-    keyring.set_keyring(InMemory())
+    before = library.get_keyring()
+    library.set_keyring(ours)
     yield kept
-    keyring.set_keyring(before)
+    library.set_keyring(before)
 
 
 def test_a_value_in_the_keyring_is_not_in_the_home(home: Home, keys: dict[tuple[str, str], str]) -> None:
@@ -247,6 +238,29 @@ def test_a_keyring_that_lost_the_value_or_is_gone_is_said(home: Home, keys: dict
     keys.clear()
     with pytest.raises(ConfigError, match="not in the keyring"):
         Vault(home).value("TOKEN", "git")
+
+
+def test_a_keyring_that_does_not_answer_holds_up_nobody_for_long(
+    home: Home, keys: dict[tuple[str, str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("A", "B", "C"):
+        set_secret(home, Settings(), name, VALUE, ["git"], "keyring")
+    free, asked = threading.Event(), threading.Semaphore(0)
+
+    def hang(*_: object) -> None:
+        asked.release()
+        free.wait(30)
+
+    library: Any = importlib.import_module("keyring")
+    monkeypatch.setattr(library, "get_password", hang)
+    monkeypatch.setattr(secretfile, "_KEYRING_S", 0.05)
+    vault = Vault(home)
+    with pytest.raises(ConfigError, match="is it locked"):
+        vault.value("B", "git")
+    assert vault.locked() == ["A", "B", "C"]
+    assert asked.acquire(timeout=5)
+    assert not asked.acquire(blocking=False), "it is asked once, not once for each"
+    free.set()
 
 
 def test_without_a_keyring_nothing_pretends_that_there_is_one(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,6 +40,15 @@ def disguises(value: str) -> dict[str, str]:
         "json raw": json.dumps({"token": value}, ensure_ascii=False),
         "json in json": json.dumps(json.dumps({"token": value})),
         "html": html.escape(value),
+        "html of Go": html.escape(value).replace("&quot;", "&#34;").replace("+", "&#43;"),
+        "json of Go": json.dumps(value, ensure_ascii=False)
+        .replace("<", "\\u003c")
+        .replace(">", "\\u003e")
+        .replace("&", "\\u0026"),
+        "json of .NET": "".join(
+            c if (c.isalnum() and c.isascii()) or c in "~./-" else f"\\u{ord(c):04X}" for c in value
+        ),
+        "bytes": str(value.encode()),
         "python": repr([value]),
         "wrapped": textwrap.fill(base64.b64encode(b"x" * 60 + data + b"tail").decode(), 76),
     }
