@@ -10,7 +10,7 @@ KIND says where the value is:
   N = 2^17, r = 8, p = 1). The name and the devices are sealed with it: who only writes the file names no others;
 - `plaintext`: TEXT is the value.
 
-One passphrase for all of a file: `check` is an empty text that was sealed with it. The file has mode 0600; one that
+One passphrase for all of a file, as long as anything is sealed with it: `check` is an empty text that was. The file has mode 0600; one that
 others can read is refused. It changes in one step, under a lock. Nothing here prints a value or puts it into an error.
 """
 
@@ -98,6 +98,8 @@ def edited(path: Path) -> Iterator[Book]:
         book = read(path)
         book.id = book.id or secrets.token_hex(8)
         yield book
+        if all(secret.kept != "passphrase" for secret in book.secrets.values()):
+            book.salt = book.check = ""  # the next one that is sealed may have another passphrase
         data = msgspec.json.format(msgspec.json.encode(book))
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
         try:
@@ -145,12 +147,19 @@ def key_of(book: Book, passphrase: str) -> bytes:
         book.check = seal(key, "", "", ())
         return key
     key = _scrypt(book, passphrase)
+    if not opens(book, key):
+        hint = f"`mains secret rm` takes away those whose passphrase is lost; {PASSPHRASE_VARIABLE} may hold it"
+        raise UsageError("this is not the passphrase of the secrets of this home", hint=hint)
+    return key
+
+
+def opens(book: Book, key: bytes) -> bool:
+    """Whether a key is that of the book's passphrase."""
     try:
         unseal(key, "", book.check, ())
     except ConfigError:
-        hint = f"`mains secret rm` takes away those whose passphrase is lost; {PASSPHRASE_VARIABLE} may hold it"
-        raise UsageError("this is not the passphrase of the secrets of this home", hint=hint) from None
-    return key
+        return False
+    return True
 
 
 def _scrypt(book: Book, passphrase: str) -> bytes:

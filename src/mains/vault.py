@@ -131,6 +131,8 @@ class Vault:
         values: dict[str, str] = {}
         faults: dict[str, ConfigError] = {}
         entries, fault = _entries(book)
+        if self._key and book.check and not secretfile.opens(book, self._key):
+            self._key = b""  # there is another passphrase now
         for name, secret in book.secrets.items():
             try:
                 if secret.kept == "keyring" and fault is not None:

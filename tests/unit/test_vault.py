@@ -86,6 +86,20 @@ def test_a_sealed_value_opens_with_the_passphrase_only(home: Home) -> None:
     assert [entry.name for entry in read_entries(home)] == ["OTHER", "TOKEN"]
 
 
+def test_when_nothing_is_sealed_any_more_another_passphrase_may_be_chosen(home: Home) -> None:
+    set_secret(home, Settings(), "TOKEN", VALUE, ["git"], "passphrase", PASSPHRASE)
+    vault = Vault(home, PASSPHRASE)
+    assert vault.value("TOKEN", "git") == VALUE
+    remove_secret(home, "TOKEN")
+    with pytest.raises(UsageError, match="at least 8 characters"):
+        set_secret(home, Settings(), "TOKEN", OTHER, ["git"], "passphrase", "short")
+    set_secret(home, Settings(), "TOKEN", OTHER, ["git"], "passphrase", "another passphrase")
+    with pytest.raises(ConfigError, match="is locked"):
+        vault.value("TOKEN", "git")
+    vault.unlock(vault.key_of("another passphrase"))
+    assert vault.value("TOKEN", "git") == OTHER
+
+
 def test_who_only_writes_the_file_cannot_name_other_devices_or_swap_values(home: Home) -> None:
     set_secret(home, Settings(), "ONE", VALUE, ["git"], "passphrase", PASSPHRASE)
     set_secret(home, Settings(), "TWO", OTHER, ["web"], "passphrase", PASSPHRASE)
