@@ -9,7 +9,9 @@
 #   make lock-prices      the lock file of genai-prices, after a change of tools/prices.in (UPGRADE=1: a newer release)
 #   make bench            the benchmarks
 #   make bench-rivals     Mains beside LangGraph, DBOS and pydantic-ai, which it installs in .venv-rivals
-#   make torture          the crash tests at length, and 10,000 seeds of the simulation (SEEDS=, SEED=: how many, from which)
+#   make lock-servers     the locks of the MCP servers that others wrote, after a change of tests/devices/servers.in or package.json
+#   make torture          the crash tests at length, 10,000 seeds of the simulation (SEEDS=, SEED=: how many, from which),
+#                         the conformance suite of MCP and devices that others wrote (with npm)
 #   make clean            forget everything that make has made
 #
 # Another Python: make test PYTHON=python3.12
@@ -23,11 +25,12 @@ VENV := .venv
 PY := $(VENV)/bin/python
 RIVALS := .venv-rivals
 PRICES := .venv-prices
+SERVERS := .servers
 # -qq: only errors speak.
 PIP_INSTALL := $(PY) -m pip -qq --disable-pip-version-check --no-input install
 STEP := @echo "==>"
 
-.PHONY: help demo test lock lock-rivals lock-prices prices bench bench-rivals torture clean
+.PHONY: help demo test lock lock-rivals lock-prices prices lock-servers bench bench-rivals torture clean
 .NOTPARALLEL:
 
 help:
@@ -60,13 +63,13 @@ bench-rivals: $(VENV)/.dev $(RIVALS)/.made
 prices: $(PRICES)/.made
 	@$(PRICES)/bin/python tools/snapshot_prices.py
 
-torture: $(VENV)/.dev
-	@$(PY) -m pytest tests/crash --torture
+torture: $(VENV)/.dev $(SERVERS)/.made
+	@$(PY) -m pytest tests/crash tests/devices tests/conformance --torture
 	@$(PY) -m pytest -n auto tests/sim --torture --seeds $(SEEDS) --seed $(SEED)
 
 clean:
 	$(STEP) "clean"
-	@rm -rf $(VENV) $(RIVALS) $(PRICES) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf $(VENV) $(RIVALS) $(PRICES) $(SERVERS) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	@find src tests bench examples -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 # ------------------------------------------------------------------------------------------------ environment
@@ -114,6 +117,17 @@ $(PRICES)/.made: $(VENV)/.made tools/prices.lock
 	@$(PRICES)/bin/python -m pip -qq --disable-pip-version-check --no-input install --require-hashes -r tools/prices.lock
 	@touch $@
 
+# MCP servers that others wrote, and the official conformance suite with the node that it wants. Without npm the tests that
+# need them are skipped, and say so.
+$(SERVERS)/.made: $(VENV)/.made tests/devices/servers.lock tests/devices/package-lock.json
+	$(STEP) "servers: tests/devices"
+	@mkdir -p $(SERVERS)
+	@$(PYTHON) -m venv --clear $(SERVERS)/venv
+	@$(SERVERS)/venv/bin/python -m pip -qq --disable-pip-version-check --no-input install --require-hashes -r tests/devices/servers.lock
+	@cp tests/devices/package.json tests/devices/package-lock.json $(SERVERS)/
+	@if command -v npm >/dev/null; then cd $(SERVERS) && npm ci --silent --no-audit --no-fund && touch .made; \
+	else echo "mains: NO npm HERE: the conformance suite and devices from npm are SKIPPED" >&2; fi
+
 # ------------------------------------------------------------------------------------------------------- lock
 # Made with the oldest Python that we support, so that no backport is missing. The machine's own pip settings
 # (a constraint, a folder of wheels, another index) stay out: a lock is the same wherever it is made.
@@ -133,6 +147,12 @@ lock: $(VENV)/.dev
 lock-rivals: $(VENV)/.dev
 	$(STEP) "bench/rivals.lock"
 	@$(PIP_COMPILE) --output-file bench/rivals.lock bench/rivals.in
+
+# npm's lock without the addresses it took things from: the hashes are what counts.
+lock-servers: $(VENV)/.dev
+	$(STEP) "tests/devices"
+	@$(PIP_COMPILE) --output-file tests/devices/servers.lock tests/devices/servers.in
+	@cd tests/devices && npm install --silent --package-lock-only --omit-lockfile-registry-resolved
 
 lock-prices: $(VENV)/.dev
 	$(STEP) "tools/prices.lock"

@@ -1,4 +1,5 @@
-"""Options of the test run. `--torture` makes the crash tests and the simulation long; `make torture` sets it."""
+"""Options of the test run. `--torture` makes the crash tests and the simulation long, and runs what has the marker
+`torture`; `make torture` sets it."""
 
 from __future__ import annotations
 
@@ -27,6 +28,16 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.kills = 50 if config.option.torture else 8
     if not config.option.seeds:
         config.option.seeds = 10_000 if config.option.torture else 1_000
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What only `make torture` runs is skipped elsewhere, and says so."""
+    if config.option.torture:
+        return
+    skip = pytest.mark.skip(reason="only `make torture` (--torture) runs this")
+    for item in items:
+        if item.get_closest_marker("torture"):
+            item.add_marker(skip)
 
 
 class Forgotten(logging.Handler):

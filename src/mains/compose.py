@@ -18,9 +18,12 @@ from typing import NamedTuple
 
 import msgspec
 
-from mains.bus.devices.files import Files
+from mains.bus.devices.files import Files, may_link
+from mains.bus.devices.time import Time
+from mains.bus.devices.web import Web
+from mains.bus.devices.webrules import read_rules
 from mains.bus.hub import Hub, Seams
-from mains.bus.secrets import DiscreetDevices
+from mains.bus.secrets import DiscreetDevices, NoSecrets, Secrets
 from mains.discretion import DiscreetEngines
 from mains.embedding import MeteredEmbedder, embedder_of
 from mains.engines import catalogue
@@ -36,7 +39,7 @@ from mains.kernel.desk import Desk
 from mains.kernel.devicelist import DeviceList
 from mains.kernel.lookup import Documents
 from mains.kernel.main import Kernel
-from mains.kernel.ports import CallContext, Device, Engine, EngineState, Keeper, Notice, Probe
+from mains.kernel.ports import CallContext, Device, Engine, EngineState, Keeper, Notice, Probe, Tool
 from mains.kernel.process import Route
 from mains.kernel.toolset import SYSCALLS
 from mains.rulebook import Rulebook, allow_always
@@ -206,25 +209,36 @@ def _endpoint(spec: EngineSpec, settings: Settings) -> Engine:
     )
 
 
-def built_in() -> list[Device]:
-    """The devices that every home has."""
-    return [Files()]
+def built_in(home: Home, settings: Settings, files: Files, clock: Clock) -> Sequence[Device]:
+    """The devices that every home has. What the web may be asked for is read from mains.toml at each call."""
+    return files, Web(lambda: read_rules(home.document(), str(home.config)), settings), Time(clock)
+
+
+def tools_of(home: Home, settings: Settings) -> Sequence[Tool]:
+    """The tools that there are, for whoever only looks: those of MCP devices as they were last listed. Raises
+    ConfigError."""
+    return hub_of(home, settings, built_in(home, settings, Files(), SystemClock())).tools()
 
 
 def hub_of(
     home: Home,
     settings: Settings,
-    vault: Vault,
+    fixed: Sequence[Device],
     devices: Sequence[Device] = (),
     tell: Callable[[Notice], None] = lambda _: None,
+    secrets: Secrets | None = None,
 ) -> Hub:
-    """The devices of a home: the built-in ones, those given, and those of mains.toml. Raises ConfigError."""
+    """The devices of a home: the `fixed` ones, those given, and those of mains.toml. Raises ConfigError."""
 
     def progress(context: CallContext, device: str, text: str) -> None:
         tell(Notice(kind="progress", pid=context.pid, text=f"{device}: {text}"))
 
-    fixed = DeviceList([*built_in(), *devices])
-    return Hub(home, settings, fixed, Seams(progress=progress, reserved=SYSCALLS, secrets=vault))
+    return Hub(
+        home,
+        settings,
+        DeviceList([*fixed, *devices]),
+        Seams(progress=progress, reserved=SYSCALLS, secrets=secrets or NoSecrets()),
+    )
 
 
 @contextlib.asynccontextmanager
@@ -277,7 +291,9 @@ async def boot(
     embedder = MeteredEmbedder(vectors) if vectors else None
     vault = Vault(place, os.environ.get(PASSPHRASE_VARIABLE, ""))
     await asyncio.to_thread(vault.look)
-    hub = hub_of(place, settings, vault, devices, lambda notice: kernel.watchers.tell(notice))
+    files = Files(place, settings, hard_links=may_link(place.document(), str(place.config)), now_ms=clock.now_ms)
+    fixed = built_in(place, settings, files, clock)
+    hub = hub_of(place, settings, fixed, devices, lambda notice: kernel.watchers.tell(notice), vault)
     kernel = Kernel(
         place.database,
         settings,
@@ -293,8 +309,13 @@ async def boot(
         probe=probe,
         search=lambda documents: Index(place.memory, Source(documents), embedder=embedder),
     )
-    async with kernel, Care(kernel, clock, room.forget) as care:
-        desk = Desk(kernel, room.force, care, partial(allow_always, place))
+
+    async def forget(pids: Collection[int]) -> None:
+        await room.forget(pids)
+        await files.forget(pids)
+
+    async with kernel, Care(kernel, clock, forget) as care:
+        desk = Desk(kernel, room.force, care, files, partial(allow_always, place))
         if embedder is not None:
             embedder.desk = desk
         hub.begin()

@@ -2,7 +2,8 @@
 
     mains.toml    settings, engines and prices, written by a person or by `mains engine add`
     mains.db      the journal (SQLite; with -wal and -shm)
-    workspaces/   a folder for each process that was given none
+    workspaces/   a folder for each process that was given none, and the shared ones (`workspaces/NAME`)
+    versions/     what stood in files before processes changed them (`bus/devices/versions.py`); may be deleted
     memory.db     the search index of memory (`mains.search`); may be deleted
     kv/           what the embedded engine has read of each process (`engines/kv_store.py`); may be deleted
     devices/      of each device: the folder it works in, and its tools as they were last listed
@@ -30,7 +31,10 @@ from typing import Any
 from mains.errors import ConfigError, DiskFullError, HomeLockedError, JournalError, MainsError
 from mains.settings import Settings, load_settings
 
-_TOP_LEVEL = {"settings", "engines", "devices", "grants", "default_engine", "currency", "rates", "models", "memory"}
+_TOP_LEVEL = {
+    *("settings", "engines", "devices", "grants", "default_engine", "currency", "rates", "models", "memory", "web"),
+    "files",
+}
 
 
 class Home:
@@ -42,6 +46,7 @@ class Home:
         self.database = path / "mains.db"
         self.memory = path / "memory.db"
         self.workspaces = path / "workspaces"
+        self.versions = path / "versions"
         self.logs = path / "logs"
         self.kv = path / "kv"
         self.devices = path / "devices"

@@ -10,22 +10,20 @@ KIND says where the value is:
   N = 2^17, r = 8, p = 1). The name and the devices are sealed with it: who only writes the file names no others;
 - `plaintext`: TEXT is the value.
 
-One passphrase for all of a file, as long as anything is sealed with it: `check` is an empty text that was. The file has mode 0600; one that
-others can read is refused. It changes in one step, under a lock. Nothing here prints a value or puts it into an error.
+One passphrase for all of a file, as long as anything is sealed with it: `check` is an empty text that was. The file has
+mode 0600; one that others can read is refused. It changes in one step, by one process at a time. Nothing here prints a
+value or puts it into an error.
 """
 
 from __future__ import annotations
 
 import base64
 import contextlib
-import fcntl
 import hashlib
 import os
 import re
 import secrets
 import stat
-import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -33,6 +31,7 @@ from typing import Any, Literal
 import msgspec
 
 from mains.errors import ConfigError, UsageError
+from mains.tomlfile import alone, replace_file
 
 FORMAT = 1
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
@@ -40,7 +39,6 @@ PASSPHRASE_VARIABLE = "MAINS_PASSPHRASE"  # noqa: S105 - the variable's name
 PASSPHRASE_CHARS_MIN = 8
 _BYTES_MAX = 64 * 1024 * 1024
 _SCRYPT = {"n": 2**17, "r": 8, "p": 1, "maxmem": 256 * 1024 * 1024, "dklen": 32}
-_LOCK_S, _LOOK_S = 5.0, 0.05
 _KEYRING_S = 10.0
 
 Kind = Literal["keyring", "passphrase", "plaintext"]
@@ -94,41 +92,13 @@ def read(path: Path) -> Book:
 @contextlib.contextmanager
 def edited(path: Path) -> Iterator[Book]:
     """The book of a file, which is written at the end of the block; not when that raises. Raises ConfigError."""
-    with _lock(path.parent):
+    with alone(path):
         book = read(path)
         book.id = book.id or secrets.token_hex(8)
         yield book
         if all(secret.kept != "passphrase" for secret in book.secrets.values()):
             book.salt = book.check = ""  # the next one that is sealed may have another passphrase
-        data = msgspec.json.format(msgspec.json.encode(book))
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).replace(path)
-        finally:
-            Path(name).unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """One writer at a time: a lock on the folder itself."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    due_s = time.monotonic() + _LOCK_S
-    try:
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > due_s:
-                    raise ConfigError(f"{folder}: somebody else changes the secrets", hint="try again") from None
-                time.sleep(_LOOK_S)
-        yield
-    finally:
-        os.close(descriptor)
+        replace_file(path, msgspec.json.format(msgspec.json.encode(book)).decode())
 
 
 # ------------------------------------------------------------------------------------------------- a passphrase

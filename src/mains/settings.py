@@ -94,6 +94,16 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     account_depth_max: int = 16  # accounts from the home down to a named one
     batch_wait_s: float = 86_400.0  # how long batch work waits for a cheaper hour
 
+    # the built-in devices
+    workspace_bytes_max: int = 1024 * 1024 * 1024  # of all files of a workspace
+    workspace_files_max: int = 100_000  # files and folders of a workspace
+    workspace_file_bytes_max: int = 4 * 1024 * 1024  # of one file
+    versions_max: int = 1_000  # changes of one process that can be undone
+    versions_bytes_max: int = 128 * 1024 * 1024  # of all of them
+    web_timeout_s: float = 30.0  # one fetch, with all its redirects
+    web_bytes_max: int = 4 * 1024 * 1024  # of one page, unpacked
+    web_redirects_max: int = 5
+
     # processes
     depth_max: int = 8  # spawn below spawn
     children_max: int = 1_000  # of one process, alive or ended; of a schedule, alive

@@ -7,32 +7,57 @@ with edited(home.config) as document:
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from mains.errors import ConfigError
 
+_WAIT_S = 10.0
+_LOOK_S = 0.02
+
 
 @contextlib.contextmanager
 def edited(path: Path) -> Iterator[Any]:
     """The file's document, which is written at the end of the block, in one step, readable by its owner only.
 
-    Nothing is written when the block raises. Raises ConfigError when the file is no TOML.
+    Whoever comes second waits, and sees what the first has written. Nothing is written when the block raises. Raises
+    ConfigError when the file is no TOML, or another process keeps it for `_WAIT_S`.
     """
     import tomlkit
     from tomlkit.exceptions import TOMLKitError
 
     target = path.resolve()  # the file itself where the path is a link
+    with alone(target):
+        try:
+            document = tomlkit.parse(target.read_text("utf-8") if target.exists() else "")
+            yield document
+            text = tomlkit.dumps(document)
+        except (TOMLKitError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: {error}", hint="mend the file first; nothing was written") from error
+        replace_file(target, text)
+
+
+@contextlib.contextmanager
+def alone(target: Path) -> Iterator[None]:
+    """Hold the folder's lock (flock): the file itself is replaced, and a lock of it would be one of the old file."""
+    folder, end_s = os.open(target.parent, os.O_RDONLY), time.monotonic() + _WAIT_S
     try:
-        document = tomlkit.parse(target.read_text("utf-8") if target.exists() else "")
-        yield document
-        text = tomlkit.dumps(document)
-    except (TOMLKitError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: {error}", hint="mend the file first; nothing was written") from error
-    _replace(target, text)
+        while True:
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if time.monotonic() >= end_s:
+                    raise ConfigError(f"{target}: another process is changing it", hint="try again") from error
+            time.sleep(_LOOK_S)
+        yield
+    finally:
+        os.close(folder)
 
 
 def put_entry(document: Any, section: str, name: str, fields: Mapping[str, Any]) -> None:
@@ -70,7 +95,8 @@ def _section(document: Any, section: str) -> Any:
     return document[section]
 
 
-def _replace(target: Path, text: str) -> None:
+def replace_file(target: Path, text: str) -> None:
+    """Write a file in one step, readable by its owner only. Raises OSError."""
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")  # mode 0600
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:

@@ -34,7 +34,7 @@ replies:
       - calls: [{name: leaky.echo, arguments: {text: "{{secret:WORD}}"}}]
       - calls: [{name: leaky.fail, arguments: {text: "{{secret:WORD}}"}}, {name: leaky.spill, arguments: {}}]
       - calls: [{name: far.echo, arguments: {text: "{{secret:WORD}} {{secret:TOKEN}}"}}]
-      - calls: [{name: files.write, arguments: {path: a.txt, content: "{{secret:TOKEN}}", text: "x"}}]
+      - calls: [{name: files.write, arguments: {path: a.txt, content: "{{secret:TOKEN}}"}}]
       - text: all done
   - first: /Leak to death/
     sequence:

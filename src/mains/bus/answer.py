@@ -2,12 +2,11 @@
 
 Text stands as it is. An image, a sound or other bytes are named with their kind and size and left out; a link is
 named with its address. A result that has no text but a structured part is that part, as JSON. Of a text that is longer
-than `bytes_max` the beginning is kept, and how much is missing is said.
+than `bytes_max` the beginning is kept, and its whole length is said.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 
 _NAME_CHARS = 200  # of what a device calls a thing, in our own words about it
 _BLOCKS_MAX = 1_000
+_NOTE_BYTES = 64  # for the note of what is missing
 
 
 def answer_of(result: CallToolResult, bytes_max: int) -> Done | Failed:
@@ -27,7 +27,7 @@ def answer_of(result: CallToolResult, bytes_max: int) -> Done | Failed:
     return Failed(text or "the device says that it failed") if result.is_error else Done(text)
 
 
-def _parts(result: CallToolResult) -> Iterable[str]:
+def _parts(result: CallToolResult) -> list[str]:
     blocks = [describe_block(block) for block in result.content[:_BLOCKS_MAX]]
     if more := len(result.content) - _BLOCKS_MAX:
         blocks += [f"[{more:,} further parts were left out]"] if more > 0 else []
@@ -58,21 +58,13 @@ def describe_block(block: Any) -> str:
             return f"[a part of the kind {_short(other)}: not shown]"
 
 
-def _bounded(parts: Iterable[str], bytes_max: int) -> str:
-    """The parts, a line each; a little more than `bytes_max` is kept, so that the kernel sees that it must cut."""
-    kept: list[str] = []
-    size = missing = 0
-    for part in parts:
-        data = part.encode("utf-8", "replace")
-        room = bytes_max - size
-        if len(data) <= room:
-            kept.append(part)
-        elif room > 0:
-            kept.append(data[:room].decode(errors="ignore"))
-        missing += max(0, len(data) - max(0, room))
-        size += len(data) + 1
-    text = "\n".join(kept)
-    return f"{text}\n[cut: {missing:,} bytes more]" if missing else text
+def _bounded(parts: list[str], bytes_max: int) -> str:
+    """The parts, a line each; with the note of what is missing at most `bytes_max` bytes."""
+    whole = "\n".join(parts).encode("utf-8", "replace")
+    if len(whole) <= bytes_max:
+        return whole.decode()
+    kept = whole[: max(0, bytes_max - _NOTE_BYTES)].decode(errors="ignore")
+    return f"{kept}\n[cut: {len(whole):,} bytes in all]"
 
 
 def _short(text: object) -> str:

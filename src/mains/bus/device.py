@@ -84,7 +84,10 @@ class McpDevice:
 
     async def list(self) -> Listing:
         """Have the device list its tools. Raises DeviceError, LimitError."""
-        await self.owner.list_tools()
+        try:
+            await self.owner.list_tools()
+        except NotMadeError as error:
+            raise DeviceError(str(error), hint=error.hint, retryable=True) from error
         return self.listing or Listing()
 
     def _keep(self, listed: Listed) -> None:

@@ -40,6 +40,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     tool: Tool
     claims_read_only: bool = False
     claims_idempotent: bool = False
+    claims_closed: bool = False  # it reaches nothing outside (`openWorldHint` is false)
 
 
 class Listing(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -80,18 +81,28 @@ def list_tools(listed: Iterable[mcp_types.Tool], settings: Settings, server: str
             Tool(name, printable(each.description or each.title or name, _DESCRIPTION_CHARS_MAX), each.input_schema),
             claims_read_only=claims is not None and claims.read_only_hint is True,
             claims_idempotent=claims is not None and claims.idempotent_hint is True,
+            claims_closed=claims is not None and claims.open_world_hint is False,
         )
     return Listing(tuple(entries.values()), tuple(left_out), printable(server, 200), printable(protocol, 40))
 
 
 def tools_of(listing: Listing, spec: DeviceSpec) -> list[Tool]:
-    """The tools as the user's word has them: what is repeatable, what only reads."""
+    """The tools as the user's word has them: what is repeatable, what only reads, what cannot send data out."""
     tools = []
     for each in listing.entries:
         names = {each.tool.name, each.server_name}
         read_only = bool(names & {*spec.read_only}) or (spec.trust_hints and each.claims_read_only)
         again = bool(names & {*spec.repeatable}) or (spec.trust_hints and each.claims_idempotent)
-        tools.append(msgspec.structs.replace(each.tool, read_only=read_only, idempotent=again or read_only))
+        closed = spec.trust_hints and each.claims_closed
+        tools.append(
+            msgspec.structs.replace(
+                each.tool,
+                read_only=read_only,
+                idempotent=again or read_only,
+                attached=True,
+                open_world=not closed,
+            )
+        )
     return tools
 
 

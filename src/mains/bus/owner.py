@@ -172,7 +172,6 @@ class Owner:
             try:
                 return await self._call(made, context)
             except _ExpiredError:
-                await self._stop("the server has forgotten us")
                 return await self._call(made, context)
 
     async def _call(self, made: Callable[[Client], Coroutine[Any, Any, T]], context: CallContext) -> T:
@@ -184,6 +183,10 @@ class Owner:
         except asyncio.CancelledError:
             self._suspected = True
             self._woken.set()
+            raise
+        except _ExpiredError:
+            if self._client is client:  # else somebody has seen it before us
+                await self._stop("the server has forgotten us")
             raise
         finally:
             del self._calls[number]
@@ -247,7 +250,7 @@ class Owner:
 
     def _leave_broken(self, why: str) -> None:
         if (reach := self._reach) is not None:
-            self._cut = True
+            self._cut, self._client = True, None
             reach.ended = reach.ended or why
             reach.over.set()
 
@@ -309,6 +312,7 @@ class Owner:
             try:
                 async with asyncio.timeout(self._terms.start_s):
                     await stack.enter_async_context(client)
+                    sdk.take_as_it_is(client)
                     self._listed(await self._ask_tools(client))
             except TimeoutError:
                 text = f"it did not answer within {self._terms.start_s:g} s (device_start_s)"
@@ -336,7 +340,7 @@ class Owner:
                     woken.cancel()
                 if self._suspected:
                     self._suspected = False
-                    await self._examine(client, reach)
+                    self._work(self._examine(client, reach))
                 elif not self._wanted and self._monotonic() - self._used_at >= self._terms.idle_s:
                     self._leave = "idle"
         finally:
@@ -355,6 +359,8 @@ class Owner:
     def _ended(self, task: asyncio.Task[None]) -> None:
         """The owner's task is over: why, and what follows."""
         fault = None if task.cancelled() else task.exception()
+        if task is not self._task:  # it took too long to leave, and another was begun
+            return
         reach = self._reach
         reason = reach.ended if reach is not None else ""
         if fault is not None and not (reason or self._leave):

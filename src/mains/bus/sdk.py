@@ -58,6 +58,19 @@ def client_of(reach: Reach, protocol: str, callbacks: dict[str, Any], changed: C
     )
 
 
+def take_as_it_is(client: Client) -> None:
+    """Have the client that was entered take results as they are: see docs/design.md, 2026-11-28.
+
+    The SDK would check them against the output schema of their tool, with regular expressions that a server chose, on
+    our event loop, after the effect has happened.
+    """
+
+    async def taken(name: str, result: mcp_types.CallToolResult) -> None:
+        return
+
+    client.session.validate_tool_result = taken  # type: ignore[method-assign]  # the one place where it looks
+
+
 async def list_all(client: Client, tools_max: int) -> list[mcp_types.Tool]:
     """Every tool that the server lists, one page more than `tools_max` at most; none when it knows no tools."""
     from mcp import MCPError

@@ -57,7 +57,7 @@ def report_of(tree: Tree, home: Home) -> dict[str, Any]:
 
     program = tree.program
     routes, whys = Engines.of(home).chain(program.model)
-    tools, missing, tool_tokens = _offer(tree)
+    tools, missing, tool_tokens = _offer(tree, home)
     told = [f"`{name}` is offered by nothing here; it is no mistake until it is called" for name in missing]
     return {
         "name": program.name,
@@ -68,6 +68,7 @@ def report_of(tree: Tree, home: Home) -> dict[str, Any]:
         "spawns": sorted(name for name in tree.programs if name != tree.root),
         "may_note": {scope: {"from_tools": tools} for scope, tools in note_scopes(program.tools).items()},
         "segments": list(program.segments),
+        "workspace": program.workspace,
         "output": program.output,
         "schedule": _schedule(program),
         "budget": program.budget,
@@ -102,21 +103,17 @@ def _schedule(program: Program) -> dict[str, Any] | None:
     return rules | {"next": schedule.at(next(schedule.slots(round(time.time() * 1_000))))}
 
 
-def _offer(tree: Tree) -> tuple[list[str], list[str], int]:
+def _offer(tree: Tree, home: Home) -> tuple[list[str], list[str], int]:
     """The tools that the program is offered, the grants that nothing offers, and an estimate of their tokens."""
     import msgspec
 
-    from mains.bus.devices.files import Files
+    from mains.cli.options import settings_of
+    from mains.compose import tools_of
     from mains.kernel.context import StoredInput
-    from mains.kernel.ports import Tool
     from mains.kernel.toolset import toolset
     from mains.program import estimate_tokens
 
-    files = Files()
-    devices = [
-        Tool(f"{files.name}.{tool.name}", tool.description, tool.parameters, tool.read_only, tool.idempotent)
-        for tool in files.tools()
-    ]
+    devices = tools_of(home, settings_of(home))
     inputs = tuple(StoredInput(spec.name, spec.type) for spec in tree.program.accepts)
     tools, missing = toolset(tree.program, inputs, tree.programs, devices)
     tokens = estimate_tokens(msgspec.json.encode(tools).decode()) if tools else 0
@@ -144,6 +141,8 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
         yield f"may note for: {', '.join(_scope(*each) for each in report['may_note'].items())}"
     if report["segments"]:
         yield f"maps: {', '.join(f'segment:{name}' for name in report['segments'])}"
+    if report["workspace"]:
+        yield f"workspace: shared, `{report['workspace']}`"
     yield f"output: {'JSON, by its schema' if report['output'] is not None else 'text'}"
     if schedule := report["schedule"]:
         yield f"schedule: {schedule['cron']} ({schedule['timezone']}), next {schedule['next']}"

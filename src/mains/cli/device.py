@@ -181,7 +181,7 @@ def _import_one(client: Client, spec: Any, *, untried: bool, quiet: bool) -> dic
         raise
     except MainsError as error:
         if not quiet:
-            say_error(f"{spec.name}: {error}", error.hint)
+            say_error(str(error), error.hint)
         return {"name": spec.name, "error": str(error), "hint": error.hint}
     if not quiet:
         _tell_added(client, state, untried=untried)

@@ -76,10 +76,10 @@ def secret_set(
 def _remarks(place: Home, entry: Entry) -> list[str]:
     """What a person should know about a secret that was just set."""
     from mains.bus.spec import load_devices, secrets_of
-    from mains.compose import built_in
+    from mains.compose import tools_of
 
     specs = load_devices(place.document().get("devices", {}), str(place.config))
-    known = {*specs, *(device.name for device in built_in())}
+    known = {*specs, *(tool.name.partition(".")[0] for tool in tools_of(place, place.settings()))}
     lines = [f"note: there is no device `{each}` yet" for each in entry.devices if each.partition(".")[0] not in known]
     users = [name for name, spec in specs.items() if entry.name in secrets_of(spec)]
     lines += [f"hint: a device that runs takes it when it starts again: mains device restart {name}" for name in users]

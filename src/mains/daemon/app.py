@@ -6,8 +6,8 @@
     POST processes/PID/messages {text, key}, /answer {text}, /signal {signal}, /fork {at}
     POST remove {pids}, prune {older_than_days, dry_run}, backup {path, workspaces, replace}
     GET  watch, survey[?all=1&after_seq=N], journal/verify, journal/export, ledger/verify
-    and those of accounts (`accounts.py`), memory (`memory.py`), notes (`notes.py`), segments (`segments.py`)
-    devices (`devices.py`) and secrets (`secrets.py`)
+    and those of accounts (`accounts.py`), memory (`memory.py`), notes (`notes.py`), segments (`segments.py`),
+    devices (`devices.py`), files (`files.py`) and secrets (`secrets.py`)
 
 A wait answers within half of `request_timeout_s`, settled or not: the client asks again. Bodies have at most
 `request_bytes_max` bytes. While the daemon ends, whatever arrives is refused and nothing of it is done.
@@ -32,6 +32,7 @@ from mains.daemon import wire
 from mains.daemon.accounts import Accounts
 from mains.daemon.body import body_of, number_of, pid_of, respond, seconds_of
 from mains.daemon.devices import DeviceRoutes
+from mains.daemon.files import Files
 from mains.daemon.memory import Memory
 from mains.daemon.notes import Notes
 from mains.daemon.reports import Reports, View
@@ -282,6 +283,15 @@ def _device_routes(devices: DeviceRoutes) -> list[Route]:
     ]
 
 
+def _file_routes(files: Files) -> list[Route]:
+    at = "/v1/processes/{pid:int}"
+    return [
+        _get(f"{at}/files", files.list),
+        _get(f"{at}/versions", files.versions),
+        _post(f"{at}/files/undo", files.undo),
+    ]
+
+
 def build(
     orders: Orders,
     accounts: Accounts,
@@ -289,6 +299,7 @@ def build(
     notes: Notes,
     segments: Segments,
     devices: DeviceRoutes,
+    files: Files,
     secrets: SecretRoutes,
     reports: Reports,
     settings: Settings,
@@ -328,6 +339,7 @@ def build(
         *_account_routes(accounts),
         *_memory_routes(memory, notes, segments),
         *_device_routes(devices),
+        *_file_routes(files),
         _post("/v1/secrets/unlock", secrets.unlock),
         _get("/v1/watch", reports.watch),
         _get("/v1/survey", reports.survey),

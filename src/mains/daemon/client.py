@@ -26,6 +26,7 @@ from mains import __version__
 from mains.daemon import wire
 from mains.daemon.connection import LINE_BYTES_MAX, LOST, Connection, Refused, begin, exchange, greets, target
 from mains.daemon.deviceclient import DeviceClient
+from mains.daemon.filesclient import FilesClient
 from mains.daemon.launch import Start
 from mains.daemon.segmentclient import SegmentClient
 from mains.errors import DaemonError
@@ -45,7 +46,7 @@ class CutOffError(DaemonError):
     """The daemon died in the middle of a stream."""
 
 
-class Client(SegmentClient, DeviceClient):
+class Client(SegmentClient, DeviceClient, FilesClient):
     """See the module's header. It may be used by one thread at a time."""
 
     def __init__(self, home: Home, settings: Settings, *, start: bool = True) -> None:
@@ -392,4 +393,6 @@ def _looks(path: str) -> str:
         return "device ls"
     if path in _OF_SEGMENTS:
         return "segment ls"
+    if path.endswith("/files/undo"):
+        return f"files log {path.split('/')[1]}"
     return "note ls" if path.startswith("notes") else "ps --all"

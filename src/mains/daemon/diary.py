@@ -97,8 +97,8 @@ def tell(event: ev.AnyEvent, text_of: PageOf) -> tuple[str, str]:
             return _tell_slot(event), ""
         case ev.Rested(detail=detail):
             return f"waits for the next message{f': {detail}' if detail else ''}", ""
-        case ev.Kept():
-            return "keeps its frame as it is", ""
+        case ev.Tidied():
+            return "nothing more leaves its frame now", ""
         case ev.Noted(text=text) | ev.Deferred(detail=text):
             return text, ""
         case ev.SegmentMade() | ev.Appended() | ev.SegmentRemoved():

@@ -33,6 +33,7 @@ from mains.daemon import guard
 from mains.daemon.accounts import Accounts
 from mains.daemon.app import Orders, Tally, build
 from mains.daemon.devices import DeviceRoutes
+from mains.daemon.files import Files
 from mains.daemon.listener import listen_tcp, listen_unix
 from mains.daemon.memory import Memory
 from mains.daemon.notes import Notes
@@ -146,8 +147,10 @@ class _Daemon:
         reports = Reports(desk, self._place, quiet, self._settings)
         segments = Segments(desk, self._settings.request_bytes_max)
         devices = DeviceRoutes(machine.hub, self._place.home.workspaces, quiet, self._settings.request_bytes_max)
+        files = Files(desk, self._settings.request_bytes_max)
         secrets = SecretRoutes(machine.vault)
-        app = build(orders, accounts, Memory(desk), notes, segments, devices, secrets, reports, self._settings, end)
+        routes = (Memory(desk), notes, segments, devices, files, secrets, reports)
+        app = build(orders, accounts, *routes, self._settings, end)
         tally = Tally(app, self._closing)
         return tally
 

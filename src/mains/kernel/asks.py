@@ -15,7 +15,7 @@ import msgspec
 from mains.kernel import cover, intents, mailbox, notes, pages, paging, segments, stubs
 from mains.kernel.calls import share_room
 from mains.kernel.context import tokens_of
-from mains.kernel.event import Asked, Joined, Kept
+from mains.kernel.event import Asked, Joined, Tidied
 from mains.kernel.ledger import Hold
 from mains.kernel.mailbox import Mail
 from mains.kernel.ports import Message
@@ -79,7 +79,7 @@ def _tidied(tx: Tx, world: World, p: Process) -> Process | None:
             return _asked(tx, p, hold, _New([], (), 0, apart=False), room.summary)
         p = tx.process(p.pid) or p
     if p.tidy and not p.retry_ms:
-        tx.happen(p, Kept())
+        tx.happen(p, Tidied())
     return None
 
 

@@ -20,6 +20,7 @@ from mains.kernel.again import bind_again
 from mains.kernel.birth import Birth
 from mains.kernel.care import DAY_MS, Care
 from mains.kernel.context import check_text
+from mains.kernel.filedesk import FileDesk, Workspaces
 from mains.kernel.journal import Journal
 from mains.kernel.main import Kernel
 from mains.kernel.memorydesk import MemoryDesk
@@ -34,21 +35,23 @@ DAYS_MAX = 1_000_000
 _BUDGET_MAX = 10**15  # sums of many such budgets still fit into the database's 64 bits
 
 
-class Desk(AccountDesk, MemoryDesk, SegmentDesk):
-    """The outside of a kernel. `force` gives the route to an engine that a caller names; `always(tool, program)` writes
-    the rule that processes of a program may call a tool."""
+class Desk(AccountDesk, FileDesk, MemoryDesk, SegmentDesk):
+    """The outside of a kernel. `force` gives the route to an engine that a caller names; `files` are the workspaces;
+    `always(tool, program)` writes the rule that processes of a program may call a tool."""
 
     def __init__(
         self,
         kernel: Kernel,
         force: Callable[[str], Route],
         care: Care,
+        files: Workspaces | None = None,
         always: Callable[[str, str], object] = lambda *_: None,
     ) -> None:
         self._kernel = kernel
         self._force = force
         self._care = care
         self._always = always
+        self._files = files
         self.notes = Notebook(kernel, care)
 
     async def spawn(
@@ -87,7 +90,7 @@ class Desk(AccountDesk, MemoryDesk, SegmentDesk):
             route=self._force(engine) if engine else self._kernel.world.route(root.model),
             path=str(tree.path),
             engine_forced=bool(engine),
-            workspace=str((start / workspace).resolve()) if workspace else "",
+            workspace=str((start / workspace).resolve()) if workspace else self._shared(root),
             budget=budget,
             account=account,
             band=band,

@@ -244,8 +244,8 @@ class Rested(Event, tag="rested", frozen=True):
     tidy: bool = False
 
 
-class Kept(Event, tag="kept", frozen=True):
-    """A conversation at rest keeps its frame as it is: nothing that left it would pay, or it cannot be done now."""
+class Tidied(Event, tag="tidied", frozen=True):
+    """A conversation at rest is tidy: nothing more leaves its frame now, because it does not pay or cannot be done."""
 
 
 class Exited(Event, tag="exited", frozen=True):
@@ -366,7 +366,7 @@ class Noted(Event, tag="noted", frozen=True):
 AnyEvent = (
     Spawned | Asked | Joined | Replied | Evicted | AskFailed | Rerouted | Called | Returned | Doubted | Answered
     | Signalled | Refused | Faulted | Woken | Sent | Exec | Execed | Slotted | Rested | Exited | Removed | Noted
-    | Deferred | Kept | Opened | Limited | Warned | Reminded | Remembered | Forgotten
+    | Deferred | Tidied | Opened | Limited | Warned | Reminded | Remembered | Forgotten
     | SegmentMade | Appended | SegmentRemoved
 )  # fmt: skip
 

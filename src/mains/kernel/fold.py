@@ -23,7 +23,6 @@ from mains.kernel.event import (
     Faulted,
     Forgotten,
     Joined,
-    Kept,
     Limited,
     Noted,
     OfSegment,
@@ -40,6 +39,7 @@ from mains.kernel.event import (
     Signalled,
     Slotted,
     Spawned,
+    Tidied,
     Warned,
     Woken,
 )
@@ -81,7 +81,7 @@ def _changed(p: Process, event: AnyEvent) -> Process:
             return _evicted(p, event)
         case AskFailed():
             return _ask_failed(p, event)
-        case Kept():
+        case Tidied():
             _require(p, p.idle and p.tidy and p.asking is None, event)
             return replace(p, tidy=False, deferred=False)
         case Reminded():
@@ -190,8 +190,7 @@ def _evicted(p: Process, event: Evicted) -> Process:
         whole = {"whole_frame": p.whole_frame if event.unseen else ""}  # as long as it was; the tools may be others
     return replace(
         p, covers=p.covers + 1, breaks=p.breaks + (not event.unseen),
-        tidy=False, deferred=p.deferred and not p.idle,
-        frame_tokens=tokens, frame=event.frame,
+        tidy=p.tidy and not asked, frame_tokens=tokens, frame=event.frame,
         tools=event.tools or p.tools, reserve_tokens=event.reserve_tokens,
         input_tokens=p.input_tokens + event.input_tokens, cached_tokens=p.cached_tokens + event.cached_tokens,
         output_tokens=p.output_tokens + event.output_tokens, cost_nano=p.cost_nano + event.cost_nano,

@@ -30,7 +30,7 @@ from mains.kernel.calls import (
     share_room,
 )
 from mains.kernel.context import cut, tokens_of
-from mains.kernel.event import Answered, AskFailed, Called, Doubted, Faulted, Kept, Replied, Woken
+from mains.kernel.event import Answered, AskFailed, Called, Doubted, Faulted, Replied, Tidied, Woken
 from mains.kernel.making import Making
 from mains.kernel.ports import Message, Usage
 from mains.kernel.process import Call, CallState, Process, State
@@ -209,7 +209,7 @@ def unserved(tx: Tx, world: World, pid: int, engine: str, error: ConfigError) ->
     if p.next is not None:
         return execs.take(tx, p)  # which may not need that engine
     if p.idle:
-        return tx.happen(p, Kept())
+        return tx.happen(p, Tidied())
     index = fallback.after_absence(p)
     if index is None:
         p = finish(tx, _faulted(tx, p, fallback.told(p, why), unread=True), world.settings)

@@ -4,7 +4,8 @@
     bind, bind_child            what a caller, or a model, gave -> Bound
     fill                        a program's prose with its inputs in place
     notes                       what `mains check` says beside mistakes
-    head, plain_text, estimate_tokens, parse_grant, parse_tokens, input_schema, is_name, is_segment, append_segments
+    head, plain_text, estimate_tokens, parse_grant, parse_tokens, input_schema, is_name, is_segment, is_workspace,
+    append_segments
 
 This package knows no kernel: it never checks whether a tool or a model exists. Everything it gives is frozen,
 and every size, count and depth is bounded. `docs/programs.md` is the reference of the format.
@@ -23,6 +24,7 @@ from mains.program.textfile import FileText, read_text_file
 from mains.program.toolgrant import NOTE_SCOPES, ToolGrant, append_segments, note_scopes, parse_grant
 from mains.program.toollimit import PER_S, Limits, Where, parse_limits
 from mains.program.tree import Tree, load_tree
+from mains.program.workspacename import WORKSPACE_RULE, is_workspace
 
 __all__ = [
     "BANDS",
@@ -31,6 +33,7 @@ __all__ = [
     "PER_S",
     "PROMPT",
     "SEGMENT_RULE",
+    "WORKSPACE_RULE",
     "Bound",
     "FileText",
     "InputSpec",
@@ -49,6 +52,7 @@ __all__ = [
     "input_schema",
     "is_name",
     "is_segment",
+    "is_workspace",
     "load",
     "load_tree",
     "local_zone",

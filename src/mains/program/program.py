@@ -38,6 +38,7 @@ from mains.program.schedule import Schedule, read_schedule
 from mains.program.segmentname import read_segments
 from mains.program.textfile import normalised, read_text_file
 from mains.program.toolgrant import ToolGrant, read_grants
+from mains.program.workspacename import read_workspace
 from mains.settings import Settings
 
 SKILL_FILE = "SKILL.md"
@@ -52,7 +53,7 @@ DOUBTS = ("ask", "retry", "skip")
 
 OWN_KEYS = (
     *("name", "description", "model", "tools", "inputs", "output", "budget", "band", "schedule", "on_doubt"),
-    *("max_tokens", "frame_tokens", "pin", "segments", "temperature"),
+    *("max_tokens", "frame_tokens", "pin", "segments", "workspace", "temperature"),
 )
 FOREIGN_KEYS = (
     *("license", "compatibility", "metadata", "allowed-tools"),  # Agent Skills
@@ -75,9 +76,10 @@ _UNPLACEABLE = ("folder", "json")
 class Program(msgspec.Struct, frozen=True, kw_only=True):
     """A program in which everything is checked. `model` is empty for the default.
 
-    `pin` names the inputs that stay in every frame, `segments` the shared segments that it maps. `source` is
-    the whole file (line ends `\\n`, no byte order mark) and `hash` the SHA-256 of its UTF-8, in hex: the same
-    program has the same hash whatever its line ends.
+    `pin` names the inputs that stay in every frame, `segments` the shared segments that it maps, `workspace` the
+    shared workspace whose files it reaches (empty: one of its own). `source` is the whole file (line ends `\\n`, no
+    byte order mark) and `hash` the SHA-256 of its UTF-8, in hex: the same program has the same hash whatever its line
+    ends.
     """
 
     name: str
@@ -95,6 +97,7 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     frame_tokens: int | None = None
     pin: tuple[str, ...] = ()
     segments: tuple[str, ...] = ()
+    workspace: str = ""
     temperature: float | None = None
     foreign: dict[str, Any] = {}
     source: str
@@ -191,6 +194,7 @@ def _assembled(front: FrontMatter, text: str, path: str, faults: list[Mistake], 
         frame_tokens=read_tokens(field("frame_tokens"), "frame_tokens", FRAME_TOKENS_MIN, faults),
         pin=_read_pin(field("pin"), inputs or (PROMPT,), faults),
         segments=read_segments(field("segments"), settings.process_segments_max, faults),
+        workspace=read_workspace(field("workspace"), faults),
         temperature=read_number(field("temperature"), "temperature", 0.0, TEMPERATURE_MAX, faults),
         foreign={key: value_of(node) for key, node in fields.items() if key in FOREIGN_KEYS},
         source=text,

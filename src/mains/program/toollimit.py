@@ -6,7 +6,7 @@
 
 In a pattern `*` stands for any characters, all else for itself. A number, `true` and `false` fit as JSON writes
 them, a list when each of its items does. `host` is that of the argument `url` when the tool has no `host`. What could
-be read in two ways (a `..` or an empty part within a path, a URL with anything odd before its path) fits nothing but `*`.
+be read in two ways (a `..` or an empty part within a path, a URL with anything odd before its path) fits only `*`.
 """
 
 from __future__ import annotations

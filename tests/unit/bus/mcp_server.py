@@ -161,6 +161,18 @@ def spin() -> str:
     return "never"
 
 
+class Total(BaseModel):
+    """What `promised` promises."""
+
+    total: int
+
+
+@server.tool()
+def promised() -> Total:
+    """Keep to the schema of its output."""
+    return Total(total=3)
+
+
 class Confirm(BaseModel):
     """An answer."""
 

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mains.bus.devices import files
+from mains.bus.devices import beneath, looking
 from mains.bus.devices.files import Files
 from mains.kernel.ports import CallContext, Done, Failed
+from mains.settings import Settings
 
 SECRET = "the secret outside"
 
@@ -29,10 +30,10 @@ class Place:
         self.outside.mkdir()
         self.workspace.mkdir()
         (self.outside / "secret.txt").write_text(SECRET)
-        self._device = Files()
+        self.device = Files()
 
     async def call(self, tool: str, **arguments: Any) -> Done | Failed:
-        return await self._device.call(tool, arguments, CallContext(1, "k", self.workspace, 1))
+        return await self.device.call(tool, arguments, CallContext(1, "k", self.workspace, 1))
 
     async def done(self, tool: str, **arguments: Any) -> str:
         answer = await self.call(tool, **arguments)
@@ -215,15 +216,15 @@ async def test_what_is_no_file_is_neither_read_nor_written_and_nobody_waits(plac
 
 
 async def test_sizes_are_bounded_both_ways(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "_FILE_BYTES_MAX", 100)
+    place.device = Files(settings=Settings(workspace_file_bytes_max=100))
     await place.done("write", path="full", text="x" * 100)
     assert len(await place.done("read", path="full")) == 100
-    assert "101 bytes" in await place.failed("write", path="more", text="x" * 101)
+    assert "it has 101" in await place.failed("write", path="more", text="x" * 101)
     assert "would be larger" in await place.failed("append", path="full", text="y")
     await place.failed("write", path="more", text="ö" * 51)
     (place.workspace / "grown").write_text("x" * 101)
     assert "larger than 100" in await place.failed("read", path="grown")
-    monkeypatch.setattr(files, "_LIST_ENTRIES_MAX", 3)
+    monkeypatch.setattr(looking, "LIST_ENTRIES_MAX", 3)
     for name in "abc":
         (place.workspace / name).touch()
     lines = (await place.done("list")).splitlines()
@@ -271,13 +272,13 @@ async def test_a_reader_sees_the_old_file_or_the_new_one(place: Place, monkeypat
     seen: list[str] = []
     real = os.fsync
 
-    def looking(descriptor: int) -> None:
+    def watching(descriptor: int) -> None:
         seen.append((place.workspace / "note").read_text())
         real(descriptor)
 
-    monkeypatch.setattr(os, "fsync", looking)
+    monkeypatch.setattr(os, "fsync", watching)
     await place.done("write", path="note", text="new" * 1_000)
-    assert seen == ["old" * 1_000]
+    assert seen == ["old" * 1_000, "new" * 1_000]  # the file beside it, then the folder with its new name
     assert (place.workspace / "note").read_text() == "new" * 1_000
 
 
@@ -286,14 +287,14 @@ async def test_a_file_that_goes_while_it_is_listed_spoils_nothing(
 ) -> None:
     for name in "abc":
         (place.workspace / name).touch()
-    real = os.scandir
+    real = beneath.entries
 
-    def scanning(at: int) -> list[os.DirEntry[str]]:
-        entries = list(real(at))
+    def scanning(at: int, most: int) -> list[os.DirEntry[str]]:
+        found = real(at, most)
         (place.workspace / "b").unlink()
-        return entries
+        return found
 
-    monkeypatch.setattr(os, "scandir", scanning)
+    monkeypatch.setattr(looking, "entries", scanning)
     assert await place.done("list") == "a  0 bytes\nc  0 bytes"
 
 

@@ -62,12 +62,21 @@ async def test_what_is_no_text_is_described(rig: Rig) -> None:
     assert answer == Done("a cat\n[image image/png, 5 bytes: not shown]\n[link more <file:///cat.txt>]")
 
 
+async def test_what_an_output_schema_says_is_not_our_affair(rig: Rig) -> None:
+    await rig.add()
+    assert "3" in (await rig.call("promised")).text
+    owner = rig.hub._devices["box"].owner
+    assert owner._client is not None
+    owner._client.session._tool_output_schemas["add"] = {"type": "object", "required": ["never"]}
+    assert await rig.call("add", a=1, b=1) == Done("2")  # else it would be in doubt after it has happened
+
+
 async def test_a_large_result_is_bounded(tmp_path: Path) -> None:
     rig = Rig(tmp_path, result_bytes_max=1000)
     await rig.add()
     answer = await rig.call("big", bytes=100_000)
     await rig.close()
-    assert answer.text == "y" * 1000 + "\n[cut: 99,000 bytes more]"
+    assert answer.text == "y" * 936 + "\n[cut: 100,000 bytes in all]"
 
 
 async def test_the_environment_is_scrubbed_and_the_folder_its_own(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

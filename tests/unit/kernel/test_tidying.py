@@ -6,13 +6,13 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from tests.unit.kernel.world import World, says
+from tests.unit.kernel.world import World, call, says
 
 from mains.errors import EngineError, Spent
 from mains.kernel import past
 from mains.kernel.context import tokens_of
 from mains.kernel.desk import Desk
-from mains.kernel.ports import Reply, Request, Signal, Usage
+from mains.kernel.ports import Finish, Reply, Request, Signal, Usage
 
 FRONT = "frame_tokens: 3000\nmax_tokens: 200"
 FULL = 6  # so many turns fill the frame above its high mark
@@ -68,6 +68,21 @@ async def test_old_turns_are_summed_up_before_the_next_message_comes(world: Worl
 
 async def _has_settled(kernel: Desk, pid: int) -> bool:
     return await _rests(kernel, pid) or (await kernel.outcome(pid)).reason == "tidying"
+
+
+async def test_a_result_is_shown_in_part_before_old_turns_leave(world: World) -> None:
+    """A turn that ends with a call that could not be made: its result is large, and the frame too."""
+
+    def answer_badly(request: Request) -> Reply:
+        if is_summary(request):
+            return says("Much was said.")
+        return Reply(LONG, (call("sleep", seconds="long " * 100),), Usage(10, 0, 5), Finish.CALLS)
+
+    async with world.open(answer_badly, mends_max=0, view_tokens_max=80) as kernel:
+        pid = await kernel.spawn(world.program("talker", f"tools: [sleep]\n{FRONT}"), conversation=True)
+        await talk(world, kernel, pid, 12)
+        assert "rested evicted asked evicted" in " ".join(kinds(kernel, pid)), "first the result, then old turns"
+        assert all(each.past.frame_hash() == each.journalled for each in past.frames(kernel.journal, pid))
 
 
 async def test_others_go_first_and_a_message_makes_it_a_turn_at_once(world: World) -> None:
@@ -151,7 +166,7 @@ async def test_without_room_nothing_is_spent_and_nobody_waits(world: World) -> N
         await talk(world, kernel, pid, FULL)
         outcome = await kernel.outcome(pid)
         assert (outcome.state, outcome.reason) == ("WAITING", "message")
-        assert kinds(kernel, pid)[-2:] == ["rested", "kept"]
+        assert kinds(kernel, pid)[-2:] == ["rested", "tidied"]
         assert not any(map(is_summary, world.asked))
 
 

@@ -1,208 +1,263 @@
 """The device `files`: the process's workspace folder, and nothing outside it.
 
-Paths are relative to the workspace. Every step of a path is opened below the one before without following links
-(`openat`, `O_NOFOLLOW`), so that neither `..`, nor a link, nor a swap in between leads out of the folder. A file is
-written beside its place and moved there, so that a crash leaves the old or the new one.
+    beneath.py    how a path is opened: name by name, no link followed
+    looking.py    list, read, find, search
+    changes.py    write, append, edit, remove: one at a time in a workspace, and never twice
+    quota.py      how much there may be
+    versions.py   what was there before, for `mains files undo`
+
+Paths are relative to the workspace. A file is written beside its place and moved there, so that a crash leaves the
+old or the new one. Every tool is safe to repeat: the looks change nothing, and a change that is asked for again under
+the key of a call that was made before a crash is not made again.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
+from mains.bus.devices.beneath import Root
+from mains.bus.devices.changes import Caller, Changes
+from mains.bus.devices.looking import Looks, wanted_pattern, wanted_text
+from mains.bus.devices.quota import Quota
+from mains.bus.devices.refused import Refused, shown
+from mains.bus.devices.versions import Version, Versions
+from mains.errors import ConfigError, NotFoundError, UsageError
+from mains.home import Home
 from mains.kernel.ports import CallContext, Done, Failed, Schema, Tool
+from mains.settings import Settings
 
-_FILE_BYTES_MAX = 4 * 1024 * 1024
-_LIST_ENTRIES_MAX = 1_000
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
-
-
-class _Refused(Exception):  # noqa: N818 - becomes a Failed, never leaves this file
-    """A path or file that cannot be served, in words for the model."""
+T = TypeVar("T")
+_TEXT: Schema = {"type": "string"}
+_YES: Schema = {"type": "boolean"}
+_FROM_ONE: Schema = {"type": "integer", "minimum": 1}
 
 
-def _schema(*required: str) -> Schema:
-    return {
-        "type": "object",
-        "properties": {name: {"type": "string"} for name in ("path", *required) if name},
-        "required": list(required),
-        "additionalProperties": False,
-    }
+def _object(*required: str, **properties: Schema) -> Schema:
+    return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
 
 
-_TOOLS = (
-    Tool("list", "List a folder of the workspace (without `path`: the workspace itself).", _schema(), read_only=True),
-    Tool("read", "Read a text file of the workspace.", _schema("path"), read_only=True),
-    Tool("write", "Write a text file, whole; folders are made as needed.", _schema("path", "text"), idempotent=True),
-    Tool("append", "Append text to a file.", _schema("path", "text")),
-    Tool("remove", "Remove a file.", _schema("path"), idempotent=True),
+_LOOKS = (
+    Tool(
+        "list",
+        "List a folder of the workspace (without `path`: the workspace itself).",
+        _object(path=_TEXT),
+        read_only=True,
+        idempotent=True,
+    ),
+    Tool(
+        "read",
+        "Read a text file of the workspace, whole; or `lines` lines of it from `line` on (the first is 1).",
+        _object("path", path=_TEXT, line=_FROM_ONE, lines=_FROM_ONE),
+        read_only=True,
+        idempotent=True,
+    ),
+    Tool(
+        "find",
+        "Find files by a pattern such as *.md, src/**/*.py or *.{js,ts}, below `path` or in the whole workspace.",
+        _object("pattern", pattern=_TEXT, path=_TEXT),
+        read_only=True,
+        idempotent=True,
+    ),
+    Tool(
+        "search",
+        "Search files for the lines with a `text`, or those that match a `regex` (without look-around), below `path`; "
+        "`files` is a pattern of names.",
+        _object(text=_TEXT, regex=_TEXT, path=_TEXT, files=_TEXT, ignore_case=_YES),
+        read_only=True,
+        idempotent=True,
+    ),
+)
+_CHANGES = (
+    Tool(
+        "write",
+        "Write a text file, whole; folders are made as needed.",
+        _object("path", "text", path=_TEXT, text=_TEXT),
+        idempotent=True,
+    ),
+    Tool("append", "Append text to a file.", _object("path", "text", path=_TEXT, text=_TEXT), idempotent=True),
+    Tool(
+        "edit",
+        "Replace `old`, a text that stands exactly once in a file, by `new` (`all`: wherever it stands).",
+        _object("path", "old", "new", path=_TEXT, old=_TEXT, new=_TEXT, all=_YES),
+        idempotent=True,
+    ),
+    Tool("remove", "Remove a file.", _object("path", path=_TEXT), idempotent=True),
 )
 
 
 class Files:
-    """The device. It keeps nothing open between calls."""
+    """The device. It keeps nothing open between calls.
+
+    `home`: where versions are kept and workspaces are counted; its own files are never entered. Without one (in tests)
+    there are no versions, and a change that is made again after a crash is done again.
+    """
 
     name = "files"
 
+    def __init__(
+        self,
+        home: Home | None = None,
+        settings: Settings | None = None,
+        *,
+        hard_links: bool = False,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        self._settings = settings or Settings()
+        self._home = home
+        self._hard_links = hard_links
+        self._now_ms = now_ms
+        self._versions = Versions(home.versions, self._settings) if home else None
+        self._quota = Quota(self._settings, home.workspaces if home else None)
+        self._locks: WeakValueDictionary[Path, asyncio.Lock] = WeakValueDictionary()
+        self._threads: ThreadPoolExecutor | None = None  # its own: a slow disk takes none from anybody else
+
     def tools(self) -> Sequence[Tool]:
-        """list, read, write, append, remove."""
-        return _TOOLS
+        """list, read, find, search, write, append, edit, remove."""
+        return (*_LOOKS, *_CHANGES)
 
     async def call(self, tool: str, arguments: Mapping[str, Any], context: CallContext) -> Done | Failed:
         """Do it in a thread: a slow disk holds up only its caller."""
-        verb: Callable[[Path, Mapping[str, Any]], str] = _VERBS[tool]
         try:
-            return Done(await asyncio.to_thread(verb, context.workspace, arguments))
-        except _Refused as refused:
+            if tool in _LOOK:
+                return Done(await self._look(context.workspace, lambda looks: _LOOK[tool](looks, arguments)))
+            caller = Caller(context.pid, context.key, context.attempt > 1, self._now_ms())
+            return Done(await self._alone(context.workspace, caller, lambda changes: _CHANGE[tool](changes, arguments)))
+        except Refused as refused:
             return Failed(str(refused))
         except OSError as error:
-            return Failed(f"{arguments.get('path', '.')}: {error.strerror or error}")
+            return Failed(f"{shown(str(arguments.get('path', '.')))}: {error.strerror or error}")
 
     async def close(self) -> None:
-        """Nothing to free."""
+        """Start nothing more; what a thread is at comes to its end."""
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+            self._threads = None
 
+    # what a person may ask (`mains files`)
 
-def _parts(path: str) -> list[str]:
-    parts = [part for part in path.split("/") if part not in ("", ".")]
-    if path.startswith("/") or ".." in parts or "\0" in path:
-        raise _Refused(f"{path}: only paths below the workspace, without `..`")
-    return parts
+    async def listing(self, workspace: Path, path: str) -> str:
+        """A folder of a workspace, as the tool `list` tells it. Raises UsageError."""
+        return await self._told(self._look(workspace, lambda looks: looks.list(path)))
 
+    async def versions(self, pid: int) -> list[Version]:
+        """What a process changed, oldest first, as far as it is kept."""
+        kept = self._versions
+        return [] if kept is None else await self._in_thread(lambda: kept.of(pid))
 
-@contextlib.contextmanager
-def _folder(workspace: Path, parts: Sequence[str], *, make: bool) -> Iterator[int]:
-    """The descriptor of a folder below the workspace, opened step by step without following a link."""
-    if make:
-        workspace.mkdir(parents=True, exist_ok=True, mode=0o700)
-    at = os.open(workspace, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        for part in parts:
-            if make:
-                with contextlib.suppress(FileExistsError):
-                    os.mkdir(part, 0o700, dir_fd=at)
-            below = os.open(part, _DIRECTORY, dir_fd=at)
-            os.close(at)
-            at = below
-        yield at
-    finally:
-        os.close(at)
+    async def undo(self, pid: int, workspace: Path, path: str, *, force: bool) -> Version:
+        """Take back the last change of a process (of one path, if given) that still stands; the change that does it.
 
+        Raises NotFoundError, UsageError.
+        """
+        kept = self._versions
+        if kept is None:
+            raise UsageError("no versions are kept here")
 
-def _file_parts(arguments: Mapping[str, Any]) -> tuple[list[str], str]:
-    parts = _parts(arguments["path"])
-    if not parts:
-        raise _Refused("a file's path is needed")
-    return parts[:-1], parts[-1]
+        def undo(changes: Changes) -> Version:
+            return changes.undo(_standing(kept.of(pid), pid, path), force=force)
 
+        return await self._told(self._alone(workspace, Caller(pid, "", again=False, at_ms=self._now_ms()), undo))
 
-@contextlib.contextmanager
-def _regular(at: int, name: str, flags: int, path: str) -> Iterator[BinaryIO]:
-    """A plain file in the folder `at`, opened without following a link or waiting for anybody."""
-    descriptor = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600, dir_fd=at)
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise _Refused(f"{path}: not a file")
-        with os.fdopen(descriptor, "ab" if flags & os.O_APPEND else "rb", closefd=False) as file:
-            yield file
-    finally:
-        os.close(descriptor)
+    async def forget(self, pids: Collection[int]) -> None:
+        """Keep no versions of processes that are removed. Raises UsageError when a file cannot be removed."""
+        kept = self._versions
+        if kept is not None:
+            await self._told(self._in_thread(lambda: kept.forget(pids)))
 
+    # how
 
-def _list(workspace: Path, arguments: Mapping[str, Any]) -> str:
-    parts = _parts(arguments.get("path", ""))
-    if not parts and not workspace.exists():
-        return "(empty)"
-    with _folder(workspace, parts, make=False) as at:
-        entries = sorted(os.scandir(at), key=lambda entry: entry.name)
-        lines = [line for entry in entries[:_LIST_ENTRIES_MAX] if (line := _line(entry))]
-    if len(entries) > _LIST_ENTRIES_MAX:
-        lines.append(f"... and {len(entries) - _LIST_ENTRIES_MAX} more")
-    return "\n".join(lines) or "(empty)"
+    def _root(self, workspace: Path) -> Root:
+        """The workspace, looked at by a thread. Raises Refused for Mains' own home."""
+        if self._home is None:
+            return Root(workspace, hard_links=self._hard_links)
+        home, inside = self._home.path.resolve(), workspace.resolve()
+        if inside.is_relative_to(home) and not inside.is_relative_to(self._home.workspaces.resolve()):
+            raise Refused("the home of Mains is no workspace")
+        info = home.stat()
+        return Root(workspace, frozenset({(info.st_dev, info.st_ino)}), self._hard_links)
 
+    async def _alone(self, workspace: Path, caller: Caller, work: Callable[[Changes], T]) -> T:
+        """Make a change while nobody else makes one in this workspace, also when its caller no longer waits."""
+        room = self._quota.of(workspace)
+        lock = self._locks.setdefault(workspace, asyncio.Lock())
 
-def _line(entry: os.DirEntry[str]) -> str:
-    """A line of a list; empty for what has gone meanwhile."""
-    try:
-        info = entry.stat(follow_symlinks=False)
-    except FileNotFoundError:
-        return ""
-    kind = "/" if stat.S_ISDIR(info.st_mode) else "@ (a link: not followed)" if stat.S_ISLNK(info.st_mode) else ""
-    return f"{entry.name}{kind}" if kind else f"{entry.name}  {info.st_size} bytes"
+        def change() -> T:
+            return work(Changes(self._root(workspace), room, self._versions, self._settings, caller))
 
+        await lock.acquire()
+        running = asyncio.get_running_loop().run_in_executor(self._pool(), change)
+        running.add_done_callback(lambda _: lock.release())
+        return await asyncio.shield(running)
 
-def _read(workspace: Path, arguments: Mapping[str, Any]) -> str:
-    folder, name = _file_parts(arguments)
-    with _folder(workspace, folder, make=False) as at, _regular(at, name, os.O_RDONLY, arguments["path"]) as file:
-        data = file.read(_FILE_BYTES_MAX + 1)
-    if len(data) > _FILE_BYTES_MAX:
-        raise _Refused(f"{arguments['path']}: larger than {_FILE_BYTES_MAX} bytes")
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise _Refused(f"{arguments['path']}: not UTF-8 text") from error
+    async def _look(self, workspace: Path, work: Callable[[Looks], str]) -> str:
+        return await self._in_thread(lambda: work(Looks(self._root(workspace), self._settings)))
 
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool(), work)
 
-def _write(workspace: Path, arguments: Mapping[str, Any]) -> str:
-    folder, name = _file_parts(arguments)
-    data = _bounded(arguments)
-    with _folder(workspace, folder, make=True) as at:
-        _refuse_special(at, name, arguments["path"])
-        beside = f".{os.urandom(8).hex()}.part"
+    def _pool(self) -> ThreadPoolExecutor:
+        self._threads = self._threads or ThreadPoolExecutor(self._settings.device_calls_max, "device files")
+        return self._threads
+
+    @staticmethod
+    async def _told(work: Awaitable[T]) -> T:
+        """What comes of it, for a person. Raises UsageError."""
         try:
-            with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=at), "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.rename(beside, name, src_dir_fd=at, dst_dir_fd=at)
-        except OSError:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(beside, dir_fd=at)
-            raise
-    return f"wrote {len(data)} bytes to {arguments['path']}"
+            return await work
+        except Refused as refused:
+            raise UsageError(str(refused)) from refused
+        except OSError as error:
+            raise UsageError(f"{error.strerror or error}") from error
 
 
-def _append(workspace: Path, arguments: Mapping[str, Any]) -> str:
-    folder, name = _file_parts(arguments)
-    data = _bounded(arguments)
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-    with _folder(workspace, folder, make=True) as at, _regular(at, name, flags, arguments["path"]) as file:
-        if os.fstat(file.fileno()).st_size + len(data) > _FILE_BYTES_MAX:
-            raise _Refused(f"{arguments['path']}: would be larger than {_FILE_BYTES_MAX} bytes")
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    return f"appended {len(data)} bytes to {arguments['path']}"
+def may_link(document: Mapping[str, Any], where: str) -> bool:
+    """Whether files with several names may be read: `hard_links` of `[files]` in mains.toml. Raises ConfigError."""
+    table = document.get("files", {})
+    if not isinstance(table, Mapping) or [*table] not in ([], ["hard_links"]):
+        raise ConfigError(f"{where}: [files] may have the key `hard_links`, and no other")
+    allowed = table.get("hard_links", False)
+    if not isinstance(allowed, bool):
+        raise ConfigError(f"{where}: [files] `hard_links` must be true or false")
+    return allowed
 
 
-def _remove(workspace: Path, arguments: Mapping[str, Any]) -> str:
-    folder, name = _file_parts(arguments)
-    with _folder(workspace, folder, make=False) as at, contextlib.suppress(FileNotFoundError):
-        os.unlink(name, dir_fd=at)
-    return f"removed {arguments['path']}"
+def _standing(versions: Sequence[Version], pid: int, path: str) -> Version:
+    """The last change that was not taken back. Raises NotFoundError."""
+    wanted = "/".join(name for name in path.split("/") if name not in ("", "."))
+    undone = {version.undoes for version in versions}
+    for version in reversed(versions):
+        if not version.undoes and version.number not in undone and wanted in ("", version.path):
+            return version
+    of = f" of {shown(wanted)}" if wanted else ""
+    raise NotFoundError(f"process {pid}: no change{of} is kept that could be undone", hint=f"`mains files log {pid}`")
 
 
-def _bounded(arguments: Mapping[str, Any]) -> bytes:
-    data: bytes = arguments["text"].encode(errors="surrogatepass")
-    if len(data) > _FILE_BYTES_MAX:
-        raise _Refused(f"{arguments['path']}: {len(data)} bytes are more than {_FILE_BYTES_MAX}")
-    return data
+def _search(looks: Looks, arguments: Mapping[str, Any]) -> str:
+    text, regex = arguments.get("text", ""), arguments.get("regex", "")
+    if bool(text) == bool(regex):
+        raise Refused("either a `text` or a `regex` is needed")
+    ignore_case = arguments.get("ignore_case", False)
+    wanted = wanted_text(text, ignore_case=ignore_case) if text else wanted_pattern(regex, ignore_case=ignore_case)
+    return looks.search(wanted, arguments.get("path", ""), arguments.get("files", ""))
 
 
-def _refuse_special(at: int, name: str, path: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        if not stat.S_ISREG(os.stat(name, dir_fd=at, follow_symlinks=False).st_mode):
-            raise _Refused(f"{path}: not a file")
-
-
-_VERBS: dict[str, Callable[[Path, Mapping[str, Any]], str]] = {
-    "list": _list,
-    "read": _read,
-    "write": _write,
-    "append": _append,
-    "remove": _remove,
+_LOOK: dict[str, Callable[[Looks, Mapping[str, Any]], str]] = {
+    "list": lambda looks, given: looks.list(given.get("path", "")),
+    "read": lambda looks, given: looks.read(given["path"], given.get("line"), given.get("lines")),
+    "find": lambda looks, given: looks.find(given["pattern"], given.get("path", "")),
+    "search": _search,
+}
+_CHANGE: dict[str, Callable[[Changes, Mapping[str, Any]], str]] = {
+    "write": lambda changes, given: changes.write(given["path"], given["text"]),
+    "append": lambda changes, given: changes.append(given["path"], given["text"]),
+    "edit": lambda changes, given: changes.edit(
+        given["path"], given["old"], given["new"], every=given.get("all", False)
+    ),
+    "remove": lambda changes, given: changes.remove(given["path"]),
 }

@@ -1,0 +1,153 @@
+"""Devices that others wrote, as their documents say to start them: npm's and PyPI's servers, in places of their own.
+
+`make torture` installs them (`tests/devices/package.json`, `servers.lock`) and runs this with `--torture`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.unit.bus.rig import LIMIT_S, Rig, is_alive, wait_gone
+
+from mains.bus.importing import read_servers
+from mains.errors import DeviceError
+from mains.kernel.ports import Done, Failed
+
+ROOT = Path(__file__).resolve().parents[2]
+NODE = ROOT / ".servers" / "node_modules"
+PYTHON = ROOT / ".servers" / "venv" / "bin"
+
+pytestmark = [pytest.mark.timeout(300), pytest.mark.torture]
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    """A hub, closed at the end. No process of any device is left then."""
+    if shutil.which("npm") is None:
+        pytest.skip("NO npm HERE: no device of others was tried")
+    if not (NODE / ".bin").is_dir() or not PYTHON.is_dir():
+        pytest.fail("the servers are not installed: `make .servers/.made` does it (npm is needed)")
+    rig = Rig(tmp_path)
+    yield rig
+    pids = [state.pid for state in rig.hub.states() if state.pid]
+    await rig.close()
+    assert not [pid for pid in pids if is_alive(pid)]
+
+
+def node(package: str, *arguments: str) -> dict[str, Any]:
+    """A server from npm, run by the node from npm."""
+    main = json.loads((NODE / package / "package.json").read_text())["bin"]
+    script = next(iter(main.values())) if isinstance(main, dict) else main
+    return {"command": str(NODE / "node" / "bin" / "node"), "args": [str(NODE / package / script), *arguments]}
+
+
+async def call(rig: Rig, name: str, **arguments: Any) -> str:
+    """A call that must succeed, as the kernel makes it; its text."""
+    device, tool = rig.hub.find(name)
+    answer = await device.call(tool, arguments, rig.context)
+    assert isinstance(answer, Done), answer
+    return answer.text
+
+
+async def test_filesystem(rig: Rig, tmp_path: Path) -> None:
+    folder = tmp_path / "desk"
+    folder.mkdir()
+    await rig.hub.add("fs", node("@modelcontextprotocol/server-filesystem", str(folder)))
+    await call(rig, "fs.write_file", path=str(folder / "a.txt"), content="hello")
+    assert (folder / "a.txt").read_text() == "hello"
+    assert "hello" in await call(rig, "fs.read_text_file", path=str(folder / "a.txt"))
+    device, tool = rig.hub.find("fs.read_text_file")
+    answer = await device.call(tool, {"path": "/etc/passwd"}, rig.context)
+    assert isinstance(answer, Failed)
+    assert "root:" not in answer.text
+    assert not next(t for t in rig.hub.tools() if t.name == "fs.read_text_file").read_only  # it only claims so
+
+
+async def test_memory_keeps_what_it_was_told_over_a_restart(rig: Rig, tmp_path: Path) -> None:
+    env = {"MEMORY_FILE_PATH": str(tmp_path / "memory.json")}
+    await rig.hub.add("kept", {**node("@modelcontextprotocol/server-memory"), "env": env})
+    ann = {"name": "Ann", "entityType": "person", "observations": ["likes tea"]}
+    await call(rig, "kept.create_entities", entities=[ann])
+    await rig.hub.restart("kept")
+    assert "likes tea" in await call(rig, "kept.read_graph")
+
+
+async def test_everything(rig: Rig) -> None:
+    await rig.hub.add("all", node("@modelcontextprotocol/server-everything"))
+    names = {tool.name for tool in rig.hub.tools()}
+    assert "all.echo" in names
+    assert "hello" in await call(rig, "all.echo", message="hello")
+    assert "image" in await call(rig, "all.get-tiny-image")
+    long = next(name for name in names if "long-running" in name)
+    await call(rig, long, duration=1, steps=2)
+    assert rig.progress
+    slow = asyncio.create_task(call(rig, long, duration=60, steps=60))
+    quick = asyncio.create_task(call(rig, "all.echo", message="beside"))
+    assert "beside" in await asyncio.wait_for(quick, LIMIT_S)
+    slow.cancel()
+    assert "again" in await call(rig, "all.echo", message="again")
+    assert rig.hub.state("all").starts == 1
+
+
+async def test_everything_over_http(rig: Rig) -> None:
+    entry = node("@modelcontextprotocol/server-everything", "streamableHttp")
+    port = "38561"
+    process = await asyncio.create_subprocess_exec(
+        entry["command"], *entry["args"], env={**os.environ, "PORT": port}, stderr=subprocess.PIPE
+    )
+    assert process.stderr is not None
+    try:
+        async with asyncio.timeout(LIMIT_S):
+            while b"listening" not in (line := await process.stderr.readline()):
+                assert line, "it ended"
+        await rig.hub.add("all", {"url": f"http://127.0.0.1:{port}/mcp"})
+        assert "hello" in await call(rig, "all.echo", message="hello")
+    finally:
+        process.kill()
+        await process.wait()
+        process._transport.close()  # type: ignore[attr-defined]  # nobody reads the rest
+
+
+async def test_git_time_and_fetch_as_their_documents_import_them(rig: Rig, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    for words in (["init", "-q", str(work)], ["-C", str(work), "commit", "-q", "--allow-empty", "-m", "begun"]):
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *words], check=True)
+    servers = {
+        "git": {"command": str(PYTHON / "mcp-server-git"), "args": ["--repository", str(work)]},
+        "time": {"command": str(PYTHON / "mcp-server-time"), "args": ["--local-timezone=Europe/Berlin"]},
+        "fetch": {"command": str(PYTHON / "mcp-server-fetch")},
+    }
+    for spec in read_servers(json.dumps({"mcpServers": servers}).encode(), "f").specs:
+        await rig.hub.add(spec.name, {"command": spec.command, "args": list(spec.args)})
+    assert "begun" in await call(rig, "git.git_log", repo_path=str(work))
+    assert "Europe/Berlin" in await call(rig, "time.get_current_time", timezone="Europe/Berlin")
+    device, tool = rig.hub.find("fetch.fetch")
+    answer = await device.call(tool, {"url": "http://127.0.0.1:9/"}, rig.context)
+    assert isinstance(answer, Failed)
+
+
+@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGSTOP])
+async def test_a_crash_and_a_hang_in_the_middle(rig: Rig, sign: signal.Signals) -> None:
+    await rig.hub.add("all", node("@modelcontextprotocol/server-everything"))
+    long = next(tool.name for tool in rig.hub.tools() if "long-running" in tool.name)
+    slow = asyncio.create_task(call(rig, long, duration=60, steps=600))
+    while not rig.progress:
+        await asyncio.wait({slow}, timeout=0.05)
+    pid = rig.hub.state("all").pid
+    os.kill(pid, sign)
+    if sign is signal.SIGKILL:
+        with pytest.raises(DeviceError, match="SIGKILL"):
+            await slow
+    else:
+        slow.cancel()
+    await wait_gone(pid)
+    assert "again" in await call(rig, "all.echo", message="again")

@@ -1,0 +1,113 @@
+"""The verbs of devices, typed to a real daemon, with a real MCP server."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.unit.daemon_box import Box
+
+SERVER = Path(__file__).with_name("bus") / "mcp_server.py"
+
+
+@pytest.fixture(scope="module")
+def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
+    """A home whose daemon has the device `box`."""
+    box = Box(tmp_path_factory.mktemp("box"))
+    added = box.run("device", "add", "box", "--read-only", "look", "--", sys.executable, str(SERVER))
+    assert added.returncode == 0, added.stderr
+    yield box
+    box.close()
+
+
+def test_a_device_is_added_listed_and_called(box: Box) -> None:
+    (row,) = [row for row in box.json("device", "ls") if row["name"] == "box"]
+    assert (row["health"], row["kind"], row["server"]) == ("up", "stdio", "test-server 7.0")
+    assert row["pid"] > 0
+    assert "box" in box.run("device", "ls").stdout
+    assert box.run("device", "call", "box", "add", "a=2", "b=3").stdout == "5\n"
+    assert box.run("device", "call", "box", "add", '{"a": 2, "b": 4}').stdout == "6\n"
+    assert box.json("device", "call", "box", "look") == {"text": "seen", "failed": False}
+
+
+def test_check_knows_the_tools_of_devices(box: Box) -> None:
+    (box.folder / "uses.md").write_text("---\nname: uses\ndescription: d\ntools: [box.add, nobody.x]\n---\nUse.\n")
+    report = box.json("check", "uses.md")
+    assert (report["tools"], report["missing"]) == (["box.add"], ["nobody.x"])
+
+
+def test_tools_say_what_may_be_repeated(box: Box) -> None:
+    tools = {tool["name"]: tool for tool in box.json("device", "tools", "box")["tools"]}
+    assert tools["look"]["read_only"] is True
+    assert "read_only" not in tools["add"]
+    shown = box.run("device", "tools", "box", "--fresh").stdout
+    assert "reads" in shown
+    assert "Add two numbers." in shown
+
+
+def test_what_goes_wrong_is_one_line_and_an_exit_code(box: Box) -> None:
+    for words, code, said in (
+        (["call", "box", "fail"], 1, "error: Error executing tool fail"),
+        (["call", "box", "add", "a=2"], 2, 'the arguments do not fit: "b" is a required property'),
+        (["call", "box", "add", "a"], 2, "write KEY=VALUE"),
+        (["call", "box", "nothing", "a=1"], 2, "the device box has no tool `nothing`"),
+        (["call", "nobody", "add"], 2, "there is no device `nobody`"),
+        (["rm", "nobody"], 2, "there is no device `nobody`"),
+        (["add", "x"], 2, "give it a command, after `--`, or a --url"),
+        (["add", "Bad Name", "--", "true"], 2, "is no name for a device"),
+        (["add", "wait", "--", "true"], 2, "`wait` is a name that Mains itself uses"),
+        (["add", "files", "--", "true"], 2, "`files` is a name that Mains itself uses"),
+        (["add", "x", "--", "no-such-command-anywhere"], 1, "cannot be started: No such file or directory"),
+        (["add", "x", "--", sys.executable, "-c", "raise SystemExit('I am broken')"], 1, "code 1: I am broken"),
+        (["add", "x", "--url", "http://127.0.0.1:9/mcp"], 1, "no connection to 127.0.0.1"),
+        (["import", "nowhere.json"], 2, "nowhere.json: No such file"),
+    ):
+        done = box.run("device", *words)
+        assert said in done.stderr
+        assert done.returncode == code, (words, done.stderr)
+        assert "Traceback" not in done.stderr
+    assert [row["name"] for row in box.json("device", "ls")] == ["box"]
+
+
+def test_progress_goes_to_standard_error(box: Box) -> None:
+    done = box.run("device", "call", "box", "steps", "n=2")
+    assert done.stdout == "done\n"
+    assert "1 of 2 step 1" in done.stderr
+
+
+def test_a_file_of_a_desktop_assistant_is_imported(box: Box) -> None:
+    servers = {
+        "broken": {"command": "no-such-command-anywhere"},
+        "Good One": {"command": sys.executable, "args": [str(SERVER)], "autoApprove": ["*"]},
+        "off": {"command": "x", "disabled": True},
+    }
+    (box.folder / "desktop.json").write_text(json.dumps({"mcpServers": servers}))
+    done = box.run("device", "import", "desktop.json")
+    assert done.returncode == 1
+    assert "left out: Good One: autoApprove" in done.stderr
+    assert "left out: off: it is disabled there" in done.stderr
+    assert "error: device broken: no-such-command-anywhere cannot be started" in done.stderr
+    assert [row["name"] for row in box.json("device", "ls")] == ["box", "good-one"]
+    assert box.run("device", "call", "good-one", "add", "a=1", "b=1").stdout == "2\n"
+    assert box.run("device", "rm", "good-one").stdout == "device good-one is removed\n"
+    assert [row["name"] for row in box.json("device", "ls")] == ["box"]
+
+
+def test_a_device_is_restarted_and_survives_its_daemon(box: Box) -> None:
+    before = box.json("device", "ls")[0]["pid"]
+    assert box.json("device", "restart", "box")["pid"] != before
+    box.run("down")
+    box.wait_until_free()
+    (row,) = box.json("device", "ls")  # no daemon: as mains.toml has it
+    assert (row["name"], row["health"], row["pid"]) == ("box", "", 0)
+    assert box.run("device", "call", "box", "add", "a=2", "b=3").stdout == "5\n"
+
+
+def test_an_untried_device_is_written_and_not_started(box: Box) -> None:
+    assert box.run("device", "add", "later", "--untried", "--", "not-installed-yet").returncode == 0
+    row = next(row for row in box.json("device", "ls") if row["name"] == "later")
+    assert row["health"] == "idle"
+    assert box.run("device", "rm", "later").returncode == 0
