@@ -30,11 +30,14 @@ SCRIPT = """
 replies:
   - first: /Leak all/
     sequence:
-      - calls: [{name: leaky.show, arguments: {}}, {name: far.show, arguments: {}}]
-      - calls: [{name: leaky.echo, arguments: {text: "{{secret:WORD}}"}}]
-      - calls: [{name: leaky.fail, arguments: {text: "{{secret:WORD}}"}}, {name: leaky.spill, arguments: {}}]
-      - calls: [{name: far.echo, arguments: {text: "{{secret:WORD}} {{secret:TOKEN}}"}}]
-      - calls: [{name: files.write, arguments: {path: a.txt, content: "{{secret:TOKEN}}"}}]
+      - calls:  # in one reply: once a process has read what devices say, a person is asked about each further call
+          - {name: leaky.show, arguments: {}}
+          - {name: far.show, arguments: {}}
+          - {name: leaky.echo, arguments: {text: "{{secret:WORD}}"}}
+          - {name: leaky.fail, arguments: {text: "{{secret:WORD}}"}}
+          - {name: leaky.spill, arguments: {}}
+          - {name: far.echo, arguments: {text: "{{secret:WORD}} {{secret:TOKEN}}"}}
+          - {name: files.write, arguments: {path: a.txt, content: "{{secret:TOKEN}}"}}
       - text: all done
   - first: /Leak to death/
     sequence:
