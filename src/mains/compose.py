@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from functools import partial
@@ -22,6 +23,8 @@ from mains.bus.devices.time import Time
 from mains.bus.devices.web import Web
 from mains.bus.devices.webrules import read_rules
 from mains.bus.hub import Hub, Seams
+from mains.bus.secrets import DiscreetDevices, NoSecrets, Secrets
+from mains.discretion import DiscreetEngines
 from mains.embedding import MeteredEmbedder, embedder_of
 from mains.engines import catalogue
 from mains.engines.aliases import Aliases, expand, load_aliases
@@ -42,7 +45,9 @@ from mains.kernel.toolset import SYSCALLS
 from mains.rulebook import Rulebook, allow_always
 from mains.search.index import Index
 from mains.search.source import Doc
+from mains.secretfile import PASSPHRASE_VARIABLE
 from mains.settings import Settings
+from mains.vault import Vault
 
 
 class Engines:
@@ -221,13 +226,19 @@ def hub_of(
     fixed: Sequence[Device],
     devices: Sequence[Device] = (),
     tell: Callable[[Notice], None] = lambda _: None,
+    secrets: Secrets | None = None,
 ) -> Hub:
     """The devices of a home: the `fixed` ones, those given, and those of mains.toml. Raises ConfigError."""
 
     def progress(context: CallContext, device: str, text: str) -> None:
         tell(Notice(kind="progress", pid=context.pid, text=f"{device}: {text}"))
 
-    return Hub(home, settings, DeviceList([*fixed, *devices]), Seams(progress=progress, reserved=SYSCALLS))
+    return Hub(
+        home,
+        settings,
+        DeviceList([*fixed, *devices]),
+        Seams(progress=progress, reserved=SYSCALLS, secrets=secrets or NoSecrets()),
+    )
 
 
 @contextlib.asynccontextmanager
@@ -254,10 +265,11 @@ async def open(
 
 
 class Machine(NamedTuple):
-    """What runs in a home: a kernel, behind its desk, and the hub of its devices."""
+    """What runs in a home: a kernel, behind its desk, the hub of its devices, and the vault of its secrets."""
 
     desk: Desk
     hub: Hub
+    vault: Vault
 
 
 @contextlib.asynccontextmanager
@@ -277,14 +289,17 @@ async def boot(
     clock = clock or SystemClock()
     vectors = embedder_of(place.document(), room.specs, str(place.config))
     embedder = MeteredEmbedder(vectors) if vectors else None
+    vault = Vault(place, os.environ.get(PASSPHRASE_VARIABLE, ""))
+    await asyncio.to_thread(vault.look)
     files = Files(place, settings, hard_links=may_link(place.document(), str(place.config)), now_ms=clock.now_ms)
-    hub = hub_of(place, settings, built_in(place, settings, files, clock), devices, lambda n: kernel.watchers.tell(n))
+    fixed = built_in(place, settings, files, clock)
+    hub = hub_of(place, settings, fixed, devices, lambda notice: kernel.watchers.tell(notice), vault)
     kernel = Kernel(
         place.database,
         settings,
         clock,
-        room,
-        hub,
+        DiscreetEngines(room, vault),
+        DiscreetDevices(hub, vault),
         room.route,
         rules=Rulebook(place).rules,
         workspaces=place.workspaces,
@@ -305,7 +320,7 @@ async def boot(
             embedder.desk = desk
         hub.begin()
         try:
-            yield Machine(desk, hub)
+            yield Machine(desk, hub, vault)
         finally:
             if embedder is not None:
                 await embedder.close()

@@ -9,6 +9,7 @@
     devices/      of each device: the folder it works in, and its tools as they were last listed
     logs/         what the daemon, its engines and its devices say
     lock          held (flock) by the kernel that serves this home; holds its pid
+    secrets       names of secrets, who may have them, and values that no keyring keeps (`secretfile.py`)
     token         what a client over TCP must show
 
 The folder has mode 0700. The daemon's socket lies outside: the path of a Unix socket has about 100 bytes at most.
@@ -49,6 +50,7 @@ class Home:
         self.logs = path / "logs"
         self.kv = path / "kv"
         self.devices = path / "devices"
+        self.secrets = path / "secrets"
         self.lock_file = path / "lock"
         self.token_file = path / "token"
 

@@ -66,6 +66,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     device_memory_mib_max: int = 2_048  # of each process of a device (RLIMIT_DATA)
     device_cpu_s_max: int = 3_600  # of processor time, of each process of a device (RLIMIT_CPU)
 
+    # secrets
+    secrets_max: int = 100  # in one home
+    secret_bytes_max: int = 8 * 1024  # of one value; never more than 32 KiB
+
     # memory
     frame_tokens_max: int = 128_000  # of one model call, its answer and tools included
     frame_high_percent: int = 90  # of what fits: above it something leaves the frame

@@ -32,18 +32,18 @@ def edited(path: Path) -> Iterator[Any]:
     from tomlkit.exceptions import TOMLKitError
 
     target = path.resolve()  # the file itself where the path is a link
-    with _alone(target):
+    with alone(target):
         try:
             document = tomlkit.parse(target.read_text("utf-8") if target.exists() else "")
             yield document
             text = tomlkit.dumps(document)
         except (TOMLKitError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path}: {error}", hint="mend the file first; nothing was written") from error
-        _replace(target, text)
+        replace_file(target, text)
 
 
 @contextlib.contextmanager
-def _alone(target: Path) -> Iterator[None]:
+def alone(target: Path) -> Iterator[None]:
     """Hold the folder's lock (flock): the file itself is replaced, and a lock of it would be one of the old file."""
     folder, end_s = os.open(target.parent, os.O_RDONLY), time.monotonic() + _WAIT_S
     try:
@@ -95,7 +95,8 @@ def _section(document: Any, section: str) -> Any:
     return document[section]
 
 
-def _replace(target: Path, text: str) -> None:
+def replace_file(target: Path, text: str) -> None:
+    """Write a file in one step, readable by its owner only. Raises OSError."""
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")  # mode 0600
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:

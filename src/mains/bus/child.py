@@ -195,7 +195,7 @@ class Child:
             message = jsonrpc_message_adapter.validate_json(line, by_name=False)
         except (ValueError, RecursionError):
             self._junk += 1
-            self._log.write(b"(on standard output, no message) " + line[:1000] + b"\n")
+            self._log.write(b"(on standard output, no message) " + self._log.screened(line)[:1000] + b"\n")
             return
         self._junk = 0
         self._since_answer += len(line)
@@ -230,9 +230,12 @@ class Child:
 
     async def _copy_log(self, process: Process) -> None:
         assert process.stderr is not None
-        with contextlib.suppress(OSError):
-            while data := await process.stderr.read(_READ_BYTES):
-                self._log.write(data)
+        try:
+            with contextlib.suppress(OSError):
+                while data := await process.stderr.read(_READ_BYTES):
+                    self._log.write(data)
+        finally:
+            self._log.end_line()
 
     # -------------------------------------------------------------------------------------------------------- end
 

@@ -25,6 +25,7 @@ from mains.bus.doors import Doors
 from mains.bus.owner import Owner
 from mains.bus.reach import Reach
 from mains.bus.remote import Remote
+from mains.bus.secrets import DiscreetDevice, NoSecrets, Screened, Secrets
 from mains.bus.spec import (
     DeviceSpec,
     checked_spec,
@@ -54,6 +55,7 @@ class Seams(NamedTuple):
     auth: Callable[[DeviceSpec], httpx2.Auth | None] = lambda _: None
     progress: Callable[[CallContext, str, str], None] = lambda *_: None
     reserved: Collection[str] = ()
+    secrets: Secrets = NoSecrets()
 
 
 class Hub:
@@ -199,7 +201,7 @@ class Hub:
         self._told[context.key] = told
         try:
             async with asyncio.timeout(self._settings.device_timeout_s):
-                return await device.call(tool, arguments, context)
+                return await DiscreetDevice(device, self._seams.secrets).call(tool, arguments, context)
         except TimeoutError as error:
             limit_s = self._settings.device_timeout_s
             raise DeviceError(f"{name}.{tool}: no answer within {limit_s:g} s (device_timeout_s)") from error
@@ -279,22 +281,24 @@ class Hub:
         )
 
     def _reach(self, spec: DeviceSpec) -> Reach:
-        bytes_max = self._settings.device_message_bytes_max
+        bytes_max, secrets = self._settings.device_message_bytes_max, self._seams.secrets
         if spec.url:
-            return Remote(spec.name, spec.url, headers_of(spec), bytes_max, self._seams.auth(spec))
+            headers = headers_of(spec, secrets=secrets)
+            return Screened(Remote(spec.name, spec.url, headers, bytes_max, self._seams.auth(spec)), secrets)
         folder = Path(spec.folder).expanduser() if spec.folder else self._home.devices / spec.name / "work"
-        return Child(
+        child = Child(
             spec.name,
             (spec.command, *spec.args),
-            environment_of(spec),
+            environment_of(spec, secrets=secrets),
             self._home.path / folder,
-            BoundedLog(self._home.logs / f"device-{spec.name}.log", self._settings.log_bytes_max),
+            BoundedLog(self._home.logs / f"device-{spec.name}.log", self._settings.log_bytes_max, secrets.redact_bytes),
             Limits(
                 spec.memory_mib or self._settings.device_memory_mib_max,
                 spec.cpu_s or self._settings.device_cpu_s_max,
                 bytes_max,
             ),
         )
+        return Screened(child, secrets)
 
     async def _list_first(self, device: McpDevice) -> None:
         try:

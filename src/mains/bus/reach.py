@@ -11,12 +11,24 @@ from typing import Any, Protocol
 
 
 class Reach(Protocol):
-    """One connection to a device. `pid` is 0 where there is no process of ours; `ended` says why it is `over`."""
+    """One connection to a device. `ended` says why it is `over`."""
 
-    pid: int
     ended: str
-    over: asyncio.Event
-    heard_at: float  # seconds of the event loop's clock: when the device last said anything
+
+    @property
+    def pid(self) -> int:
+        """The first process; 0 where there is none of ours."""
+        ...
+
+    @property
+    def over(self) -> asyncio.Event:
+        """Whether it is over."""
+        ...
+
+    @property
+    def heard_at(self) -> float:
+        """When the device last said anything, in seconds of the event loop's clock."""
+        ...
 
     def streams(self) -> AbstractAsyncContextManager[Any]:
         """The streams of messages to and from the device. Raises DeviceError, ConfigError, OSError."""

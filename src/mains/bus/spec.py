@@ -3,7 +3,7 @@
     [devices.git]
     command = "uvx"                                  # a child process that speaks MCP over its standard streams
     args = ["mcp-server-git", "--repository", "."]
-    env = {GIT_AUTHOR_NAME = "Ann", TOKEN = "${TOKEN}"}
+    env = {GIT_AUTHOR_NAME = "Ann", TOKEN = "{{secret:git-token}}"}
     read_only = ["git_status", "git_log"]            # the user's word: these calls change nothing
 
     [devices.tracker]
@@ -11,7 +11,8 @@
     headers = {Authorization = "Bearer ${TRACKER_TOKEN}"}
 
 `${NAME}` in a value of `env` or `headers` is a variable of Mains' own environment, read when the device starts: the
-value itself stands nowhere. Nothing else of that environment reaches a device but PATH, HOME, LANG and the like.
+value itself stands nowhere. `{{secret:NAME}}` is a secret of the home, when it is for this device. Nothing else of that
+environment reaches a device but PATH, HOME, LANG and the like.
 Every key is a field of `DeviceSpec`; an unknown one is an error. Nothing here starts anything.
 """
 
@@ -27,6 +28,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from mains.bus.secrets import PLACEHOLDER, NoSecrets, Secrets
 from mains.errors import ConfigError
 from mains.tomlfile import drop_entry, edited, put_entry
 
@@ -37,6 +39,8 @@ _NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")  # RFC 9110, section 5.6.2
 _REFERENCE = re.compile(r"\$\{([^}]*)\}")
+_EITHER = re.compile(f"{_REFERENCE.pattern}|{PLACEHOLDER.pattern}")
+_SECRET = re.compile(r"token|secret|passw|passphrase|credential|authorization|cookie|(^|[_-]|api)key$", re.IGNORECASE)
 _OURS = ("accept", "accept-encoding", "connection", "content-length", "content-type", "host", "transfer-encoding")
 _ENTRIES_MAX = 256  # of one list or table
 _TEXT_CHARS_MAX = 32 * 1024  # of one value
@@ -142,6 +146,9 @@ def _check_texts(spec: DeviceSpec, where: str) -> None:
     for text in texts:
         if "\0" in text or len(text) > _TEXT_CHARS_MAX:  # what may be a secret is not shown
             raise ConfigError(f"{where}: a value holds a zero byte, or more than {_TEXT_CHARS_MAX:,} characters")
+    if any(PLACEHOLDER.search(text) for text in (spec.command, *spec.args, spec.folder, spec.url)):
+        hint = "everybody on this machine can read a command; a URL stands in logs"
+        raise ConfigError(f"{where}: a secret can stand in `env` and in `headers` only", hint=hint)
     if any(char in text for text in spec.headers.values() for char in "\r\n"):
         raise ConfigError(f"{where}: a header's value is one line")
 
@@ -159,31 +166,56 @@ def _check_url(url: str, where: str) -> None:
         raise ConfigError(f"{where}: `url` must be http(s)://HOST[:PORT]/PATH", hint=hint)
 
 
-def environment_of(spec: DeviceSpec, ours: Mapping[str, str] | None = None) -> dict[str, str]:
+def environment_of(
+    spec: DeviceSpec, ours: Mapping[str, str] | None = None, secrets: Secrets | None = None
+) -> dict[str, str]:
     """The whole environment of a child: what is inherited, and what the spec gives. Raises ConfigError."""
     ours = os.environ if ours is None else ours
     inherited = {name: ours[name] for name in INHERITED if name in ours}
-    return inherited | {name: _resolved(text, ours) for name, text in spec.env.items()}
+    given = {name: _resolved(spec, text, ours, secrets or NoSecrets()) for name, text in spec.env.items()}
+    for name, value in given.items():
+        if "\0" in value:
+            raise ConfigError(f"the value of the variable `{name}` holds a zero byte")
+    return inherited | given
 
 
-def headers_of(spec: DeviceSpec, ours: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The headers of a request, with the variables that they name. Raises ConfigError."""
+def headers_of(
+    spec: DeviceSpec, ours: Mapping[str, str] | None = None, secrets: Secrets | None = None
+) -> dict[str, str]:
+    """The headers of a request, with the variables and secrets that they name. Raises ConfigError."""
     ours = os.environ if ours is None else ours
-    headers = {name: _resolved(text, ours) for name, text in spec.headers.items()}
+    headers = {name: _resolved(spec, text, ours, secrets or NoSecrets()) for name, text in spec.headers.items()}
     for name, value in headers.items():
-        if any(char in value for char in "\r\n\0") or not value.isascii():
+        # RFC 9110, section 5.5. An HTTP client that refuses a value may quote it.
+        if not value.isascii() or not value.replace("\t", " ").isprintable() or value != value.strip():
             raise ConfigError(f"the value of the header `{name}` is no line of ASCII")
     return headers
 
 
-def _resolved(text: str, ours: Mapping[str, str]) -> str:
+def secrets_of(spec: DeviceSpec) -> list[str]:
+    """The names of the secrets that its environment or its headers name."""
+    texts = (*spec.env.values(), *spec.headers.values())
+    return sorted({found[1] for text in texts for found in PLACEHOLDER.finditer(text)})
+
+
+def plain_secrets(spec: DeviceSpec) -> list[str]:
+    """The variables and headers whose value stands in mains.toml and should not, going by their name."""
+    given = {**spec.env, **spec.headers}
+    return [name for name, text in given.items() if text and _SECRET.search(name) and not _EITHER.search(text)]
+
+
+def _resolved(spec: DeviceSpec, text: str, ours: Mapping[str, str], secrets: Secrets) -> str:
+    """One pass: what a value holds means nothing."""
+
     def value_of(found: re.Match[str]) -> str:
+        if found[2] is not None:
+            return secrets.value(found[2], spec.name)
         if found[1] not in ours:
             hint = "export it before the daemon starts (`mains down` ends one that runs)"
             raise ConfigError(f"the variable {found[1]} is not set", hint=hint)
         return ours[found[1]]
 
-    return _REFERENCE.sub(value_of, text)
+    return _EITHER.sub(value_of, text)
 
 
 def write_device(toml_path: Path, spec: DeviceSpec) -> None:

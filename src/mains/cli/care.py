@@ -11,10 +11,11 @@ import typer
 from mains.cli.app import app
 from mains.cli.options import HomeOption, JsonOption, daemon_of, find_home
 from mains.cli.render import clean, note, say, say_json
-from mains.errors import UsageError
+from mains.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from mains.daemon.client import Object
+    from mains.home import Home
 
 _AGE = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)([smhd])")
 _DAYS = {"s": 1 / 86_400, "m": 1 / 1_440, "h": 1 / 24, "d": 1.0}
@@ -61,7 +62,8 @@ def backup(
 ) -> None:
     """Write a home into one file, also while agents work.
 
-    The file holds the journal, as of one moment, and mains.toml. It is verified before it is called done.
+    The file holds the journal, as of one moment, and mains.toml, and no secrets. It is verified before it is called
+    done.
     """
     from mains.backup import write
 
@@ -72,6 +74,8 @@ def backup(
         say_json({"file": str(file.absolute()), "events": made.events, "files": files, "skipped": made.skipped})
         return
     say(clean(f"{file}: {len(made.files)} files, {total:,} bytes, up to event {made.events:,}; verified"))
+    for line in _secrets_told(find_home(home)):
+        note(clean(line))
     if made.skipped:
         note(f"note: {made.skipped} links and devices in the workspaces were left out")
 
@@ -100,6 +104,24 @@ def restore(
     note("What was at work when the backup was made will be in doubt, as after a crash.")
     if made.home != str(place.path):
         note(clean(f"Processes keep the paths of their workspaces: {made.home}/workspaces/..."))
+
+
+def _secrets_told(home: Home) -> list[str]:
+    """What a backup lacks of the home's secrets, and what of them it holds all the same."""
+    from mains.bus.spec import load_devices, plain_secrets
+    from mains.vault import read_entries
+
+    lines = []
+    try:
+        if entries := read_entries(home):
+            lines += [f"note: secrets are not in it ({len(entries)} are kept): set them again after a restore"]
+        specs = load_devices(home.document().get("devices", {}), str(home.config))
+    except ConfigError as error:
+        return [*lines, f"note: {error}"]
+    plain = [f"{name}.{each}" for name, spec in specs.items() for each in plain_secrets(spec)]
+    if plain:
+        lines += [f"warning: mains.toml is in it, with these in PLAINTEXT: {', '.join(plain)}"]
+    return lines
 
 
 def parse_age(text: str) -> float:

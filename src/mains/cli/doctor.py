@@ -204,6 +204,29 @@ def _embedded(what: str, *, needed: bool) -> Finding:
         return Finding(what, not needed, f"{error} ({error.hint})")
 
 
+def _secrets(home: Home) -> Iterator[Finding]:
+    """Where secrets are kept, and whether devices can have those that they name."""
+    from mains.bus.spec import load_devices, plain_secrets, secrets_of
+    from mains.vault import read_entries
+
+    found = {entry.name: entry for entry in read_entries(home)}
+    plain = [name for name, entry in found.items() if entry.kept == "plaintext"]
+    if found:
+        told = f"{len(found)} kept"
+        if plain:
+            told += f"; in PLAINTEXT: {', '.join(plain)} (`mains secret set NAME --passphrase` seals one)"
+        yield Finding("secrets", True, told)
+    for name, spec in load_devices(home.document().get("devices", {}), str(home.config)).items():
+        for each in secrets_of(spec):
+            if each not in found or name not in found[each].devices:
+                yield Finding(
+                    f"device {name}", False, f"the secret {each} is not for it: mains secret set {each} --for {name}"
+                )
+        if literal := plain_secrets(spec):
+            told = f"in PLAINTEXT in {home.config}: {', '.join(literal)}; {{{{secret:NAME}}}} can stand there"
+            yield Finding(f"device {name}", True, told)
+
+
 def _mendable(home: Home) -> Iterator[Finding]:
     """What `--fix` would mend. Most of it does no harm."""
     for each in mend.find(home, settings_of(home)):
@@ -223,4 +246,4 @@ def _mended(home: Home) -> Iterator[Finding]:
             yield Finding(each.what, True, f"mended: {each.told}")
 
 
-_CHECKS = (_versions, _home, _config, _daemon, _disk, _audits, _engines)
+_CHECKS = (_versions, _home, _config, _daemon, _disk, _audits, _engines, _secrets)

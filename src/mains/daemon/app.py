@@ -7,7 +7,7 @@
     POST remove {pids}, prune {older_than_days, dry_run}, backup {path, workspaces, replace}
     GET  watch, survey[?all=1&after_seq=N], journal/verify, journal/export, ledger/verify
     and those of accounts (`accounts.py`), memory (`memory.py`), notes (`notes.py`), segments (`segments.py`),
-    devices (`devices.py`) and files (`files.py`)
+    devices (`devices.py`), files (`files.py`) and secrets (`secrets.py`)
 
 A wait answers within half of `request_timeout_s`, settled or not: the client asks again. Bodies have at most
 `request_bytes_max` bytes. While the daemon ends, whatever arrives is refused and nothing of it is done.
@@ -36,6 +36,7 @@ from mains.daemon.files import Files
 from mains.daemon.memory import Memory
 from mains.daemon.notes import Notes
 from mains.daemon.reports import Reports, View
+from mains.daemon.secrets import SecretRoutes
 from mains.daemon.segments import Segments
 from mains.errors import DaemonError, MainsError, UsageError
 from mains.kernel.desk import Desk
@@ -299,6 +300,7 @@ def build(
     segments: Segments,
     devices: DeviceRoutes,
     files: Files,
+    secrets: SecretRoutes,
     reports: Reports,
     settings: Settings,
     end: Callable[[bool], bool],
@@ -338,6 +340,7 @@ def build(
         *_memory_routes(memory, notes, segments),
         *_device_routes(devices),
         *_file_routes(files),
+        _post("/v1/secrets/unlock", secrets.unlock),
         _get("/v1/watch", reports.watch),
         _get("/v1/survey", reports.survey),
         _get("/v1/journal/verify", reports.verify_journal),

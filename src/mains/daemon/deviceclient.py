@@ -1,4 +1,5 @@
-"""The client's part for devices (`devices.py`): answers are plain objects, as the routes give them."""
+"""The client's part for devices (`devices.py`) and their secrets (`secrets.py`): answers are plain objects, as the
+routes give them."""
 
 from __future__ import annotations
 
@@ -54,6 +55,11 @@ class DeviceClient:
     ) -> Object:
         """Make one call: its `text`, and whether it `failed`. `told` gets what the device says meanwhile."""
         return self._long("device/call", {"name": name, "tool": tool, "arguments": dict(arguments)}, told)
+
+    def unlock(self, passphrase: str) -> list[str]:
+        """Open the secrets that are sealed; the names of those that stay closed."""
+        locked: list[str] = self._order("secrets/unlock", {"passphrase": passphrase})["locked"]
+        return locked
 
     def _long(self, path: str, body: Mapping[str, Any], told: Callable[[str], None] = lambda _: None) -> Object:
         answer: Object = {}

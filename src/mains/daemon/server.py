@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import resource
 import select
 import signal
 import socket
@@ -37,9 +38,12 @@ from mains.daemon.listener import listen_tcp, listen_unix
 from mains.daemon.memory import Memory
 from mains.daemon.notes import Notes
 from mains.daemon.reports import Place, Reports
+from mains.daemon.secrets import SecretRoutes
 from mains.daemon.segments import Segments
 from mains.daemon.stream import Quiet
+from mains.discretion import LOG_FORMAT, DiscreetFormatter
 from mains.kernel.desk import Desk
+from mains.secretfile import PASSPHRASE_VARIABLE
 from mains.settings import Settings
 
 _DRAIN_S = 5  # for requests in flight, when the daemon ends
@@ -66,6 +70,7 @@ def run(place: Place, ready: Callable[[Place], None], *, tcp: tuple[str, int] | 
     Engines.of(home)  # a mistake in mains.toml is told before anything is touched
     with home.lock():
         os.umask(0o077)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))  # holds secrets
         daemon = _Daemon(place, settings, ready)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(daemon.run(tcp))
@@ -90,6 +95,9 @@ class _Daemon:
             self._place = msgspec.structs.replace(self._place, host=tcp[0], port=outer.getsockname()[1])
         try:
             async with boot(self._place.home, settings=self._settings) as machine:
+                os.environ.pop(PASSPHRASE_VARIABLE, None)  # nothing that we start shall inherit it
+                for handler in logging.getLogger().handlers:
+                    handler.setFormatter(DiscreetFormatter(machine.vault))
                 await self._serve(machine, listener, outer)
         finally:
             self._place.home.socket.unlink(missing_ok=True)
@@ -140,7 +148,9 @@ class _Daemon:
         segments = Segments(desk, self._settings.request_bytes_max)
         devices = DeviceRoutes(machine.hub, self._place.home.workspaces, quiet, self._settings.request_bytes_max)
         files = Files(desk, self._settings.request_bytes_max)
-        app = build(orders, accounts, Memory(desk), notes, segments, devices, files, reports, self._settings, end)
+        secrets = SecretRoutes(machine.vault)
+        routes = (Memory(desk), notes, segments, devices, files, secrets, reports)
+        app = build(orders, accounts, *routes, self._settings, end)
         tally = Tally(app, self._closing)
         return tally
 
@@ -183,5 +193,5 @@ def _somebody_waits(listener: socket.socket) -> bool:
 def log_to_stderr(level: int, handler: logging.Handler | None = None) -> None:
     """Log lines with their time, to standard error (by `handler`, when one is given)."""
     handlers = [handler or logging.StreamHandler(sys.stderr)]
-    logging.basicConfig(handlers=handlers, format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=level)
+    logging.basicConfig(handlers=handlers, format=LOG_FORMAT, level=level)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
