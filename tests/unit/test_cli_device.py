@@ -36,7 +36,7 @@ def test_a_device_is_added_listed_and_called(box: Box) -> None:
 def test_check_knows_the_tools_of_devices(box: Box) -> None:
     (box.folder / "uses.md").write_text("---\nname: uses\ndescription: d\ntools: [box.add, nobody.x]\n---\nUse.\n")
     report = box.json("check", "uses.md")
-    assert (report["tools"], report["missing"]) == (["box.add"], ["nobody.x"])
+    assert (report["tools"], report["missing"]) == (["box.add", "call_tool", "find_tool"], ["nobody.x"])
 
 
 def test_tools_say_what_may_be_repeated(box: Box) -> None:
@@ -94,6 +94,23 @@ def test_a_file_of_a_desktop_assistant_is_imported(box: Box) -> None:
     assert box.run("device", "call", "good-one", "add", "a=1", "b=1").stdout == "2\n"
     assert box.run("device", "rm", "good-one").stdout == "device good-one is removed\n"
     assert [row["name"] for row in box.json("device", "ls")] == ["box"]
+
+
+def test_what_a_device_changes_is_shown_and_accepted(box: Box) -> None:
+    added = box.run("device", "add", "fickle", "--protocol", "2025-11-25", "--", sys.executable, str(SERVER))
+    assert added.returncode == 0, added.stderr
+    assert box.run("device", "accept", "fickle").stdout == "the tools of fickle are those that you accepted\n"
+    box.run("device", "call", "fickle", "alter", "description=Look at everything.")
+    box.run("device", "tools", "fickle", "--fresh")
+    assert "its tools have changed: ~look" in box.run("device", "ls").stderr
+    shown = box.run("device", "accept", "fickle")
+    assert shown.returncode == 2 and "nothing was taken over" in shown.stderr
+    assert "look: changed" in shown.stdout and "  + Look at everything." in shown.stdout
+    assert "Look at" not in json.dumps(box.json("device", "tools", "fickle")["tools"])
+    assert box.run("device", "accept", "fickle", "--yes").stdout.endswith("tools are accepted\n")
+    assert "Look at everything." in json.dumps(box.json("device", "tools", "fickle")["tools"])
+    assert box.json("device", "accept", "fickle")["changes"] == []
+    assert box.run("device", "rm", "fickle").returncode == 0
 
 
 def test_a_device_is_restarted_and_survives_its_daemon(box: Box) -> None:

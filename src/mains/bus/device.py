@@ -1,7 +1,7 @@
 """An MCP device as the kernel sees it: its tools, a call, an answer. Behind it stands an owner of the connection.
 
-The tools are those that were last listed, so that they can be offered without starting anything. A list that turns out
-to be another one replaces it (`changed` says so); processes keep what they were offered at spawn.
+The tools are those that were accepted and last listed (`accepted.py`), so that they can be offered without starting
+anything; processes keep what they were offered at spawn.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ from typing import Any
 
 import msgspec
 
+from mains.bus import accepted
+from mains.bus.accepted import Accepted, Change
 from mains.bus.answer import answer_of
-from mains.bus.listing import Listing, list_tools, load_listing, printable, store_listing, tools_of
+from mains.bus.listing import Listing, list_tools, printable, tools_of
 from mains.bus.owner import Owner
 from mains.bus.spec import DeviceSpec
 from mains.bus.terms import Listed, NotMadeError
-from mains.errors import DeviceError, LimitError
+from mains.errors import DeviceError, LimitError, UsageError
 from mains.kernel.ports import CallContext, Done, Failed, Tool
 from mains.settings import Settings
 
@@ -52,7 +54,8 @@ class DeviceState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class McpDevice:
-    """A device of the bus. `listed` is called when its tools have changed, `progress` when a call says where it is."""
+    """A device of the bus. `listed` is called when its tools have changed, `progress` when a call says where it is.
+    `on_trial`: nothing of it is kept, and nothing that was kept under its name counts, until it is `settled`."""
 
     def __init__(
         self,
@@ -62,6 +65,8 @@ class McpDevice:
         path: Path,
         listed: Callable[[], None],
         progress: Callable[[CallContext, str, str], None],
+        *,
+        on_trial: bool = False,
     ) -> None:
         self.name = spec.name
         self.spec = spec
@@ -71,16 +76,42 @@ class McpDevice:
         self._progress = progress
         self.owner = owner(self._keep, self._heard_of_change)
         self._relisting: asyncio.Task[None] | None = None
-        self.listing = load_listing(path)
-        self.changed = ""
-        self._take(self.listing or Listing())
+        self._accepted: Accepted | None = None
+        self._tools: tuple[Tool, ...] = ()
+        self._server_names: dict[str, str] = {}
+        self.changes: tuple[Change, ...] = ()
+        self._on_trial = on_trial
+        kept = None if on_trial else accepted.load(path)
+        if kept is not None:
+            self._take(kept.told(kept.newest, trusted=spec.trust_hints))
 
-    def _take(self, listing: Listing) -> None:
-        self._tools = tuple(tools_of(listing, self.spec))
-        self._entries = listing.by_name()
+    def _take(self, lists: Accepted) -> None:
+        self._accepted = lists
+        self.changes = lists.changes
+        self._tools = tuple(tools_of(lists.offered, self.spec, lists.changed))
+        self._server_names = {each.tool.name: each.server_name for each in lists.newest.entries}
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether its tools are known."""
+        return self._accepted is not None
+
+    @property
+    def listing(self) -> Listing:
+        """What it listed last."""
+        return self._accepted.newest if self._accepted is not None else Listing()
+
+    def accept(self, digest: str) -> None:
+        """Take over what it lists now. Raises UsageError when that is not what `digest` names, OSError."""
+        if self._accepted is None or self._accepted.newest.digest != digest:
+            raise UsageError(f"the device {self.name} has listed other tools meanwhile", hint="look again")
+        lists = Accepted(self._accepted.newest, self._accepted.newest)
+        accepted.store(self._path, lists)
+        self._take(lists)
+        self._listed()
 
     def tools(self) -> Sequence[Tool]:
-        """The tools as they were last listed."""
+        """The tools as they were accepted, as far as the device had them when it was last asked."""
         return self._tools
 
     async def list(self) -> Listing:
@@ -89,20 +120,30 @@ class McpDevice:
             await self.owner.list_tools()
         except NotMadeError as error:
             raise DeviceError(str(error), hint=error.hint, retryable=True) from error
-        return self.listing or Listing()
+        return self.listing
 
     def _keep(self, listed: Listed) -> None:
         """Take over a list: now, and for the next start."""
         listing = list_tools(listed.tools, self._settings, listed.server, listed.protocol)
-        before, self.listing = self.listing, listing
-        if before == listing:
+        before = self._accepted
+        lists = before.told(listing, trusted=self.spec.trust_hints) if before else Accepted(listing, listing)
+        if before == lists:
             return
-        if before is not None and before.digest != listing.digest:
-            self.changed = _difference(before, listing)
-        self._take(listing)
+        self._take(lists)
         self._listed()
-        with contextlib.suppress(OSError):  # then it is asked again after a boot
-            store_listing(self._path, listing)
+        self._store()
+
+    def settled(self) -> None:
+        """It is a device of the home from now on."""
+        self._on_trial = False
+        if self._accepted is None:
+            self._path.unlink(missing_ok=True)
+        self._store()
+
+    def _store(self) -> None:
+        if self._accepted is not None and not self._on_trial:
+            with contextlib.suppress(OSError):  # then it is asked again after a boot
+                accepted.store(self._path, self._accepted)
 
     def _heard_of_change(self) -> None:
         """The device says that its tools have changed: ask for them, once at a time."""
@@ -117,8 +158,8 @@ class McpDevice:
 
     async def call(self, tool: str, arguments: Mapping[str, Any], context: CallContext) -> Done | Failed:
         """Make a call. Raises DeviceError when nobody knows whether it happened."""
-        entry = self._entries.get(tool)
-        if entry is None:
+        server_name = self._server_names.get(tool)
+        if server_name is None:
             return Failed(f"the device {self.name} no longer has a tool `{tool}`")
         try:
             msgspec.json.encode(arguments)
@@ -139,7 +180,7 @@ class McpDevice:
         try:
             async with asyncio.timeout(call_s if call_s < float("inf") else None):
                 result = await self.owner.call(
-                    entry.server_name, arguments, context, meta={KEY_META: context.key}, on_progress=progressed
+                    server_name, arguments, context, meta={KEY_META: context.key}, on_progress=progressed
                 )
         except TimeoutError as error:
             raise DeviceError(f"{self.name}.{tool}: no answer within {call_s:g} s (call_s)") from error
@@ -149,7 +190,7 @@ class McpDevice:
 
     def state(self) -> DeviceState:
         """How it is, without asking it."""
-        listing = self.listing or Listing()
+        listing = self.listing
         return DeviceState(
             name=self.name,
             kind=self.spec.kind,
@@ -160,7 +201,7 @@ class McpDevice:
             busy=self.owner.busy,
             tools=len(self._tools),
             left_out=listing.left_out,
-            changed=self.changed,
+            changed=accepted.difference(self.changes, _PROGRESS_CHARS),
             server=listing.server,
             protocol=listing.protocol,
             starts=self.owner.starts,
@@ -172,12 +213,3 @@ class McpDevice:
         if self._relisting is not None:
             self._relisting.cancel()
         await self.owner.close()
-
-
-def _difference(before: Listing, after: Listing) -> str:
-    """How two lists of tools differ, in a line."""
-    old, new = before.by_name(), after.by_name()
-    parts = [f"+{name}" for name in sorted(new.keys() - old.keys())]
-    parts += [f"-{name}" for name in sorted(old.keys() - new.keys())]
-    parts += [f"~{name}" for name in sorted(new.keys() & old.keys()) if new[name].tool != old[name].tool]
-    return " ".join(parts)[:_PROGRESS_CHARS]

@@ -1,7 +1,7 @@
 """The hub: every device of a home by name. They come, go and restart while processes run.
 
     tools(), find(), close()          what the kernel asks (`kernel.ports.Devices`)
-    add, remove, restart, list_tools, call, states      what people ask
+    add, remove, restart, list_tools, accept, call, states      what people ask
 
 Devices that are always there (`fixed`) keep their names; those of `mains.toml` speak MCP and are started when they are
 first needed, one connection for all processes. mains.toml is read at the start, and again by `restart`. A device whose
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from mains.bounded_log import BoundedLog
+from mains.bus.accepted import Change
 from mains.bus.child import Child, Limits
 from mains.bus.device import DeviceState, McpDevice
 from mains.bus.doors import Doors
@@ -56,6 +57,13 @@ class Seams(NamedTuple):
     progress: Callable[[CallContext, str, str], None] = lambda *_: None
     reserved: Collection[str] = ()
     secrets: Secrets = NoSecrets()
+
+
+class Changes(NamedTuple):
+    """What differs, and the digest of the list that it leads to."""
+
+    digest: str
+    changes: tuple[Change, ...]
 
 
 class Hub:
@@ -106,7 +114,7 @@ class Hub:
     def begin(self) -> None:
         """Ask devices whose tools were never listed for them, side by side."""
         for device in self._devices.values():
-            if device.listing is None:
+            if not device.is_listed:
                 task = asyncio.create_task(self._list_first(device))
                 self._listing.add(task)
                 task.add_done_callback(self._listing.discard)
@@ -128,12 +136,13 @@ class Hub:
         self._check_name(spec.name)
         if len(self._devices) >= self._settings.devices_max and name not in self._devices:
             raise LimitError(f"there are {len(self._devices)} devices (devices_max)")
-        device = self._device(spec)
+        device = self._device(spec, on_trial=True)
         replaced: McpDevice | None = device
         try:
             if not untried:
                 await device.list()
             write_device(self._home.config, spec)
+            device.settled()
             replaced, self._devices[name] = self._devices.get(name), device
             self._offer()
         finally:
@@ -174,8 +183,22 @@ class Hub:
         await device.list()
         return device.tools()
 
+    def changes(self, name: str) -> Changes:
+        """How the tools of a device differ from those that were accepted. Raises NotFoundError."""
+        device = self._find(name)
+        return Changes(device.listing.digest, device.changes)
+
+    def accept(self, name: str, digest: str) -> DeviceState:
+        """Take over the list of which `changes` gave the digest. Raises NotFoundError, UsageError, ConfigError."""
+        device = self._find(name)
+        try:
+            device.accept(digest)
+        except OSError as error:
+            raise ConfigError(f"{self._path(name)}: {error.strerror}; nothing was accepted") from error
+        return device.state()
+
     def tools_of(self, name: str) -> Sequence[Tool]:
-        """The tools of a device as they were last listed. Raises NotFoundError."""
+        """The tools of a device as they were accepted and last listed. Raises NotFoundError."""
         return self._find(name).tools()
 
     async def call(
@@ -191,7 +214,7 @@ class Hub:
         Raises NotFoundError, UsageError (the arguments do not fit), DeviceError.
         """
         device = self._find(name)
-        if device.listing is None:
+        if not device.is_listed:
             await device.list()
         found = next((each for each in device.tools() if each.name == tool), None)
         if found is None:
@@ -251,7 +274,7 @@ class Hub:
                 offers[whole] = Offer(device, tool.name)
         self._tools, self._offers = tuple(tools), offers
 
-    def _device(self, spec: DeviceSpec) -> McpDevice:
+    def _device(self, spec: DeviceSpec, *, on_trial: bool = False) -> McpDevice:
         return McpDevice(
             spec,
             self._settings,
@@ -261,6 +284,7 @@ class Hub:
             self._path(spec.name),
             self._offer,
             self._progressed,
+            on_trial=on_trial,
         )
 
     def _path(self, name: str) -> Path:

@@ -1,4 +1,4 @@
-"""The tools of a device: what its server lists, made safe; and that list as it is kept from one start to the next.
+"""The tools of a device: what its server lists, made safe.
 
 A tool's name here has letters, digits, `_` and `-` only (at most `NAME_CHARS_MAX`), so that it can stand in a grant and
 in every engine's dialect; a name that had others gets a mark of its own name's hash, so that two never become one. Two
@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 NAME_CHARS_MAX = 64
 DEPTH_MAX = 24  # of a schema
 _DESCRIPTION_CHARS_MAX = 8 * 1024
-_FILE_BYTES_MAX = 64 * 1024 * 1024
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
@@ -86,8 +84,9 @@ def list_tools(listed: Iterable[mcp_types.Tool], settings: Settings, server: str
     return Listing(tuple(entries.values()), tuple(left_out), printable(server, 200), printable(protocol, 40))
 
 
-def tools_of(listing: Listing, spec: DeviceSpec) -> list[Tool]:
-    """The tools as the user's word has them: what is repeatable, what only reads, what cannot send data out."""
+def tools_of(listing: Listing, spec: DeviceSpec, changed: Collection[str] = ()) -> list[Tool]:
+    """The tools as the user's word has them: what is repeatable, what only reads, what cannot send data out; and which
+    of them have `changed`."""
     tools = []
     for each in listing.entries:
         names = {each.tool.name, each.server_name}
@@ -101,6 +100,7 @@ def tools_of(listing: Listing, spec: DeviceSpec) -> list[Tool]:
                 idempotent=again or read_only,
                 attached=True,
                 open_world=not closed,
+                changed=each.tool.name in changed,
             )
         )
     return tools
@@ -157,21 +157,3 @@ def printable(text: str, chars_max: int) -> str:
     plain = text.encode("utf-8", "replace").decode()
     plain = "".join(char if char.isprintable() or char in "\n\t" else "\ufffd" for char in plain[: chars_max + 1])
     return plain if len(plain) <= chars_max else plain[: chars_max - 3] + "..."
-
-
-def load_listing(path: Path) -> Listing | None:
-    """The listing that was kept; None when there is none that can be read (then the device is asked)."""
-    try:
-        if path.stat().st_size > _FILE_BYTES_MAX:
-            return None
-        return msgspec.json.decode(path.read_bytes(), type=Listing)
-    except (OSError, msgspec.DecodeError):
-        return None
-
-
-def store_listing(path: Path, listing: Listing) -> None:
-    """Keep a listing. Raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    new = path.with_name(f"{path.name}.new")
-    new.write_bytes(_encode(listing))
-    new.replace(path)

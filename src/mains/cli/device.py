@@ -216,6 +216,7 @@ def device_ls(home: HomeOption = None, as_json: JsonOption = False) -> None:
             note(clean(f"{row['name']}: {row['fault']}"))
         if row["changed"]:
             note(clean(f"{row['name']}: its tools have changed: {row['changed']}"))
+            note(f"hint: `mains device accept {row['name']}` shows how, and takes them over")
 
 
 def _devices(home: Home) -> Iterator[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typer.models import CommandInfo
 
 from mains.cli import (
+    acceptance,
     account,
     audits,
     care,
@@ -31,6 +32,7 @@ from mains.cli import (
 from mains.cli.app import app, main
 
 __all__ = [
+    "acceptance",
     "account",
     "app",
     "audits",

@@ -280,6 +280,8 @@ def _device_routes(devices: DeviceRoutes) -> list[Route]:
         _post("/v1/device/restart", devices.restart),
         _post("/v1/device/tools", devices.tools),
         _post("/v1/device/call", devices.call),
+        _get("/v1/device/changes", devices.changes),
+        _post("/v1/device/accept", devices.accept),
     ]
 
 

@@ -50,6 +50,16 @@ class DeviceClient:
         """Ask a device for its tools: its `state` and its `tools`."""
         return self._long("device/tools", {"name": name})
 
+    def device_changes(self, name: str) -> Object:
+        """How the tools of a device differ from those that were accepted: `changes`, and their `digest`."""
+        found: Object = self._ask("device/changes", name=name)
+        return found
+
+    def device_accept(self, name: str, digest: str) -> Object:
+        """Take over the tools of which `device_changes` gave the digest; how the device is."""
+        found: Object = self._order("device/accept", {"name": name, "digest": digest})
+        return found
+
     def device_call(
         self, name: str, tool: str, arguments: Mapping[str, Any], told: Callable[[str], None] = lambda _: None
     ) -> Object:

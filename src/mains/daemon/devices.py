@@ -4,6 +4,8 @@ GET  devices                               every device that speaks MCP, as it i
 GET  device?name=NAME                      one, with its tools as they were last listed
 POST devices {name, entry, untried}        add one, or replace the one of this name
 POST device/remove {name}, device/restart {name}, device/tools {name}: ask it for its tools
+GET  device/changes?name=NAME              how its tools differ from those that were accepted, and a digest of them
+POST device/accept {name, digest}          take them over
 POST device/call {name, tool, arguments}   one call
 
 What may take long (all but the first two and `remove`) is answered by a stream of lines: `{"progress": TEXT}` while it
@@ -45,6 +47,13 @@ class DeviceName(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
 
 
+class DeviceAcceptance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of a list that is accepted, by the digest that `device/changes` gave."""
+
+    name: str
+    digest: str
+
+
 class DeviceCall(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The body of a call."""
 
@@ -66,14 +75,20 @@ class DeviceRoutes:
         return respond(self._hub.states())
 
     async def device(self, request: Request) -> Response:
-        name = request.query_params.get("name")
-        if name is None:
-            raise UsageError("`name` is missing")
+        name = _name_of(request)
         return respond({"state": self._hub.state(name), "tools": self._hub.tools_of(name)})
 
     async def add(self, request: Request) -> Response:
         order = await body_of(request, DeviceOrder, self._bytes_max)
         return self._quiet.respond(_once(self._hub.add(order.name, order.entry, untried=order.untried)))
+
+    async def changes(self, request: Request) -> Response:
+        found = self._hub.changes(_name_of(request))
+        return respond({"digest": found.digest, "changes": found.changes})
+
+    async def accept(self, request: Request) -> Response:
+        order = await body_of(request, DeviceAcceptance, self._bytes_max)
+        return respond(self._hub.accept(order.name, order.digest))
 
     async def remove(self, request: Request) -> Response:
         order = await body_of(request, DeviceName, self._bytes_max)
@@ -118,6 +133,13 @@ class DeviceRoutes:
             yield {"text": answer.text, "failed": isinstance(answer, Failed)}
         finally:
             await cancel(calling, coming)
+
+
+def _name_of(request: Request) -> str:
+    name = request.query_params.get("name")
+    if name is None:
+        raise UsageError("`name` is missing")
+    return name
 
 
 async def _once(work: Awaitable[Any]) -> AsyncGenerator[Any, None]:

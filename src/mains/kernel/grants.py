@@ -17,8 +17,8 @@ A call of a device needs three things, in this order:
 3. Where no rule says anything: a built-in device and a Python function may be used, anything attached asks a person.
 
 A tool that can send data out also asks once something untrusted has been read (`leak`), unless the program names where
-to and a rule allows just that. What a person has decided for the process (`approved`) answers every ask. Nothing that a
-tool returns is looked at here.
+to and a rule allows just that. What a person has decided for the process (`approved`) answers every ask, but for a tool
+that has changed since it was accepted. Nothing that a tool returns is looked at here.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from mains.kernel.ports import Tool
 from mains.program import Limits, ToolGrant, ours, parse_limits
@@ -76,7 +77,7 @@ def offered(
             found.append(syscalls[grant.name])
         if not found:
             missing.append(grant.name)
-        tools.update((tool.name, tool) for tool in found)
+        tools.update((tool.name, replace(tool, changed=False) if tool.changed else tool) for tool in found)
     return tuple(tools[name] for name in sorted(tools)), tuple(missing)
 
 
@@ -93,10 +94,11 @@ def decide(
     attached: bool = False,
     approved: bool = False,
     leak: str = "",
+    changed: bool = False,
 ) -> Decision:
     """What becomes of a call of a device's tool. `attached`: no built-in one. `approved`: a person said so before.
     `leak`: it may send data out, and this untrusted has been read: only a destination that the program names and a rule
-    allows is not asked about."""
+    allows is not asked about. `changed`: it is not what its user accepted, which no rule and no approval answers."""
     rates: list[Limits] = []
     asks = named = False
     for layer in layers:
@@ -118,6 +120,9 @@ def decide(
         effect, by = "ask", f"it can send data out, and the process has read {leak}"
     if effect == "ask" and approved:
         effect, by = "allow", "a person, for this process"
+    if changed:
+        device = tool.partition(".")[0]
+        effect, by = "ask", f"it has changed since it was accepted: `mains device accept {device}`"
     return Decision(effect, by, rates=tuple(rates))
 
 

@@ -7,7 +7,9 @@
 What is larger than `view_tokens_max` is shown with its beginning and its end from the start. Above the high mark
 `eviction.plan` says what goes: results become stubs, old turns a summary, which is a model call of the process: its
 frame up to there and one request behind it, so that the engine has read nearly all of it already. Everything stays in
-the page store under its handle (`mem:N`), and `read` and `recall` join the tools of a program that has any.
+the page store under its handle (`mem:N`), and `read` and `recall` join the tools of a program that has any. So do, when
+something that the model was shown leaves, the granted tools of devices that have come since: what an engine has read of
+the frame is of less use then anyway.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from mains.kernel import eviction, ledger, notes, pages, stubs
+from mains.kernel import eviction, ledger, notes, pages, permits, stubs
 from mains.kernel.birth import reserve_of
 from mains.kernel.calls import counted, share_room
 from mains.kernel.context import tokens_of, whole_text
@@ -209,15 +211,16 @@ def _evicted(
 ) -> Process:
     """Write what leaves the frame, the `event` of it, which is completed, and the process that it leads to."""
     tx.many("cover_insert", [(p.pid, c.first, tx.seq + 1, c.until, " ".join(c.pages)) for c in changes])
-    tools, reserve = _with_memory(tx, world, p)
-    after = replace(p, covers=p.covers + 1, tools=tools or p.tools)
     left = sum(e.entry.tokens for c in changes for e in frame if c.first <= e.place.position < c.until)
+    more = sum(c.tokens for c in changes) - left
+    tools, reserve = _tools_then(tx, world, p, 0 if event.unseen else p.frame_tokens + more)
+    after = replace(p, covers=p.covers + 1, tools=tools or p.tools)
     return tx.happen(
         p,
         replace(
             event,
             covers=tuple(Placed(c.first, c.until, c.pages) for c in changes),
-            tokens=sum(c.tokens for c in changes) - left,
+            tokens=more,
             frame=_hash(tx, after, unseen=event.unseen and not tools),
             unseen=event.unseen and not tools,
             tools=tools,
@@ -234,17 +237,29 @@ def _hash(tx: Tx, after: Process, *, unseen: bool) -> str:
     return pages.frame_hash(after, [place.page for place in pages.frame(tx.rows, after)])
 
 
-def _with_memory(tx: Tx, world: World, p: Process) -> tuple[str, int]:
-    """The page of a tool list that has `read` and `recall`, and what every frame carries then; empty: it is as it was.
+def _tools_then(tx: Tx, world: World, p: Process, frame_tokens: int) -> tuple[str, int]:
+    """The page of the tool list from now on, and what every frame carries then; empty: it is as it was.
 
-    A program without tools gets none: its engine may know none, and would be shown what it cannot use.
+    `read` and `recall` join, and tools that came late if a frame of so many tokens stays below the high mark beside
+    them (0: none join). A program without tools gets none: its engine may know none, and would be shown what it cannot
+    use.
     """
     tools = _decode_tools(pages.get(tx, p.tools))
-    more = with_memory(tools) if tools else tools
-    if more == tools:
+    if not tools:
         return "", p.reserve_tokens
-    data = _encode(more)
-    return pages.put(tx, "tools", data), reserve_of(data, world.program(pages.get(tx, p.program)))
+    program = world.program(pages.get(tx, p.program))
+    lists = [with_memory(tools)]
+    if frame_tokens and (late := permits.late_tools(tx, world, p)):
+        lists.insert(0, tuple(sorted((*lists[0], *late), key=lambda tool: tool.name)))
+    for more in lists:
+        if more == tools:
+            break
+        data = _encode(more)
+        reserve = reserve_of(data, program)
+        room = window(world.settings, p) - (reserve - p.reserve_tokens)
+        if more is lists[-1] or frame_tokens <= room * world.settings.frame_high_percent // 100:
+            return pages.put(tx, "tools", data), reserve
+    return "", p.reserve_tokens
 
 
 def _frame(tx: Tx, p: Process, start: int = -1) -> list[_Standing]:

@@ -42,6 +42,7 @@ def decide(
         attached=tool.attached,
         approved=tool.name in p.approved,
         leak=p.tainted if tool.open_world else "",
+        changed=tool.name in world.changed,
     )
     if decision.effect == "deny" or not decision.rates:
         return decision, rated
@@ -52,7 +53,7 @@ def find(tx: Tx, world: World, p: Process, query: str) -> str:
     """The tools that `p` was granted and that came after it began, those first that `query` fits, as JSON."""
     words = [word for word in query.casefold().split() if word]
     ranked = []
-    for tool in _late(tx, world, p):
+    for tool in late_tools(tx, world, p):
         told = f"{tool.name} {tool.description}".casefold()
         ranked.append((-sum(word in told for word in words), tool.name, tool))
     shown = [
@@ -65,7 +66,7 @@ def find(tx: Tx, world: World, p: Process, query: str) -> str:
 def late(tx: Tx, world: World, p: Process, name: str, arguments: Mapping[str, Any]) -> Tool:
     """The tool that came after `p` began and that it may call. Raises SyscallError: there is none, or the arguments do
     not fit."""
-    tool = next((tool for tool in _late(tx, world, p) if tool.name == name), None)
+    tool = next((tool for tool in late_tools(tx, world, p) if tool.name == name), None)
     if tool is None:
         raise SyscallError(f"call_tool: there is no tool `{name}` for it: find_tool says which there are")
     if fault := Toolbox((tool,), None).fault_of(name, arguments):
@@ -73,7 +74,8 @@ def late(tx: Tx, world: World, p: Process, name: str, arguments: Mapping[str, An
     return tool
 
 
-def _late(tx: Tx, world: World, p: Process) -> list[Tool]:
+def late_tools(tx: Tx, world: World, p: Process) -> list[Tool]:
+    """The tools that `p` was granted and that are not in its list: their devices came after it began."""
     known = {tool.name for tool in msgspec.json.decode(pages.get(tx, p.tools), type=list[Tool])}
     found, _ = grants.offered(layers_of(tx, world, p), {}, world.tools())
     return [tool for tool in found if tool.name not in known]

@@ -51,7 +51,7 @@ class Tool(msgspec.Struct, frozen=True, omit_defaults=True):
     """A tool as a model sees it. `read_only` and `idempotent` are facts stated by the user or by Mains itself.
 
     `attached`: of a server of somebody else: a person decides first, where no rule of theirs does. `open_world`: it may
-    send data out, as far as is known.
+    send data out, as far as is known. `changed`: its device describes it otherwise than when its user accepted it.
     """
 
     name: str
@@ -61,6 +61,7 @@ class Tool(msgspec.Struct, frozen=True, omit_defaults=True):
     idempotent: bool = False
     attached: bool = False
     open_world: bool = False
+    changed: bool = False
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -33,7 +33,9 @@ class World:
     ) -> None:
         self.settings = settings
         self.tools = tools  # those that devices offer now, by their whole names
-        self._taken: tuple[Sequence[Tool], frozenset[str]] = ((), frozenset())
+        self._looked_at: Sequence[Tool] = ()
+        self._taken: frozenset[str] = frozenset()
+        self._changed: frozenset[str] = frozenset()
         self.rules = rules  # as they are now
         self.route = route
         self.workspaces = workspaces
@@ -45,9 +47,20 @@ class World:
     @property
     def taken(self) -> frozenset[str]:
         """The syscalls whose name a device has now."""
-        if (tools := self.tools()) is not self._taken[0]:
-            self._taken = tools, YIELDING.intersection(tool.name for tool in tools)
-        return self._taken[1]
+        self._look()
+        return self._taken
+
+    @property
+    def changed(self) -> frozenset[str]:
+        """The tools that their devices describe otherwise now than when their user accepted them."""
+        self._look()
+        return self._changed
+
+    def _look(self) -> None:
+        if (tools := self.tools()) is not self._looked_at:
+            self._looked_at = tools
+            self._taken = YIELDING.intersection(tool.name for tool in tools)
+            self._changed = frozenset(tool.name for tool in tools if tool.changed)
 
     def program(self, source: bytes) -> Program:
         """The program of a page (parsed once; the page was checked when it was stored)."""

@@ -202,6 +202,19 @@ async def grow(ctx: Context) -> str:
     return "grown"
 
 
+@server.tool()
+async def alter(ctx: Context, description: str) -> str:
+    """Describe another tool otherwise from now on."""
+
+    def look(everything: bool = False) -> str:
+        return f"seen, everything: {everything}"
+
+    server.remove_tool("look")
+    server.add_tool(look, description=description)
+    await ctx.session.send_tool_list_changed()
+    return "altered"
+
+
 def main() -> None:
     """Serve."""
     trace(f"started {os.getpid()}")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import random
 import re
-from pathlib import Path
 from typing import Any
 
 import mcp_types
 import pytest
 
-from mains.bus.listing import DEPTH_MAX, Listing, list_tools, load_listing, store_listing, tool_name, tools_of
+from mains.bus.listing import DEPTH_MAX, Listing, list_tools, tool_name, tools_of
 from mains.bus.spec import DeviceSpec
 from mains.settings import Settings
 
@@ -105,16 +104,6 @@ def test_claims_become_facts_by_the_users_word_only() -> None:
     assert [(t.read_only, t.idempotent) for t in tools_of(listing, DeviceSpec(name="d", repeatable=("wipe",)))] == [
         (False, True)
     ]
-
-
-def test_a_listing_is_kept_and_a_damaged_one_is_none(tmp_path: Path) -> None:
-    path = tmp_path / "d" / "tools.json"
-    assert load_listing(path) is None
-    listing = listed(("a.b", GOOD), ("bad", {"type": "array"}))
-    store_listing(path, listing)
-    assert load_listing(path) == listing
-    path.write_bytes(path.read_bytes()[:-5])
-    assert load_listing(path) is None
 
 
 def test_another_description_is_another_listing() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from tests.unit.kernel.world import World, by_turn, call, calls, says
 
 from mains.errors import NotFoundError, UsageError
 from mains.home import Home
-from mains.kernel.ports import CallContext, Done, Offer, Request, Tool, ToolCall
+from mains.kernel.ports import CallContext, Done, Request, Tool
 from mains.rulebook import add_rule, read_rules, remove_rule
 
 
@@ -239,56 +238,10 @@ def test_a_rule_that_is_wrong_is_said_with_its_place(tmp_path: Path, text: str, 
         read_rules(tomllib.loads(text), "mains.toml")
 
 
-class Late:
-    """Devices that a test adds and takes away while processes run."""
-
-    def __init__(self) -> None:
-        self.now: tuple[Tool, ...] = ()
-        self.git = Git(attached=False)
-
-    def come(self) -> None:
-        self.now = tuple(msgspec.structs.replace(tool, name=f"git.{tool.name}") for tool in self.git.tools())
-
-
-async def test_a_device_that_comes_later_is_found_and_called(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    late = Late()
-
-    def replies(request: Request) -> Any:
-        made = len(results(request))
-        if made == 1:
-            late.come()
-        return [
-            calls(call("find_tool", query="push something")),
-            calls(call("find_tool", query="push something")),
-            calls(ToolCall("x", "call_tool", json.dumps({"name": "git.push", "arguments": {"to": "main"}}))),
-            calls(ToolCall("x", "call_tool", json.dumps({"name": "git.push", "arguments": {"where": "main"}}))),
-            calls(ToolCall("x", "call_tool", json.dumps({"name": "git.nothing", "arguments": {}}))),
-            says("done"),
-        ][made]
-
-    async with world.open(replies) as kernel:
-        devices = kernel._kernel._acts.devices
-        inner_find = devices.find
-        monkeypatch.setattr(kernel._kernel.world, "tools", lambda: (*devices.tools(), *late.now))
-        monkeypatch.setattr(
-            devices, "find", lambda tool: Offer(late.git, tool[4:]) if tool.startswith("git.") else inner_find(tool)
-        )
-        pid = await kernel.spawn(world.program("p", "tools: [git.*]"))
-        assert (await kernel.wait(pid, 30)).result == "done"
-        assert [tool.name for tool in world.asked[0].tools] == ["call_tool", "find_tool"]
-        first, second, third, fourth, fifth = results(world.asked[-1])
-        assert first == "there is no tool yet besides those that you know"
-        assert [tool["name"] for tool in json.loads(second)] == ["git.push", "git.log"]
-        assert third == "push done"
-        assert fourth.startswith("error: call_tool: the arguments do not fit git.push: ")
-        assert fifth == "error: call_tool: there is no tool `git.nothing` for it: find_tool says which there are"
-        assert [(tool, arguments) for tool, arguments, _ in late.git.made] == [("push", {"to": "main"})]
-
-
 class Web(Git):
     """A built-in device that can send data out."""
 
-    name = "web"
+    name = "net"
 
     def tools(self) -> Sequence[Tool]:
         schema = {"type": "object", "properties": {"url": {"type": "string"}}}
@@ -297,21 +250,46 @@ class Web(Git):
 
 async def test_what_can_send_data_out_asks_once_something_untrusted_was_read(world: World) -> None:
     web, home = Web(attached=False), home_of(world)
-    fetch = calls(call("web.fetch", url="https://a.org/x"))
+    fetch = calls(call("net.fetch", url="https://a.org/x"))
     async with world.open(by_turn(fetch, fetch, says("done")), devices=[web]) as kernel:
-        pid = await kernel.spawn(world.program("p", "tools: [web.fetch]"))
+        pid = await kernel.spawn(world.program("p", "tools: [net.fetch]"))
         await world.until_state(kernel, pid, "WAITING", "human")
         assert len(web.made) == 1, "the first call was made: nothing untrusted had been read"
         question = (await kernel.show(pid))["open_calls"][0]["question"]
-        assert "(it can send data out, and the process has read a result of web.fetch)" in question
+        assert "(it can send data out, and the process has read a result of net.fetch)" in question
         await kernel.answer(pid, "no")
         await kernel.wait(pid, 30)
-        add_rule(home, "allow", "web.fetch")
-        pid = await kernel.spawn(world.program("p", 'tools: ["web.fetch(host=a.org)"]'))
+        add_rule(home, "allow", "net.fetch")
+        pid = await kernel.spawn(world.program("p", 'tools: ["net.fetch(host=a.org)"]'))
         await world.until_state(kernel, pid, "WAITING", "human")
         await kernel.answer(pid, "no")
         await kernel.wait(pid, 30)
-        add_rule(home, "allow", "web.fetch(host=*.org)")
-        pid = await kernel.spawn(world.program("p", 'tools: ["web.fetch(host=a.org)"]'))
+        add_rule(home, "allow", "net.fetch(host=*.org)")
+        pid = await kernel.spawn(world.program("p", 'tools: ["net.fetch(host=a.org)"]'))
         assert (await kernel.wait(pid, 30)).result == "done", "the program names the host, and a rule allows it"
         assert len(web.made) == 4
+
+
+class Fickle(Git):
+    """A device whose `log` is no longer what its user accepted."""
+
+    name = "fickle"
+
+    def tools(self) -> Sequence[Tool]:
+        return [msgspec.structs.replace(tool, changed=tool.name == "log") for tool in super().tools()]
+
+
+async def test_a_tool_that_has_changed_since_it_was_accepted_asks_whatever_was_said_before(world: World) -> None:
+    fickle = Fickle(attached=False)
+    add_rule(home_of(world), "allow", "fickle.*")
+    replies = by_turn(calls(call("fickle.push")), calls(call("fickle.log")), calls(call("fickle.log")), says("done"))
+    async with world.open(replies, devices=[fickle]) as kernel:
+        pid = await kernel.spawn(world.program("p", "tools: [fickle.*]"))
+        for answer, made in (("always", 2), ("no", 2)):
+            await world.until_state(kernel, pid, "WAITING", "human")
+            question = (await kernel.show(pid))["open_calls"][0]["question"]
+            assert "(it has changed since it was accepted: `mains device accept fickle`)" in question
+            await kernel.answer(pid, answer)
+            await world.until(lambda made=made: _made(fickle, made))  # type: ignore[misc]
+        assert (await kernel.wait(pid, 30)).result == "done"
+        assert not any(tool.changed for tool in world.asked[-1].tools), "models are not told of it"
