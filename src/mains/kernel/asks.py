@@ -40,6 +40,9 @@ class _New(msgspec.Struct, frozen=True):
     untrusted: str = ""
 
 
+_NOTHING = _New([], (), 0, apart=False)
+
+
 def ask(tx: Tx, world: World, p: Process) -> Process | str | None:
     """The intent of the next model call of a READY process; None: it waits for room, an hour or a limit.
 
@@ -52,13 +55,13 @@ def ask(tx: Tx, world: World, p: Process) -> Process | str | None:
         p = paging.reminded(tx, world, p)
     new = _new(tx, world, p)
     if new.apart:
-        p, new = _join(tx, p, new), _New([], (), 0, apart=False)
+        p, new = _join(tx, p, new), _NOTHING
     room = paging.fit(tx, world, p, new.tokens)
     if room.misfit:
         return room.misfit
     p, old = room.process, room.summary
     if old is not None:
-        new = _New([], (), 0, apart=False)  # the summary comes first, and they are read after it
+        new = _NOTHING  # the summary comes first, and they are read after it
         if intents.is_hopeless(tx, world, p, room.tokens + p.reserve_tokens):
             return ask(tx, world, paging.extracted(tx, world, p, old))  # which costs nothing
     tokens = p.frame_tokens + new.tokens if old is None else room.tokens
@@ -76,7 +79,7 @@ def _tidied(tx: Tx, world: World, p: Process) -> Process | None:
     if room.summary is not None:
         hold = intents.spare_hold(tx, world, p, room.tokens + p.reserve_tokens)
         if hold is not None:
-            return _asked(tx, p, hold, _New([], (), 0, apart=False), room.summary)
+            return _asked(tx, p, hold, _NOTHING, room.summary)
         p = tx.process(p.pid) or p
     if p.tidy and not p.retry_ms:
         tx.happen(p, Tidied())
@@ -99,6 +102,8 @@ def _asked(tx: Tx, p: Process, hold: Hold, new: _New, old: Stretch | None) -> Pr
 
 def _new(tx: Tx, world: World, p: Process) -> _New:
     """What is new in segments, the mail that a process reads by itself, and what that names."""
+    if not (p.mail or p.segments or p.covers or p.maps):
+        return _NOTHING
     view = paging.view(world, p)
     shared = segments.Due()
     if p.segments:
