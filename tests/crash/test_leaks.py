@@ -132,70 +132,65 @@ def home(tmp_path: Path) -> Iterator[Home]:
         made.box.close()
 
 
-@pytest.fixture
-def sizes(request: pytest.FixtureRequest) -> Sizes:
-    return Sizes(1_000, 40, 20) if request.config.option.torture else Sizes(40, 10, 2)
+def test_no_leaks(home: Home, request: pytest.FixtureRequest) -> None:
+    sizes = Sizes(1_000, 40, 20) if request.config.option.torture else Sizes(40, 10, 2)
+    seed = request.config.getoption("--seed") or random.randrange(1 << 32)
+    print(f"seed {seed}")
+    with Census(str(home.effects)) as census:
+        stay_level(home, sizes)
+        survive_kills(home, sizes, census, random.Random(seed))
+        home.box.close()
+        left, _ = census.watch_end(GONE_S)
+    print(f"most at once, in {census.looks} looks: {dict(census.most)}; {left} had not ended when the daemon had")
+    assert all(count <= len(DEVICES) for count in census.most.values()), census.most
+    assert census.most["server"] == len(DEVICES)
+    assert look(str(home.effects)) == []
+    lines = home.effects.read_text().splitlines()
+    assert len(set(lines)) == len(lines), "a call was made twice"
+    pids = range(1, 2 * sizes.processes + 1)
+    assert set(lines) == {f"{name} {pid}-call_{turn}_1" for pid in pids for turn, name in enumerate(DEVICES, 1)}
+
+
+def stay_level(home: Home, sizes: Sizes) -> None:
+    """One daemon, one start of each device: memory and descriptors after a tenth of the processes, and at the end."""
+    tenth = max(sizes.wave, sizes.processes // 10)
+    for size in _waves(tenth, sizes.wave):
+        home.wave(size)
+    daemon = home.daemon()
+    memory, descriptors = weigh(daemon)
+    for size in _waves(sizes.processes - tenth, sizes.wave):
+        home.wave(size)
+    assert home.daemon() == daemon
+    memory_end, descriptors_end = weigh(daemon)
+    print(f"after {tenth:,} / {sizes.processes:,} processes: {memory:.1f} / {memory_end:.1f} MB,", end=" ")
+    print(f"{descriptors} / {descriptors_end} descriptors")
+    assert [state["starts"] for state in home.box.client().devices()] == [1] * len(DEVICES)
+    assert memory_end < memory * GROWTH
+    assert descriptors_end <= descriptors + DESCRIPTORS
+
+
+def survive_kills(home: Home, sizes: Sizes, census: Census, chance: random.Random) -> None:
+    """As many processes again, and a kill at a random call of each of the first waves."""
+    ends, counts, faults = list[float](), list[int](), list[str]()
+    for index, size in enumerate(_waves(sizes.processes, sizes.wave)):
+        if index >= sizes.kills:
+            home.wave(size)
+            continue
+        at = home.done() + chance.randint(1, size * len(DEVICES) - 1)
+        killer = threading.Thread(target=_kill, args=(home, census, at, counts, ends, faults))
+        killer.start()
+        home.wave(size)
+        killer.join()
+    assert not faults
+    assert len(ends) == sizes.kills
+    print(f"{sizes.processes:,} processes, {sizes.kills} kills, {home.doubts} calls in doubt, each answered;", end=" ")
+    print(f"{min(counts)} to {max(counts)} processes of devices at a kill, all ended within {max(ends):.2f} s")
 
 
 def weigh(pid: int) -> tuple[float, int]:
     """Resident memory in MB, and descriptors."""
     resident = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     return resident / 1e6, len(os.listdir(f"/proc/{pid}/fd"))
-
-
-def check(home: Home, census: Census, processes: int) -> None:
-    """All calls happened, once; nothing was ever there twice, and nothing is left."""
-    lines = home.effects.read_text().splitlines()
-    assert len(set(lines)) == len(lines), "a call was made twice"
-    wanted = {f"{name} {pid}-call_{turn}_1" for pid in range(1, processes + 1) for turn, name in enumerate(DEVICES, 1)}
-    assert set(lines) == wanted
-    assert all(count <= len(DEVICES) for count in census.most.values()), census.most
-    assert census.most["server"] == len(DEVICES)
-    home.box.close()
-    there, _ = census.watch_end(GONE_S)
-    print(f"most at once in {census.looks} looks: {dict(census.most)}; {there} had not ended when the daemon had")
-    assert look(str(home.effects)) == []
-
-
-def test_devices_are_shared_and_the_daemon_stays_level(home: Home, sizes: Sizes) -> None:
-    tenth = max(sizes.wave, sizes.processes // 10)
-    with Census(str(home.effects)) as census:
-        for size in _waves(tenth, sizes.wave):
-            home.wave(size)
-        daemon = home.daemon()
-        memory, descriptors = weigh(daemon)
-        for size in _waves(sizes.processes - tenth, sizes.wave):
-            home.wave(size)
-        assert home.daemon() == daemon
-        memory_end, descriptors_end = weigh(daemon)
-        print(f"{tenth} / {sizes.processes} processes: {memory:.1f} / {memory_end:.1f} MB")
-        print(f"descriptors: {descriptors} / {descriptors_end}")
-        assert [state["starts"] for state in home.box.client().devices()] == [1] * len(DEVICES)
-        check(home, census, sizes.processes)
-    assert memory_end < memory * GROWTH
-    assert descriptors_end <= descriptors + DESCRIPTORS
-
-
-def test_nothing_is_left_of_daemons_that_were_killed(
-    home: Home, sizes: Sizes, request: pytest.FixtureRequest
-) -> None:
-    seed = request.config.getoption("--seed") or random.randrange(1 << 32)
-    chance, ends, counts = random.Random(seed), list[float](), list[int]()
-    done, faults = 0, list[str]()
-    with Census(str(home.effects)) as census:
-        for index, size in enumerate(_waves(sizes.processes, sizes.wave)):
-            if index < sizes.kills:
-                at = done + chance.randint(1, size * len(DEVICES) - 1)
-                killer = threading.Thread(target=_kill, args=(home, census, at, counts, ends, faults))
-                killer.start()
-            home.wave(size)
-            done += size * len(DEVICES)
-            killer.join()
-        assert not faults
-        assert len(ends) == sizes.kills
-        print(f"seed {seed}: {sizes.kills} kills, {home.doubts} calls in doubt, each answered")
-        print(f"device processes at a kill: {min(counts)} to {max(counts)}, all ended within {max(ends):.2f} s")
-        check(home, census, sizes.processes)
 
 
 def _kill(home: Home, census: Census, at: int, counts: list[int], ends: list[float], faults: list[str]) -> None:
