@@ -9,8 +9,8 @@ one moment. Overhead is the difference of the two, pair by pair.
 The kernel's own points say what it consists of: from the intent on disk to the call, the call itself, from its answer
 to the commit, the commit.
 
-Throughput: 16 processes, each with 64 calls in one reply, made in order, against 16 tasks that make 64 calls one after
-the other over one session. Rounds alternate.
+Throughput: 16 processes, each with eight replies of eight calls, made in order, against 16 tasks that make 64 calls one
+after the other over one session. Rounds alternate. The turns of the processes are in it: one for eight calls.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from bench import kernel, machine
-from bench.bus_place import CALLERS, WAYS, Opened, Points, Way, opened
+from bench.bus_place import CALLERS, WAYS, Points, Way, opened
 from bench.report import Figure, Report, below
 from mains.errors import KernelPanic
 from mains.kernel import reckon
@@ -34,8 +34,10 @@ from mains.kernel.ports import Reply, Request, ToolCall
 GOAL_MS = 0.5
 _ADD = ToolCall("add", "box.add", '{"a": 1, "b": 2}')
 _CALL = Reply("", (_ADD,), usage=kernel.USAGE)
-_EACH = 64  # calls in one reply: as many as there may be (calls_per_turn_max)
-_ALL = Reply("", (_ADD,) * _EACH, usage=kernel.USAGE)
+_REPLIES = 8
+_IN_REPLY = 8
+_EACH = _REPLIES * _IN_REPLY
+_SOME = Reply("", (_ADD,) * _IN_REPLY, usage=kernel.USAGE)
 
 
 class Size(msgspec.Struct, frozen=True):
@@ -97,7 +99,10 @@ class Latency(msgspec.Struct, frozen=True):
         over = [mine - theirs for mine, theirs in zip(self.through, self.bare, strict=True)]
         figures = []
         for name, spans in (("bare call", self.bare), ("granted, journalled call", self.through)):
-            figures += [Figure(f"{way}: {name}, p50", _p(spans, 50), "ms"), Figure(f"{way}: {name}, p99", _p(spans, 99), "ms")]
+            figures += [
+                Figure(f"{way}: {name}, p50", _p(spans, 50), "ms"),
+                Figure(f"{way}: {name}, p99", _p(spans, 99), "ms"),
+            ]
         ratio = statistics.median(mine / theirs for mine, theirs in zip(self.through, self.bare, strict=True))
         return [
             *figures,
@@ -169,17 +174,19 @@ class Crowd:
         self._done = 0
 
     async def answer(self, request: Request) -> Reply:
-        """All calls in the first turn, the end in the second."""
-        if len(request.messages) > kernel.OPENING:
+        """Calls in each turn, then the end."""
+        replies = (len(request.messages) - kernel.OPENING) // (_IN_REPLY + 1)
+        if replies == _REPLIES:
             self._done += 1
             if self._done == CALLERS:
                 self.all_done.set()
             return kernel.END
-        self._standing += 1
-        if self._standing == CALLERS:
-            self.all_here.set()
-        await self._open.wait()
-        return _ALL
+        if not replies:
+            self._standing += 1
+            if self._standing == CALLERS:
+                self.all_here.set()
+            await self._open.wait()
+        return _SOME
 
     def open(self) -> None:
         """Let all of them go."""
@@ -209,12 +216,12 @@ async def throughput(folder: Path, way: Way, rounds: int) -> Throughput:
     crowd = Crowd()
     async with opened(folder, way, lambda request: crowd.answer(request)) as (desk, client, _, program):
         for number in range(rounds + 1):
-            bare = await _spent(lambda: _bare_crowd(client))
+            bare = await _spent(_bare_crowd(client))
             crowd = Crowd()
             pids = await asyncio.gather(*(desk.spawn(program) for _ in range(CALLERS)))
             await crowd.all_here.wait()
             machine.settle()
-            mains = await _spent(lambda: _crowd(crowd))
+            mains = await _spent(_crowd(crowd))
             outcomes = await asyncio.gather(*(desk.wait(pid) for pid in pids))
             if {outcome.result for outcome in outcomes} != {"done"}:
                 raise KernelPanic(f"a process did not end as it should: {outcomes[0]}")
@@ -224,9 +231,9 @@ async def throughput(folder: Path, way: Way, rounds: int) -> Throughput:
     return measured
 
 
-async def _spent(work: Callable[[], Awaitable[None]]) -> tuple[float, float]:
+async def _spent(work: Awaitable[None]) -> tuple[float, float]:
     start, cpu = time.perf_counter(), time.process_time()
-    await work()
+    await work
     calls = CALLERS * _EACH
     return calls / (time.perf_counter() - start), 1e6 * (time.process_time() - cpu) / calls
 
@@ -253,5 +260,5 @@ def main(quick: bool) -> Report:
             figures += kernel.run(latency(folder / "latency", way, size)).figures(way)
             figures += kernel.run(throughput(folder / "crowd", way, size.rounds)).figures(way)
     note = f"{size.processes * size.pairs:,} pairs a way; a call in a pair is a turn with it less a turn without"
-    crowd = f"{CALLERS} callers with {_EACH} calls each, {size.rounds} rounds; CPU is this program's, without servers"
-    return Report("bus", tuple(figures), (note, crowd))
+    sizes = f"{CALLERS} callers with {_REPLIES} replies of {_IN_REPLY} calls each, {size.rounds} rounds"
+    return Report("bus", tuple(figures), (note, f"{sizes}; CPU is this program's, without servers"))

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import mains
+from bench import kernel
 from bench.bus_server import server
 from bench.child import ROOT
 from mains.bus.device import McpDevice
@@ -109,8 +110,7 @@ async def opened(folder: Path, way: Way, answer: Callable[..., Any]) -> AsyncIte
         desk = await stack.enter_async_context(
             mains.open(folder, engines=[engine], devices=devices, settings=settings, probe=points)
         )
-        while not any(tool.name == "box.add" for tool in desk._kernel.world.tools()):
-            await asyncio.sleep(0.01)
+        await kernel.until(lambda: any(tool.name == "box.add" for tool in desk._kernel.world.tools()))
         yield Opened(desk, client, points, program)
 
 

@@ -190,7 +190,7 @@ def survive_kills(home: Home, sizes: Sizes, census: Census, chance: random.Rando
 def weigh(pid: int) -> tuple[float, int]:
     """Resident memory in MB, and descriptors."""
     resident = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    return resident / 1e6, len(os.listdir(f"/proc/{pid}/fd"))
+    return resident / 1e6, len([*Path(f"/proc/{pid}/fd").iterdir()])
 
 
 def _kill(home: Home, census: Census, at: int, counts: list[int], ends: list[float], faults: list[str]) -> None:
