@@ -16,6 +16,7 @@ policies   the order of four policies on the embedded engine, beside the simulat
 recall     a search in the memory of one process in a home of 500,000 pages, beside FTS5 (only when it is named)
 facts      400 turns in a frame of 8,000 tokens: what of 200 facts and 20 rules is left (only when it is named)
 forks      a thousand forks of a process with 100,000 tokens (only when it is named)
+bus        a granted, journalled call of a device beside the bare SDK call (only when it is named)
 memory     a home of 10,000 processes with 50 pages; what indexing costs the turns (only when it is named)
 soak       200 processes living on with faults: memory and descriptors (only when it is named; --minutes 60)
 
@@ -49,7 +50,7 @@ NAMES = (
     "price",
     "embedded",
 )
-NAMED = ("kv", "policies", "recall", "facts", "forks", "memory")  # run only when they are named
+NAMED = ("kv", "policies", "recall", "facts", "forks", "bus", "memory")  # run only when they are named
 LONG = ("soak",)  # run only when they are named
 CONTESTS = ("rivals", "kills", "waiting", "cap")
 EVERY = (*NAMES, *NAMED, *LONG, *CONTESTS)

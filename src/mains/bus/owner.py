@@ -188,8 +188,7 @@ class Owner:
                 yield
         finally:
             self._wanted -= 1
-            self._used_at = self._monotonic()
-            self._woken.set()
+            self._used_at = self._monotonic()  # `_keep` looks at it when the idle time could be over, not at each call
 
     def _work(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.create_task(work)
@@ -304,8 +303,8 @@ class Owner:
             while self._client is not None and not self._leave and not over.done():
                 self._woken.clear()
                 woken = asyncio.ensure_future(self._woken.wait())
-                idle_s = self._terms.idle_s - (self._monotonic() - self._used_at)
-                timeout = None if self._wanted else max(0.0, idle_s)
+                unused_s = 0.0 if self._wanted else self._monotonic() - self._used_at
+                timeout = max(0.0, self._terms.idle_s - unused_s)
                 try:
                     await asyncio.wait({over, woken}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
                 finally:

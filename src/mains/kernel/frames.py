@@ -33,7 +33,7 @@ _BOXES_MAX = 1_000
 class Frame:
     """What one process has in mind, with its program and tools."""
 
-    __slots__ = ("box", "breaks", "bytes", "grown", "hash", "image", "messages", "program", "starts")
+    __slots__ = ("box", "breaks", "bytes", "grown", "hash", "image", "messages", "program", "reply", "starts")
 
     def __init__(self, image: _Image, program: Program, box: Toolbox) -> None:
         self.image = image
@@ -44,6 +44,7 @@ class Frame:
         self.bytes = 0
         self.breaks = 0  # of its process, when this was read
         self.grown = 0  # positions that were read
+        self.reply: tuple[str, Message] | None = None  # whose calls are open, with its page
         self.hash = seed(image[0], image[2])
 
     def join(self, places: Sequence[pages.Place]) -> int:
@@ -95,6 +96,7 @@ class Frames:
         frame = self._frames.pop(p.pid, None) or Frame(image, *self._box(p))
         self._frames[p.pid] = frame
         self._read(p, frame)
+        frame.reply = None
         while self._bytes > self._bytes_max and len(self._frames) > 1:
             _, oldest = self._frames.popitem(last=False)
             self._bytes -= oldest.bytes
@@ -120,7 +122,13 @@ class Frames:
 
     def arguments(self, p: Process, call: Call) -> dict[str, Any]:
         """The arguments of an open call of a process."""
-        reply = _message.decode(pages.read(self._journal, p.reply))
+        frame = self._frames.get(p.pid)
+        if frame is not None and frame.reply is not None and frame.reply[0] == p.reply:
+            reply = frame.reply[1]
+        else:
+            reply = _message.decode(pages.read(self._journal, p.reply))
+            if frame is not None:
+                frame.reply = p.reply, reply
         return own_arguments(call, reply.calls[call.index].arguments)
 
     def _box(self, p: Process) -> tuple[Program, Toolbox]:
