@@ -20,6 +20,7 @@ from mains.bus.listing import Listing, list_tools, load_listing, printable, stor
 from mains.bus.owner import Owner
 from mains.bus.spec import DeviceSpec
 from mains.bus.terms import Listed, NotMadeError
+from mains.bus.warden import Confined
 from mains.errors import DeviceError, LimitError
 from mains.kernel.ports import CallContext, Done, Failed, Tool
 from mains.settings import Settings
@@ -49,6 +50,7 @@ class DeviceState(msgspec.Struct, frozen=True, kw_only=True):
     protocol: str
     starts: int
     trust_hints: bool
+    confined: Confined
 
 
 class McpDevice:
@@ -62,6 +64,7 @@ class McpDevice:
         path: Path,
         listed: Callable[[], None],
         progress: Callable[[CallContext, str, str], None],
+        confined: Callable[[DeviceSpec], Confined],
     ) -> None:
         self.name = spec.name
         self.spec = spec
@@ -69,6 +72,7 @@ class McpDevice:
         self._path = path
         self._listed = listed
         self._progress = progress
+        self._confined = confined
         self.owner = owner(self._keep, self._heard_of_change)
         self._relisting: asyncio.Task[None] | None = None
         self.listing = load_listing(path)
@@ -165,6 +169,7 @@ class McpDevice:
             protocol=listing.protocol,
             starts=self.owner.starts,
             trust_hints=self.spec.trust_hints,
+            confined=self._confined(self.spec),
         )
 
     async def close(self) -> None:
