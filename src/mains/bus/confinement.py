@@ -53,9 +53,11 @@ class Ground(msgspec.Struct, frozen=True):
     path: str
 
     @classmethod
-    def of(cls, home: Path, name: str) -> Ground:
+    def of(cls, home: Path, spec: DeviceSpec) -> Ground:
         """The ground of a device of this home, for the user that runs us."""
-        return cls(home, home / "devices" / name, Path("~").expanduser(), os.environ.get("PATH", os.defpath))
+        ours = os.environ.get("PATH", os.defpath)
+        path = spec.env.get("PATH", ours).replace("${PATH}", ours)
+        return cls(home, home / "devices" / spec.name, Path("~").expanduser(), path)
 
     @property
     def work(self) -> Path:

@@ -22,6 +22,7 @@ space than they use; RLIMIT_CPU; no core dumps. They hold for each process of th
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import resource
@@ -118,6 +119,8 @@ def _confine(cage: dict[str, Any]) -> None:
         kernel = landlock.Kernel()
         if cage["kind"] == "landlock":
             landlock.restrict(cage["read"], cage["write"], kernel)
+        elif cage["kind"] != "bubblewrap":  # which is the command itself
+            raise OSError(errno.EINVAL, f"`{cage['kind']}` is not known")
         if not cage["sockets"]:
             kernel.prctl(landlock.PR_SET_NO_NEW_PRIVS, 1)
             seccomp.refuse_unix_sockets(kernel.prctl)

@@ -87,7 +87,7 @@ class Warden:
         return Confined(self.mechanism.kind, "", rules.given_read, rules.given_write, closed)
 
     def _ground(self, spec: DeviceSpec) -> Ground:
-        return Ground.of(self._home, spec.name)
+        return Ground.of(self._home, spec)
 
     def _rules(self, spec: DeviceSpec, *, fresh: bool) -> Rules:
         known = self._known.get(spec.name)
