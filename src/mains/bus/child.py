@@ -3,9 +3,9 @@
     async with Child(...).streams() as (read, write): ...
 
 The child runs below a supervisor (`supervisor.py`), in a session of its own, with a scrubbed environment, in its own
-folder, confined to what its cage names (`mechanism.py`), with limits of memory and processor time. It ends when the block is left, and when we die, however: first its
-standard input is closed, which asks it to end (the MCP specification, "Lifecycle: shutdown"); after `_GRACE_S` the
-supervisor sweeps up.
+folder, confined to what its cage names (`mechanism.py`), with limits of memory and processor time. It ends when the
+block is left, and when we die, however: first its standard input is closed, which asks it to end (the MCP
+specification, "Lifecycle: shutdown"); after `_GRACE_S` the supervisor sweeps up.
 
 The messages are the SDK's: a line of JSON each. The SDK's own transport has no bound for a line; here a line has at
 most `message_bytes_max` bytes, and between two answers a device may say `_CHATTER_MESSAGES` times as much. Lines that

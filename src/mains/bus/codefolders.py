@@ -1,12 +1,12 @@
 """Where the code of a command lies, so that it can be read when all else is closed: `folders_of`.
 
 A command is a file, or a chain of links to one; it may name its interpreter in its first line, and its first argument
-may be what an interpreter runs. Around each of these lies what it needs: a virtual environment and the Python that it was
-made with, the `node_modules` that it is in, an installation with `bin` and `lib`, the folder of a tool that manages
+may be what an interpreter runs. Around each of these lies what it needs: a virtual environment and the Python that it
+was made with, the `node_modules` that it is in, an installation with `bin` and `lib`, the folder of a tool that manages
 versions. Nothing is run to find out.
 
-What a device can write is not believed: a link, a first line or a `pyvenv.cfg` there leads nowhere but to where every device
-may read. Else a device would choose what it reads at its next start.
+What a device can write is not believed: a link, a first line or a `pyvenv.cfg` there leads nowhere but to tools (and
+the system, which every device reads). Else a device would choose what it reads at its next start.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _script(args: Sequence[str]) -> str:
     for word in args:
         if word in _INLINE:
             return ""
-        if os.path.isabs(word) and Path(word).is_file():
+        if Path(word).is_absolute() and Path(word).is_file():
             return word
     return ""
 
@@ -105,7 +105,7 @@ def _next(file: str, path: str) -> list[str]:
             if words and Path(words[0]).name == "env":
                 named = next((word for word in words[1:] if "=" not in word and not word.startswith("-")), "")
                 words = [shutil.which(named, path=path) or ""]
-            return words[:1] if words and os.path.isabs(words[0]) else []
+            return words[:1] if words and Path(words[0]).is_absolute() else []
     return []
 
 
@@ -136,7 +136,7 @@ def _base(prefix: Path) -> Iterator[str]:
     with contextlib.suppress(OSError, UnicodeDecodeError):
         for line in (prefix / "pyvenv.cfg").read_text(encoding="utf-8").splitlines():
             key, _, value = line.partition("=")
-            if key.strip() == "home" and os.path.isabs(value.strip()):
+            if key.strip() == "home" and Path(value.strip()).is_absolute():
                 yield str(Path(os.path.realpath(value.strip())).parent)
 
 

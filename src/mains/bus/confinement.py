@@ -4,9 +4,9 @@
     closed_names(...)           files and folders that its command names and that it may not touch
     advice(text, rules, name)   what to grant, going by what a device said before it ended
 
-Read: the system, the code of its command (`codefolders.py`), and what `read` names. Write: the folder it works in, a HOME
-and a folder for temporary files that are its own, and what `write` names. Nothing ever opens the home of Mains (but
-workspaces by name), and what holds a person's keys only when it is named itself, not by a folder around it.
+Read: the system, the code of its command (`codefolders.py`), and what `read` names. Write: the folder it works in, a
+HOME and a folder for temporary files that are its own, and what `write` names. Nothing ever opens the home of Mains
+(but workspaces by name), and what holds a person's keys only when it is named itself, not by a folder around it.
 """
 
 from __future__ import annotations
@@ -59,6 +59,10 @@ class Ground(msgspec.Struct, frozen=True):
         path = spec.env.get("PATH", ours).replace("${PATH}", ours)
         return cls(home, home / "devices" / spec.name, Path("~").expanduser(), path)
 
+    def whole(self, path: str) -> str:
+        """A path with the person's home written out."""
+        return str(self.person) + path[1:] if path == "~" or path.startswith("~/") else path
+
     @property
     def work(self) -> Path:
         """Where it works, if its table names no folder."""
@@ -95,7 +99,7 @@ def rules_of(spec: DeviceSpec, ground: Ground) -> Rules:
         write.append(_granted(spec.folder, "folder", spec, ground, kept))
     read = [_granted(path, "read", spec, ground, kept) for path in spec.read]
     private = [_real(path) for path in ground.private]
-    system = [each for folder in _system() for each in _around(folder, kept)]
+    system = [each for folder in system_folders() for each in _around(folder, kept)]
 
     def writable(path: str) -> bool:
         return any(within(path, each) for each in (*private, *write))
@@ -113,8 +117,7 @@ def rules_of(spec: DeviceSpec, ground: Ground) -> Rules:
 def _granted(path: str, key: str, spec: DeviceSpec, ground: Ground, kept: Iterable[str]) -> str:
     """A path that a person named. Raises ConfigError."""
     where = f"device {spec.name}: `{key}`"
-    whole = str(ground.person) + path[1:] if path == "~" or path.startswith("~/") else path
-    wanted = os.path.normpath(ground.home / whole)  # `folder` may be one of the home
+    wanted = os.path.normpath(ground.home / ground.whole(path))  # `folder` may be one of the home
     real = os.path.realpath(wanted)
     home = _real(ground.home)
     if not Path(real).exists() and key != "folder":
@@ -135,14 +138,12 @@ def _granted(path: str, key: str, spec: DeviceSpec, ground: Ground, kept: Iterab
 
 def _linked_by(path: str, spec: DeviceSpec, ground: Ground) -> bool:
     """Whether a link on the way stands in what the device may write: it could lead elsewhere at the next start."""
-    places = [os.path.realpath(os.path.expanduser(each)) for each in spec.write] + [
-        _real(each) for each in ground.private
-    ]  # noqa: PTH111
+    places = [_real(Path(ground.whole(each))) for each in spec.write] + [_real(each) for each in ground.private]
     links = [each for each in (Path(path), *Path(path).parents) if each.is_symlink()]
     return any(within(_real(link.parent), place) for link in links for place in places)
 
 
-def _system() -> list[str]:
+def system_folders() -> list[str]:
     """What every device may read, by real names."""
     leads = os.path.realpath("/etc/resolv.conf")
     resolvers = [each for each in _RESOLVERS if within(leads, each)]
@@ -172,8 +173,8 @@ def closed_names(spec: DeviceSpec, rules: Rules, ground: Ground) -> list[str]:
     texts += [(each, True) for each in spec.env.values() if "${" not in each and not PLACEHOLDER.search(each)]
     for text, many in texts:
         for word in (text, *(text.split(os.pathsep) if many else text.split("=", 1)[1:])):
-            path = str(ground.person) + word[1:] if word == "~" or word.startswith("~/") else word
-            if os.path.isabs(path) and _could_be(path) and not rules.covers(path):
+            path = ground.whole(word)
+            if Path(path).is_absolute() and _could_be(path) and not rules.covers(path):
                 found.append(os.path.normpath(path))
     return [*dict.fromkeys(found)][:_NAMES_MAX]
 

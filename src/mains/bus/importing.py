@@ -106,7 +106,7 @@ def opened(spec: DeviceSpec, read: Sequence[str], write: Sequence[str], *, uncon
     if unconfined:
         return msgspec.structs.replace(spec, confined=False)
     words = [part for word in (*spec.args, *spec.env.values()) for part in (word, word.partition("=")[2])]
-    named = [os.path.normpath(word) for word in words if os.path.isabs(word)]
+    named = [os.path.normpath(word) for word in words if Path(word).is_absolute()]
     fits = [[path for path in paths if any(within(word, path) for word in named)] for paths in (read, write)]
     return msgspec.structs.replace(spec, read=tuple(fits[0]), write=tuple(fits[1]))
 

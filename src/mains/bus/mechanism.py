@@ -1,4 +1,4 @@
-"""By what a device is confined on this machine, and what the supervisor is told: Landlock, else bubblewrap, else nothing.
+"""By what a device is confined on this machine - Landlock, else bubblewrap, else nothing - and what a start is told.
 
 Landlock needs no privilege and no program: the kernel has it (Linux 5.13, when it is switched on). bubblewrap (`bwrap`)
 needs a kernel that gives namespaces to its users. Whether it works is found by running it.
@@ -15,12 +15,16 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from mains.bus.cage import landlock
-from mains.bus.confinement import Rules, advice
+from mains.bus.confinement import Rules, advice, system_folders
 
 _TRY_S = 5.0
 _SCOPES = 6
 UNCONFINED = "UNCONFINED"
 NOTHING = "this machine has neither Landlock nor a bubblewrap that works"
+_POWERS = (
+    *("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_SETGID", "CAP_SETUID"),
+    "CAP_NET_BIND_SERVICE",
+)
 _LINKS = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")  # into /usr, on most systems
 
 
@@ -57,7 +61,7 @@ def find_mechanism(
 
 
 def _works(program: str) -> bool:
-    words = bubblewrap(program, Rules(("/usr", "/bin", "/lib", "/lib64"), ()), "/", ["true"])
+    words = bubblewrap(program, Rules(tuple(system_folders()), ()), "/", ["true"])
     try:
         return subprocess.run(words, timeout=_TRY_S, capture_output=True, check=False).returncode == 0
     except (OSError, subprocess.TimeoutExpired):
@@ -67,6 +71,8 @@ def _works(program: str) -> bool:
 def bubblewrap(program: str, rules: Rules, folder: str, command: Sequence[str]) -> list[str]:
     """The command within bubblewrap: a system of files that holds what the rules name, and nothing else."""
     words = [program, "--die-with-parent", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
+    if os.geteuid() == 0:  # root keeps what `cage/capabilities.py` leaves it
+        words += ["--cap-drop", "ALL", *(word for power in _POWERS for word in ("--cap-add", power))]
     words += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]  # noqa: S108 - of its own
     binds = [(path, "--ro-bind-try") for path in rules.read if path != "/proc"]
     binds += [(path, "--bind-try") for path in rules.write]

@@ -2,10 +2,10 @@
 
     python -I -S supervisor.py LEASH MEMORY_MIB CPU_S CAGE COMMAND [ARGUMENT ...]
 
-Run as a file, with the standard library only: it starts in some hundredths of a second and imports nothing of Mains but
-the files of `cage/`, which are the same. CAGE says in JSON what the device may touch (`mechanism.Cage`): before it becomes
-its command, the child gives up all else, and when it cannot, it is not started. `{}`: it may touch what its user may.
-The device gets a folder for temporary files of its own (TMPDIR), which is gone after its end.
+Run as a file, with the standard library only: it starts in some hundredths of a second and imports nothing of Mains
+but the files of `cage/`, which are the same. CAGE says in JSON what the device may touch (`mechanism.Cage`): before it
+becomes its command, the child gives up all else, and when it cannot, it is not started. `{}`: it may touch what its
+user may. The device gets a folder for temporary files of its own (TMPDIR), which is gone after its end.
 Standard input, output and error are the device's; the supervisor itself keeps only the last. LEASH is its end of a
 socket. It writes there, as lines of JSON, `{"pid": N}` or `{"error": TEXT}`, and `{"exit": CODE}` when the
 device's first process has ended by itself (minus the signal's number for one that was killed). When the other end is
@@ -112,18 +112,19 @@ def _confine(cage: dict[str, Any]) -> None:
     if not cage.get("kind"):
         return
     sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "cage"))  # noqa: PTH100, PTH118, PTH120
+    import capabilities  # type: ignore[import-not-found]
     import landlock  # type: ignore[import-not-found]  # known by this folder only
     import seccomp  # type: ignore[import-not-found]
 
     try:
         kernel = landlock.Kernel()
         if cage["kind"] == "landlock":
+            capabilities.drop(kernel.prctl)
             landlock.restrict(cage["read"], cage["write"], kernel)
         elif cage["kind"] != "bubblewrap":  # which is the command itself
             raise OSError(errno.EINVAL, f"`{cage['kind']}` is not known")
-        if not cage["sockets"]:
-            kernel.prctl(landlock.PR_SET_NO_NEW_PRIVS, 1)
-            seccomp.refuse_unix_sockets(kernel.prctl)
+        kernel.prctl(landlock.PR_SET_NO_NEW_PRIVS, 1)
+        seccomp.install(kernel.prctl, sockets=cage["sockets"])
     except OSError as error:
         raise OSError(error.errno, f"it cannot be confined: {error.strerror}") from error
 

@@ -22,7 +22,7 @@ from mains.errors import ConfigError
 
 
 class Confined(msgspec.Struct, frozen=True):
-    """How a device is confined. `by` is empty for one that runs elsewhere. `closed`: it names them and may not touch them."""
+    """How a device is confined. `by`: empty for one that runs elsewhere. `closed`: named, and not to be touched."""
 
     by: str = ""
     why: str = ""

@@ -25,7 +25,7 @@ View = Mapping[str, Any]
 device_app = typer.Typer(help="Devices: what offers tools, over MCP.", rich_markup_mode=None)
 app.add_typer(device_app, name="device")
 
-UNCONFINED = "UNCONFINED"
+_UNCONFINED = "UNCONFINED"
 _KINDS = {"stdio": "command", "http": "url"}
 
 
@@ -148,8 +148,8 @@ def _tell_added(client: Client, state: View, *, untried: bool) -> None:
 
 def _touches(confined: View) -> Iterator[str]:
     """What a device may touch, in lines."""
-    if confined["by"] == UNCONFINED:
-        yield f"{UNCONFINED}, it may touch all that you may: {confined['why']}"
+    if confined["by"] == _UNCONFINED:
+        yield f"{_UNCONFINED}, it may touch all that you may: {confined['why']}"
     elif confined["by"]:
         for key, word in (("writes", "change"), ("reads", "read")):
             if confined[key]:
@@ -188,12 +188,18 @@ def _header(text: str) -> tuple[str, str]:
 @device_app.command("import", epilog="Example: mains device import claude_desktop_config.json")
 def device_import(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="JSON with `mcpServers`, as desktop assistants have.")],
+    read: ReadOption = None,
+    write: WriteOption = None,
+    unconfined: UnconfinedOption = False,
     untried: UntriedOption = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Add every device of a file. One that does not start is told, and left out; the others are added."""
-    from mains.bus.importing import read_servers
+    """Add every device of a file. One that does not start is told, and left out; the others are added.
+
+    What --read and --write name is opened to those devices whose command names it, or something in it.
+    """
+    from mains.bus.importing import opened, read_servers
 
     try:
         imported = read_servers(file.read_bytes(), str(file))

@@ -229,8 +229,9 @@ def _secrets(home: Home) -> Iterator[Finding]:
 
 def _confinement(home: Home) -> Iterator[Finding]:
     """By what devices are confined here, those that are not, and what they were not given."""
+    from mains.bus.mechanism import UNCONFINED
     from mains.bus.spec import load_devices
-    from mains.bus.warden import UNCONFINED, Warden
+    from mains.bus.warden import Warden
 
     warden = Warden(home.path)
     weakness = warden.mechanism.weakness
@@ -242,8 +243,8 @@ def _confinement(home: Home) -> Iterator[Finding]:
         elif word.why:
             yield Finding(f"device {name}", False, word.why)
         if word.closed:
-            told = f"its command names {', '.join(word.closed)}, which it may not touch: `read` or `write` in [devices.{name}]"
-            yield Finding(f"device {name}", False, told)
+            told = f"its command names {', '.join(word.closed)}, which it may not touch"
+            yield Finding(f"device {name}", False, f"{told}: `read` or `write` in [devices.{name}] opens it")
 
 
 def _mendable(home: Home) -> Iterator[Finding]:

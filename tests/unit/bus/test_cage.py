@@ -36,7 +36,7 @@ class FakeKernel(landlock.Kernel):
         if number == landlock.ADD_RULE:
             assert isinstance(arguments[2], bytes)
             rights, descriptor = struct.unpack("=Qi", arguments[2])
-            self.rules[os.readlink(f"/proc/self/fd/{descriptor}")] = rights
+            self.rules[str(Path(f"/proc/self/fd/{descriptor}").readlink())] = rights
         return 0
 
     def prctl(self, option: int, *arguments: int) -> int:
@@ -109,9 +109,11 @@ def test_a_link_in_the_place_of_a_folder_is_not_followed(tmp_path: Path) -> None
     assert not [path for path in kernel.rules if path.startswith(str(tmp_path))]
 
 
-def run(machine: str, call: int, first: int = 0, second: int = 0, arch: int | None = None) -> int:
+def run(
+    machine: str, call: int, first: int = 0, second: int = 0, *, arch: int | None = None, sockets: bool = False
+) -> int:
     """What the filter says of a call."""
-    steps = seccomp.program(machine)
+    steps = seccomp.program(machine, sockets=sockets)
     assert steps is not None
     data = {0: call, 4: seccomp.CALLS[machine][0] if arch is None else arch, 16: first, 24: second}
     at = value = 0
@@ -133,7 +135,7 @@ def run(machine: str, call: int, first: int = 0, second: int = 0, arch: int | No
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 def test_the_filter_refuses_unix_sockets_and_ways_around(machine: str) -> None:
-    _, socket, pair = seccomp.CALLS[machine]
+    _, socket, pair, prlimit = seccomp.CALLS[machine]
     refused, unknown = seccomp.REFUSE | errno.EACCES, seccomp.REFUSE | errno.ENOSYS
     close_on_exec, unblocking = 0o2000000, 0o4000
     for call, first, second, said in (
@@ -148,14 +150,16 @@ def test_the_filter_refuses_unix_sockets_and_ways_around(machine: str) -> None:
         (425, 0, 0, unknown),
         (socket | 0x40000000, 1, 1, unknown),
         (0, 1, 1, seccomp.ALLOW),
+        (prlimit, 0, 0, seccomp.ALLOW),
+        (prlimit, 4711, 0, seccomp.REFUSE | errno.EPERM),
     ):
         assert run(machine, call, first, second) == said, (call, first, second)
     assert run(machine, 0, arch=0x40000003) == seccomp.KILL
+    assert run(machine, socket, 1, 1, sockets=True) == seccomp.ALLOW
+    assert run(machine, prlimit, 4711, sockets=True) == seccomp.REFUSE | errno.EPERM
 
 
 def test_a_machine_that_is_not_known_has_no_filter(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seccomp.program("riscv64") is None
-    asked: list[Any] = []
-    monkeypatch.setattr(seccomp.os, "uname", lambda: type("Uname", (), {"machine": "riscv64"}))
-    assert not seccomp.refuse_unix_sockets(lambda *given: asked.append(given) or 0)
-    assert not asked
+    monkeypatch.setattr(os, "uname", lambda: type("Uname", (), {"machine": "riscv64"}))
+    assert not seccomp.install(FakeKernel(1).prctl)

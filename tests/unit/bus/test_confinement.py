@@ -17,7 +17,7 @@ from mains.errors import ConfigError
 
 
 class House:
-    """A person's home with the usual things in it, a home of Mains in its usual place, and what can be written there."""
+    """A person's home with the usual things in it, and a home of Mains in its usual place."""
 
     def __init__(self, folder: Path) -> None:
         self.person = folder / "ann"
@@ -64,8 +64,8 @@ def test_a_device_reads_the_system_and_writes_what_is_its_own(house: House) -> N
     assert (rules.given_read, rules.given_write) == ((), ())
     for closed in (".ssh", ".aws/credentials", "notes", ".bashrc", ".local/share/mains/mains.db", ""):
         assert not rules.covers(str(house.person / closed)), closed
-    for closed in (own / "tools.json", own.parent / "other" / "work", Path("/tmp"), Path("/"), Path("/dev/sda")):  # noqa: S108
-        assert not rules.covers(str(closed)), closed
+    for other in (own / "tools.json", own.parent / "other" / "work", Path("/tmp"), Path("/"), Path("/dev/sda")):
+        assert not rules.covers(str(other)), other
 
 
 def test_what_its_table_names_is_opened(house: House) -> None:
@@ -91,7 +91,7 @@ def test_what_its_table_names_is_opened(house: House) -> None:
 )
 def test_what_would_open_too_much_is_refused(house: House, key: str, path: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        house.rules(**{key: [path]})
+        rules_of(house.spec(read=[path]) if key == "read" else house.spec(write=[path]), house.ground())
 
 
 def test_a_folder_around_keys_is_refused_and_a_workspace_by_name_is_not(house: House, tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_what_a_command_names_and_may_not_touch_is_named(house: House) -> None:
 def test_a_device_is_not_added_before_somebody_has_decided(house: House) -> None:
     notes = str(house.person / "notes")
     warden = Warden(house.mains, lambda: Mechanism("landlock", 7))
-    with pytest.raises(ConfigError, match="its command names .*/notes, which it may not touch") as caught:
+    with pytest.raises(ConfigError, match=r"its command names .*/notes, which it may not touch") as caught:
         warden.check(house.spec("true", notes))
     assert f"--write {notes}" in caught.value.hint
     warden.check(house.spec("true", notes, write=[notes]))
@@ -257,13 +257,20 @@ def test_a_device_that_ends_says_what_it_lacked(house: House, line: str) -> None
 
 
 def test_no_advice_is_made_up(house: House) -> None:
-    for text in ("", "failed: /no/such/place/at/all", "failed to read /etc/passwd", f"all is well in {house.person}/notes"):
+    for text in (
+        "",
+        "failed: /no/such/place/at/all",
+        "failed to read /etc/passwd",
+        f"all is well in {house.person}/notes",
+    ):
         assert advice(text, house.rules(), "box") == "", text
 
 
 def test_what_is_opened_at_an_import_goes_to_who_names_it(house: House) -> None:
     notes, desk = str(house.person / "notes"), str(house.person / "desk")
-    data = '{"mcpServers": {"a": {"command": "x", "args": ["%s/sub"]}, "b": {"command": "y"}, "c": {"url": "http://h/m"}}}'
+    data = (
+        '{"mcpServers": {"a": {"command": "x", "args": ["%s/sub"]}, "b": {"command": "y"}, "c": {"url": "http://h/m"}}}'
+    )
     a, b, c = (opened(each, [notes], [desk]) for each in read_servers((data % desk).encode(), "f").specs)
     assert (a.read, a.write) == ((), (desk,))
     assert (b.read, b.write) == ((), ())

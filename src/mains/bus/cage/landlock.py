@@ -4,12 +4,12 @@
     restrict(read, write)      from now on; raises OSError, and then nothing may be started
 
 The numbers are those of linux/landlock.h and of the kernel's Documentation/userspace-api/landlock.rst; system calls
-444 to 446 have the same numbers on every architecture that came after 5.0's table. The kernel's version decides what is
-asked for: 1 files, 2 renames between folders, 3 truncation, 5 ioctl of devices, 6 signals and abstract sockets. Version 4
-(TCP) is not used: a device is there to reach something.
+444 to 446 have the same numbers on nearly every architecture. The kernel's version decides what is asked: 1 files,
+2 renames between folders, 3 truncation, 5 ioctl of devices, 6 signals and abstract sockets. 4 (TCP) is not used:
+a device is there to reach something.
 
-A rule is made of an open file, not of a name, so a link that somebody puts into its place later changes nothing. One that
-stands there already does: a path is used only when what it opens is really called so (`/proc/self/fd`).
+A rule is made of an open file, not of a name, so a link that somebody puts into its place later changes nothing. One
+that stands there already does: a path is used only when what it opens is really called so (`/proc/self/fd`).
 """
 
 from __future__ import annotations

@@ -38,8 +38,8 @@ def checked(result):
     if result < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return result
-def call(number, *arguments):
-    return checked(libc.syscall(ctypes.c_long(number), *(ctypes.c_long(a) if isinstance(a, int) else a for a in arguments)))
+def call(number, *given):
+    return checked(libc.syscall(ctypes.c_long(number), *(ctypes.c_long(a) if isinstance(a, int) else a for a in given)))
 def got(what):
     print("GOT", repr(what)[:200], flush=True)
 try:
@@ -114,7 +114,8 @@ class Scene:
         """Whether everything is as it was."""
         state = Path(f"/proc/{self.victim.pid}/stat").read_text().rpartition(")")[2].split()[0]
         whole = all(
-            (self.person / name).read_text() == CANARY for name in (".ssh/id", "mains/mains.db", "mains/devices/other/work/a")
+            (self.person / name).read_text() == CANARY
+            for name in (".ssh/id", "mains/mains.db", "mains/devices/other/work/a")
         )
         strangers = {path.name for path in self.mains.iterdir()} - {
             *("devices", "workspaces", "mains.db", "secrets", "token", "mains.toml")

@@ -95,6 +95,11 @@ got(checked(libc.process_vm_readv(int(VICTIM), ctypes.byref(here), 1, ctypes.byr
     "enter its namespace": 'checked(libc.setns(os.open(f"/proc/{VICTIM}/ns/mnt", os.O_RDONLY), 0)); got("entered")',
     "compare its objects": "got(call(312, os.getpid(), int(VICTIM), 0, 0, 0))",
     "its limits": "import resource; got(resource.prlimit(int(VICTIM), resource.RLIMIT_CPU, (1, 1)))",
+    "its supervisor's limits": "import resource; got(resource.prlimit(os.getppid(), resource.RLIMIT_CPU, (1, 1)))",
+    "the powers of root": """
+libc.prctl(24, 0); lines = Path("/proc/self/status").read_text().splitlines()
+(left,) = [int(line.split()[1], 16) for line in lines if line.startswith("CapBnd")]
+got(hex(left)) if os.geteuid() == 0 and left & ~0x4FB else checked(-1)""",
 }
 SIGNALS = {
     "kill": "os.kill(int(VICTIM), signal.SIGKILL); got('killed')",
@@ -135,7 +140,8 @@ if os.fork() == 0:
 os.wait(); raise OSError("it was not read")""",
     "as another user": 'os.setuid(65534); got(Path(f"{HOME}/mains.db").read_text())',
     "a program with rights of its own": """
-done = subprocess.run(["/bin/su", "-c", f"cat {HOME}/mains.db"], capture_output=True, timeout=5, stdin=subprocess.DEVNULL)
+command = ["/bin/su", "-c", f"cat {HOME}/mains.db"]
+done = subprocess.run(command, capture_output=True, timeout=5, stdin=subprocess.DEVNULL)
 done.check_returncode(); got(done.stdout)""",
 }
 
@@ -170,6 +176,8 @@ def test_no_attack_gets_through(scene: Scene) -> None:
             continue  # this kernel's Landlock has no scopes; `mains doctor` says so
         if "other table" in name and platform.machine() != "x86_64":
             continue
+        if "the supervisor" in name and scene.mechanism.kind == "bubblewrap":
+            continue  # its parent is the first process of its own namespace: it would only stop itself
         said = scene.attack(code)
         # In bubblewrap a device may do as it likes with what is not there: it is in a system of files of its own.
         harmless = scene.mechanism.kind == "bubblewrap" and code not in SOCKETS.values()
@@ -187,15 +195,17 @@ def test_what_a_device_needs_still_works(scene: Scene) -> None:
     said = scene.attack("""
 Path("a").write_text("x"); os.makedirs("d/e"); os.rename("a", "d/e/a"); os.link("d/e/a", "b"); os.symlink("b", "c")
 os.mkfifo("f"); os.truncate("b", 0); os.unlink("c"); os.chmod("b", 0o700)
-import tempfile; t = tempfile.mkdtemp(); Path(t, "x").write_text("x"); os.rename("b", f"{t}/b")
+import shutil, tempfile; t = tempfile.mkdtemp(); Path(t, "x").write_text("x"); shutil.move("b", t)
 assert t.startswith(OWN), t
 assert os.environ["HOME"] == f"{OWN}/home"; Path.home().joinpath(".cache").mkdir(exist_ok=True)
-Path("run").write_text("#!/bin/sh\\necho ran > /dev/null; cat /etc/passwd; head -c 9 /dev/urandom"); os.chmod("run", 0o755)
+Path("run").write_text("#!/bin/sh\\necho ran > /dev/null; cat /etc/passwd; head -c 9 /dev/urandom")
+os.chmod("run", 0o755)
 assert b"root" in subprocess.run(["./run"], check=True, capture_output=True).stdout
 p = subprocess.Popen(["/bin/sleep", "60"]); p.terminate(); p.wait()
 a, b = socket.socketpair(); a.send(b"x"); b.recv(1)
 s = socket.socket(); s.bind(("127.0.0.1", 0)); s.listen(); socket.create_connection(s.getsockname())
-socket.getaddrinfo("localhost", 80); os.cpu_count(); Path("/proc/self/status").read_text(); Path("/proc/meminfo").read_text()
+socket.getaddrinfo("localhost", 80); os.cpu_count()
+Path("/proc/self/status").read_text(); Path("/proc/meminfo").read_text()
 import multiprocessing.pool, asyncio; asyncio.run(asyncio.sleep(0))
 """)
     assert said == "end"
@@ -220,7 +230,7 @@ def test_a_link_that_was_put_in_the_place_of_a_grant_is_not_followed(scene: Scen
     """Between the making of the rules and the start."""
     desk = scene.person / "desk"
     (desk / "inner").mkdir(parents=True)
-    moved = 'os.rename(f"{PERSON}/desk/inner", f"{PERSON}/desk/x"); os.symlink(f"{PERSON}/.ssh", f"{PERSON}/desk/inner"); got(1)'
+    moved = 'os.chdir(f"{PERSON}/desk"); os.rename("inner", "x"); os.symlink(f"{PERSON}/.ssh", "inner"); got(1)'
     assert scene.attack(moved, write=(str(desk),)).startswith("GOT")
     (desk / "inner").rename(desk / "link")
     (desk / "inner").mkdir()
