@@ -3,9 +3,9 @@
     async with Child(...).streams() as (read, write): ...
 
 The child runs below a supervisor (`supervisor.py`), in a session of its own, with a scrubbed environment, in its own
-folder, with limits of memory and processor time. It ends when the block is left, and when we die, however: first its
-standard input is closed, which asks it to end (the MCP specification, "Lifecycle: shutdown"); after `_GRACE_S` the
-supervisor sweeps up.
+folder, confined to what its cage names (`mechanism.py`), with limits of memory and processor time. It ends when the
+block is left, and when we die, however: first its standard input is closed, which asks it to end (the MCP
+specification, "Lifecycle: shutdown"); after `_GRACE_S` the supervisor sweeps up.
 
 The messages are the SDK's: a line of JSON each. The SDK's own transport has no bound for a line; here a line has at
 most `message_bytes_max` bytes, and between two answers a device may say `_CHATTER_MESSAGES` times as much. Lines that
@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from mains.bounded_log import BoundedLog
+from mains.bus.mechanism import Cage
 from mains.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class Child:
         folder: Path,
         log: BoundedLog,
         limits: Limits,
+        cage: Cage | None = None,
     ) -> None:
         self.pid = 0
         self.ended = ""
@@ -82,6 +84,7 @@ class Child:
         self._folder = folder
         self._log = log
         self._limits = limits
+        self._cage = cage  # none: it may touch what we may
         self._leaving = False  # its end is what we want
         self._eof = False
         self._since_answer = 0
@@ -119,10 +122,14 @@ class Child:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         limits = (str(self._limits.memory_mib), str(self._limits.cpu_s))
+        cage, command = "{}", self._command
+        if self._cage is not None:
+            cage, command = msgspec.json.encode(self._cage.told()).decode(), self._cage.command(command, self._folder)
         try:
-            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for folder in (self._folder, *(self._cage.private if self._cage is not None else ())):
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-I", "-S", str(_SUPERVISOR), str(theirs.fileno()), *limits, *self._command),
+                *(sys.executable, "-I", "-S", str(_SUPERVISOR), str(theirs.fileno()), *limits, cage, *command),
                 stdin=PIPE,
                 stdout=PIPE,
                 stderr=PIPE,
@@ -152,6 +159,8 @@ class Child:
 
     def _unready(self, why: str) -> DeviceError:
         hint = "is the command installed, and in the PATH that the daemon was started with?"
+        if self._cage is not None and "denied" in why:
+            hint = f"it may not read all that it is made of: name that in `read` of [devices.{self._name}]"
         return DeviceError(f"{self._command[0]} cannot be started: {why}", hint=hint, retryable=True)
 
     # --------------------------------------------------------------------------------------------------- messages
@@ -244,7 +253,10 @@ class Child:
         while (report := await _next_report(leash)) is not None:
             if report.exit is not None and not self._leaving:
                 said = self._last_words()
-                self._fault(_how(report.exit) + (f": {said}" if said else ""))
+                advice = self._cage.advice(self._log.last, self._name) if self._cage is not None else ""
+                if advice:
+                    self._log.write(f"(mains) {advice}\n".encode())
+                self._fault("; ".join(filter(None, (_how(report.exit) + (f": {said}" if said else ""), advice))))
         self.over.set()
 
     def _last_words(self) -> str:

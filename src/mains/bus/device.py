@@ -22,6 +22,7 @@ from mains.bus.listing import Listing, list_tools, printable, tools_of
 from mains.bus.owner import Owner
 from mains.bus.spec import DeviceSpec
 from mains.bus.terms import Listed, NotMadeError
+from mains.bus.warden import Confined
 from mains.errors import DeviceError, LimitError, UsageError
 from mains.kernel.ports import CallContext, Done, Failed, Tool
 from mains.settings import Settings
@@ -51,6 +52,7 @@ class DeviceState(msgspec.Struct, frozen=True, kw_only=True):
     protocol: str
     starts: int
     trust_hints: bool
+    confined: Confined
 
 
 class McpDevice:
@@ -65,6 +67,7 @@ class McpDevice:
         path: Path,
         listed: Callable[[], None],
         progress: Callable[[CallContext, str, str], None],
+        confined: Callable[[DeviceSpec], Confined],
         *,
         on_trial: bool = False,
     ) -> None:
@@ -74,6 +77,7 @@ class McpDevice:
         self._path = path
         self._listed = listed
         self._progress = progress
+        self._confined = confined
         self.owner = owner(self._keep, self._heard_of_change)
         self._relisting: asyncio.Task[None] | None = None
         self._accepted: Accepted | None = None
@@ -206,6 +210,7 @@ class McpDevice:
             protocol=listing.protocol,
             starts=self.owner.starts,
             trust_hints=self.spec.trust_hints,
+            confined=self._confined(self.spec),
         )
 
     async def close(self) -> None:

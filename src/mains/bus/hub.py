@@ -23,6 +23,7 @@ from mains.bus.accepted import Change
 from mains.bus.child import Child, Limits
 from mains.bus.device import DeviceState, McpDevice
 from mains.bus.doors import Doors
+from mains.bus.mechanism import Mechanism, find_mechanism
 from mains.bus.owner import Owner
 from mains.bus.reach import Reach
 from mains.bus.remote import Remote
@@ -37,6 +38,7 @@ from mains.bus.spec import (
     write_device,
 )
 from mains.bus.terms import Terms
+from mains.bus.warden import Warden
 from mains.errors import ConfigError, DeviceError, LimitError, NotFoundError, UsageError
 from mains.home import Home
 from mains.kernel.ports import CallContext, Devices, Done, Failed, Offer, Tool
@@ -57,6 +59,7 @@ class Seams(NamedTuple):
     progress: Callable[[CallContext, str, str], None] = lambda *_: None
     reserved: Collection[str] = ()
     secrets: Secrets = NoSecrets()
+    mechanism: Callable[[], Mechanism] = find_mechanism
 
 
 class Changes(NamedTuple):
@@ -74,6 +77,7 @@ class Hub:
         self._settings = settings
         self._fixed = fixed
         self._seams = seams or Seams()
+        self._warden = Warden(home.path, self._seams.mechanism)
         self._devices: dict[str, McpDevice] = {}
         self._tools: tuple[Tool, ...] = ()
         self._offers: dict[str, Offer] = {}
@@ -136,6 +140,7 @@ class Hub:
         self._check_name(spec.name)
         if len(self._devices) >= self._settings.devices_max and name not in self._devices:
             raise LimitError(f"there are {len(self._devices)} devices (devices_max)")
+        self._warden.check(spec)
         device = self._device(spec, on_trial=True)
         replaced: McpDevice | None = device
         try:
@@ -284,6 +289,7 @@ class Hub:
             self._path(spec.name),
             self._offer,
             self._progressed,
+            self._warden.word_of,
             on_trial=on_trial,
         )
 
@@ -313,7 +319,7 @@ class Hub:
         child = Child(
             spec.name,
             (spec.command, *spec.args),
-            environment_of(spec, secrets=secrets),
+            environment_of(spec, secrets=secrets, own=self._warden.own_home(spec)),
             self._home.path / folder,
             BoundedLog(self._home.logs / f"device-{spec.name}.log", self._settings.log_bytes_max, secrets.redact_bytes),
             Limits(
@@ -321,6 +327,7 @@ class Hub:
                 spec.cpu_s or self._settings.device_cpu_s_max,
                 bytes_max,
             ),
+            self._warden.cage_of(spec),
         )
         return Screened(child, secrets)
 

@@ -11,10 +11,13 @@ What such a file claims about trust (`alwaysAllow`, `trust`) is never taken over
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from mains.bus.confinement import within
 from mains.bus.spec import DeviceSpec, checked_spec
 from mains.errors import ConfigError
 
@@ -83,6 +86,8 @@ def _spec(title: str, entry: Any, where: str, left_out: list[str]) -> DeviceSpec
     fields |= {key: entry[key] for key in ("command", "args", "env", "headers") if entry.get(key)}
     if entry.get("cwd"):
         fields["folder"] = entry["cwd"]
+    if isinstance(fields.get("args"), list):  # a device has a home of its own: `~` is that of the person who wrote this
+        fields["args"] = [_written_out(each) for each in fields["args"]]
     for key in ("env", "headers"):
         if isinstance(fields.get(key), dict):
             fields[key] = {each: _variables(value) for each, value in fields[key].items()}
@@ -92,10 +97,28 @@ def _spec(title: str, entry: Any, where: str, left_out: list[str]) -> DeviceSpec
     return checked_spec(name, fields, place)
 
 
+def opened(spec: DeviceSpec, read: Sequence[str], write: Sequence[str], *, unconfined: bool = False) -> DeviceSpec:
+    """The device with those of the paths that its command names, or that hold what it names; nothing else of them."""
+    import msgspec
+
+    if spec.url:
+        return spec
+    if unconfined:
+        return msgspec.structs.replace(spec, confined=False)
+    words = [part for word in (*spec.args, *spec.env.values()) for part in (word, word.partition("=")[2])]
+    named = [os.path.normpath(word) for word in words if Path(word).is_absolute()]
+    fits = [[path for path in paths if any(within(word, path) for word in named)] for paths in (read, write)]
+    return msgspec.structs.replace(spec, read=tuple(fits[0]), write=tuple(fits[1]))
+
+
 def device_name(title: str) -> str:
     """A device's name for a server's: small letters, digits, - and _."""
     plain = re.sub(r"[^a-z0-9_]+", "-", title.lower()).strip("-_")[:40]
     return plain if plain[:1].isalpha() else f"d-{plain}"[:40].rstrip("-")
+
+
+def _written_out(word: Any) -> Any:
+    return str(Path(word).expanduser()) if isinstance(word, str) and word.startswith("~/") else word
 
 
 def _variables(value: Any) -> Any:

@@ -54,6 +54,10 @@ class DeviceSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     args: tuple[str, ...] = ()
     env: dict[str, str] = {}
     folder: str = ""  # where it works; else a folder of its own in the home
+    read: tuple[str, ...] = ()  # files and folders that it may read, besides what it needs to run
+    write: tuple[str, ...] = ()  # files and folders that it may read and change
+    local_sockets: bool = False  # it may speak to services of this machine over Unix sockets
+    confined: bool = True  # false: it may touch whatever its user may
     url: str = ""
     headers: dict[str, str] = {}
     protocol: Literal["", "2025-11-25", "2026-07-28"] = (
@@ -118,12 +122,15 @@ def _check(spec: DeviceSpec, where: str) -> None:
             raise ConfigError(f"{where}: `{field}` must be above zero")
     _check_texts(spec, where)
     if spec.url:
-        for field in ("args", "env", "folder", "memory_mib", "cpu_s"):
+        for field in ("args", "env", "folder", "memory_mib", "cpu_s", "read", "write", "local_sockets"):
             if getattr(spec, field):
                 raise ConfigError(f"{where}: `{field}` is of a command; a device with a `url` has none")
+        if not spec.confined:
+            raise ConfigError(f"{where}: `confined` is of a command; a device with a `url` runs elsewhere")
         _check_url(spec.url, where)
     elif spec.headers:
         raise ConfigError(f"{where}: `headers` are of a `url`; a command has `env`")
+    _check_paths(spec, where)
     for header in spec.headers:
         if not _HEADER.fullmatch(header) or header.lower() in _OURS or header.lower().startswith("mcp-"):
             raise ConfigError(f"{where}: `{header[:60]}` is no header that a device can be given")
@@ -137,9 +144,20 @@ def _check(spec: DeviceSpec, where: str) -> None:
                 raise ConfigError(f"{where}: `${{{name[:60]}}}` names no variable", hint=hint)
 
 
+def _check_paths(spec: DeviceSpec, where: str) -> None:
+    for path in (*spec.read, *spec.write):
+        if not path.startswith(("/", "~/")):
+            raise ConfigError(
+                f"{where}: `{path[:60]}` in `read` or `write` is no whole path", hint="begin with / or ~/"
+            )
+    if not spec.confined and (spec.read or spec.write or spec.local_sockets):
+        hint = "with `confined = false` it may touch all that you may; leave one of the two out"
+        raise ConfigError(f"{where}: `read`, `write` and `local_sockets` are for a confined device", hint=hint)
+
+
 def _check_texts(spec: DeviceSpec, where: str) -> None:
     texts = [spec.command, spec.folder, spec.url]
-    for many in (spec.args, spec.read_only, spec.repeatable, spec.env, spec.headers):
+    for many in (spec.args, spec.read, spec.write, spec.read_only, spec.repeatable, spec.env, spec.headers):
         if len(many) > _ENTRIES_MAX:
             raise ConfigError(f"{where}: {len(many):,} entries in one list or table, at most {_ENTRIES_MAX}")
         texts += [*many, *(many.values() if isinstance(many, Mapping) else ())]
@@ -167,11 +185,16 @@ def _check_url(url: str, where: str) -> None:
 
 
 def environment_of(
-    spec: DeviceSpec, ours: Mapping[str, str] | None = None, secrets: Secrets | None = None
+    spec: DeviceSpec, ours: Mapping[str, str] | None = None, secrets: Secrets | None = None, own: Path | None = None
 ) -> dict[str, str]:
-    """The whole environment of a child: what is inherited, and what the spec gives. Raises ConfigError."""
+    """The whole environment of a child: what is inherited, and what the spec gives. Raises ConfigError.
+
+    With `own`, that folder is its HOME.
+    """
     ours = os.environ if ours is None else ours
     inherited = {name: ours[name] for name in INHERITED if name in ours}
+    if own is not None:
+        inherited = inherited | {"HOME": str(own)}
     given = {name: _resolved(spec, text, ours, secrets or NoSecrets()) for name, text in spec.env.items()}
     for name, value in given.items():
         if "\0" in value:

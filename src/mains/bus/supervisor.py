@@ -1,8 +1,11 @@
 """The process between the daemon and a device: it starts the device, and leaves nothing of it behind.
 
-    python -I -S supervisor.py LEASH MEMORY_MIB CPU_S COMMAND [ARGUMENT ...]
+    python -I -S supervisor.py LEASH MEMORY_MIB CPU_S CAGE COMMAND [ARGUMENT ...]
 
-Run as a file, with the standard library only: it starts in some hundredths of a second and imports nothing of Mains.
+Run as a file, with the standard library only: it starts in some hundredths of a second and imports nothing of Mains
+but the files of `cage/`, which are the same. CAGE says in JSON what the device may touch (`mechanism.Cage`): before it
+becomes its command, the child gives up all else, and when it cannot, it is not started. `{}`: it may touch what its
+user may. The device gets a folder for temporary files of its own (TMPDIR), which is gone after its end.
 Standard input, output and error are the device's; the supervisor itself keeps only the last. LEASH is its end of a
 socket. It writes there, as lines of JSON, `{"pid": N}` or `{"error": TEXT}`, and `{"exit": CODE}` when the
 device's first process has ended by itself (minus the signal's number for one that was killed). When the other end is
@@ -19,6 +22,7 @@ space than they use; RLIMIT_CPU; no core dumps. They hold for each process of th
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import resource
@@ -27,6 +31,10 @@ import signal
 import socket
 import sys
 import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # `typing` takes a millisecond of each start
+    from typing import Any
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 PR_SET_CHILD_SUBREAPER = 36
@@ -46,26 +54,28 @@ def main() -> int:
     signal.set_wakeup_fd(wakes, warn_on_full_buffer=False)
     for sign in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(sign, lambda *_: None)
-    first, failure = _start(sys.argv[4:], limits)
+    cage = json.loads(sys.argv[4])
+    first, failure = _start(sys.argv[5:], limits, cage)
     _say(leash, {"error": failure} if failure else {"pid": first})
     code = _watch(first, leash, woken)
     if code is not None:
         _say(leash, {"exit": code})
     _sweep(first)
+    _tidy(cage)
     return 0
 
 
 _ENDED: dict[int, int] = {}
 
 
-def _start(command: list[str], limits: tuple[int, int]) -> tuple[int, str]:
+def _start(command: list[str], limits: tuple[int, int], cage: dict[str, Any]) -> tuple[int, str]:
     """Start the device: its pid, and why it cannot be started (empty: it runs)."""
     reading, writing = os.pipe()
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
         try:
-            _become(command, limits, parent)
+            _become(command, limits, cage, parent)
         except (OSError, ValueError) as error:
             os.write(writing, str(getattr(error, "strerror", None) or error).encode()[:1000])
         finally:
@@ -79,7 +89,7 @@ def _start(command: list[str], limits: tuple[int, int]) -> tuple[int, str]:
     return pid, told.decode(errors="replace")
 
 
-def _become(command: list[str], limits: tuple[int, int], parent: int) -> None:
+def _become(command: list[str], limits: tuple[int, int], cage: dict[str, Any], parent: int) -> None:
     os.setsid()
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
@@ -91,7 +101,58 @@ def _become(command: list[str], limits: tuple[int, int], parent: int) -> None:
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_DATA, memory)
     _limit(resource.RLIMIT_CPU, cpu_s)
+    if cage.get("tmp"):
+        os.environ["TMPDIR"] = _own_tmp(cage["tmp"])
+    _confine(cage)
     os.execvp(command[0], command)  # noqa: S606 - a command that the user configured, without a shell
+
+
+def _confine(cage: dict[str, Any]) -> None:
+    """Give up what the cage does not name. Raises OSError."""
+    if not cage.get("kind"):
+        return
+    sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "cage"))  # noqa: PTH100, PTH118, PTH120
+    import capabilities  # type: ignore[import-not-found]
+    import landlock  # type: ignore[import-not-found]  # known by this folder only
+    import seccomp  # type: ignore[import-not-found]
+
+    try:
+        kernel = landlock.Kernel()
+        if cage["kind"] == "landlock":
+            capabilities.drop(kernel.prctl)
+            landlock.restrict(cage["read"], cage["write"], kernel)
+        elif cage["kind"] != "bubblewrap":  # which is the command itself
+            raise OSError(errno.EINVAL, f"`{cage['kind']}` is not known")
+        kernel.prctl(landlock.PR_SET_NO_NEW_PRIVS, 1)
+        seccomp.install(kernel.prctl, sockets=cage["sockets"])
+    except OSError as error:
+        raise OSError(error.errno, f"it cannot be confined: {error.strerror}") from error
+
+
+def _own_tmp(folder: str) -> str:
+    own = f"{folder}/{os.getpid()}"
+    os.makedirs(own, mode=0o700, exist_ok=True)  # noqa: PTH103 - see above
+    return own
+
+
+def _tidy(cage: dict[str, Any]) -> None:
+    """Throw away what processes that are no more have left in the folder of temporary files."""
+    with contextlib.suppress(OSError, RecursionError):
+        for name in os.listdir(cage["tmp"]) if cage.get("tmp") else ():  # noqa: PTH208
+            if not _lives(name):
+                import shutil
+
+                shutil.rmtree(f"{cage['tmp']}/{name}", ignore_errors=True)
+
+
+def _lives(name: str) -> bool:
+    try:
+        os.kill(int(name), 0)
+    except (ProcessLookupError, ValueError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _limit(kind: int, value: int) -> None:

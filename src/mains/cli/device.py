@@ -25,6 +25,7 @@ View = Mapping[str, Any]
 device_app = typer.Typer(help="Devices: what offers tools, over MCP.", rich_markup_mode=None)
 app.add_typer(device_app, name="device")
 
+_UNCONFINED = "UNCONFINED"
 _KINDS = {"stdio": "command", "http": "url"}
 
 
@@ -43,6 +44,17 @@ def complete_devices(incomplete: str) -> list[str]:
 NameArgument = Annotated[
     str,
     typer.Argument(metavar="NAME", help="A device; `mains device ls` lists them.", autocompletion=complete_devices),
+]
+ReadOption = Annotated[
+    list[str] | None,
+    typer.Option("--read", metavar="PATH", help="A file or folder that it may read (repeatable)."),
+]
+WriteOption = Annotated[
+    list[str] | None,
+    typer.Option("--write", metavar="PATH", help="A file or folder that it may read and change (repeatable)."),
+]
+UnconfinedOption = Annotated[
+    bool, typer.Option("--unconfined", help="It may touch all that you may: keys, journals, other programs.")
 ]
 UntriedOption = Annotated[bool, typer.Option("--untried", help="Add it without starting it first.")]
 
@@ -68,6 +80,12 @@ def device_add(
     folder: Annotated[
         Path | None, typer.Option("--folder", metavar="DIR", help="Where it works (else a folder of its own).")
     ] = None,
+    read: ReadOption = None,
+    write: WriteOption = None,
+    local_sockets: Annotated[
+        bool, typer.Option("--local-sockets", help="It may speak to services of this machine over Unix sockets.")
+    ] = False,
+    unconfined: UnconfinedOption = False,
     trust_hints: Annotated[
         bool, typer.Option("--trust-hints", help="Believe what it says of its tools: read-only, repeatable.")
     ] = False,
@@ -94,12 +112,15 @@ def device_add(
         "env": dict(_variable(each) for each in env or ()),
         "headers": dict(_header(each) for each in header or ()),
         "folder": str(folder.absolute()) if folder else "",
+        "read": [_absolute(each) for each in read or ()],
+        "write": [_absolute(each) for each in write or ()],
+        "local_sockets": local_sockets,
         "trust_hints": trust_hints,
         "read_only": read_only or [],
         "repeatable": repeatable or [],
         "protocol": protocol,
     }
-    entry = {key: value for key, value in entry.items() if value}
+    entry = {key: value for key, value in entry.items() if value} | ({"confined": False} if unconfined else {})
     if not (entry.get("command") or url):
         raise UsageError("give it a command, after `--`, or a --url", hint="mains device add git -- uvx mcp-server-git")
     if folder is not None and not folder.is_dir():
@@ -117,10 +138,26 @@ def _tell_added(client: Client, state: View, *, untried: bool) -> None:
     say(clean(f"device {state['name']} is in {client.home.config}: {what}"))
     for line in state["left_out"]:
         note(clean(f"left out: {line}"))
+    for line in _touches(state["confined"]):
+        note(clean(line))
     if not untried:
         note(
             f"hint: a program uses it by `tools: [{state['name']}.*]`; `mains device tools {state['name']}` lists them"
         )
+
+
+def _touches(confined: View) -> Iterator[str]:
+    """What a device may touch, in lines."""
+    if confined["by"] == _UNCONFINED:
+        yield f"{_UNCONFINED}, it may touch all that you may: {confined['why']}"
+    elif confined["by"]:
+        for key, word in (("writes", "change"), ("reads", "read")):
+            if confined[key]:
+                yield f"it may {word}: {', '.join(confined[key])}"
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().absolute())
 
 
 def _command(command: Sequence[str] | None) -> list[str]:
@@ -129,6 +166,8 @@ def _command(command: Sequence[str] | None) -> list[str]:
 
 
 def _whole_path(word: str) -> str:
+    if word.startswith("~/"):  # a shell would have done it; the device has a home of its own
+        return str(Path(word).expanduser())
     if word in (".", "..") or (not word.startswith("-") and os.sep in word and Path(word).exists()):
         return str(Path(word).absolute())
     return str(Path(word).absolute()) if Path(word).is_file() and Path(word).suffix else word
@@ -149,12 +188,18 @@ def _header(text: str) -> tuple[str, str]:
 @device_app.command("import", epilog="Example: mains device import claude_desktop_config.json")
 def device_import(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="JSON with `mcpServers`, as desktop assistants have.")],
+    read: ReadOption = None,
+    write: WriteOption = None,
+    unconfined: UnconfinedOption = False,
     untried: UntriedOption = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Add every device of a file. One that does not start is told, and left out; the others are added."""
-    from mains.bus.importing import read_servers
+    """Add every device of a file. One that does not start is told, and left out; the others are added.
+
+    What --read and --write name is opened to those devices whose command names it, or something in it.
+    """
+    from mains.bus.importing import opened, read_servers
 
     try:
         imported = read_servers(file.read_bytes(), str(file))
@@ -164,7 +209,11 @@ def device_import(
         for line in imported.left_out:
             note(clean(f"left out: {line}"))
     client = daemon_of(home)
-    done = [_import_one(client, spec, untried=untried, quiet=as_json) for spec in imported.specs]
+    specs = [
+        opened(spec, [*map(_absolute, read or ())], [*map(_absolute, write or ())], unconfined=unconfined)
+        for spec in imported.specs
+    ]
+    done = [_import_one(client, spec, untried=untried, quiet=as_json) for spec in specs]
     if as_json:
         say_json({"devices": done, "left_out": imported.left_out})
     if any("error" in each for each in done):
@@ -204,11 +253,12 @@ def device_ls(home: HomeOption = None, as_json: JsonOption = False) -> None:
             str(row["pid"] or ""),
             str(row["tools"]) if row["health"] else "",
             str(row["busy"] or ""),
+            row["confined"]["by"] or "-",
             shorten(row["where"], 60),
         )
         for row in rows
     ]
-    heads = ("NAME", "KIND", "HEALTH", "PID", "TOOLS", "CALLS", "WHERE")
+    heads = ("NAME", "KIND", "HEALTH", "PID", "TOOLS", "CALLS", "CONFINED", "WHERE")
     out = console()
     out.print(table(heads, shown, right=("PID", "TOOLS", "CALLS"), give=("WHERE", "HEALTH"), width=out.width))
     for row in rows:
@@ -217,18 +267,28 @@ def device_ls(home: HomeOption = None, as_json: JsonOption = False) -> None:
         if row["changed"]:
             note(clean(f"{row['name']}: its tools have changed: {row['changed']}"))
             note(f"hint: `mains device accept {row['name']}` shows how, and takes them over")
+        if row["confined"]["why"]:
+            note(clean(f"{row['name']}: {row['confined']['by']}: {row['confined']['why']}"))
+        if row["confined"]["closed"]:
+            told = f"its command names {', '.join(row['confined']['closed'])}, which it may not touch"
+            note(clean(f"{row['name']}: {told}; `read` or `write` in [devices.{row['name']}] opens it"))
 
 
 def _devices(home: Home) -> Iterator[dict[str, Any]]:
     """Each device as the daemon sees it; without one, as mains.toml has it."""
-    from mains.bus.spec import load_devices
+    from msgspec import to_builtins
 
+    from mains.bus.spec import load_devices
+    from mains.bus.warden import Warden
+
+    warden = Warden(home.path)
     try:
         yield from daemon_of(home.path, start=False).devices()
     except DaemonError:
         for spec in load_devices(home.document().get("devices", {}), str(home.config)).values():
             where = spec.url or shlex.join((spec.command, *spec.args))
-            unknown = {"health": "", "fault": "", "pid": 0, "busy": 0, "tools": 0, "changed": ""}
+            confined = to_builtins(warden.word_of(spec))
+            unknown = {"confined": confined, "health": "", "fault": "", "pid": 0, "busy": 0, "tools": 0, "changed": ""}
             yield {"name": spec.name, "kind": spec.kind, "where": where, "trust_hints": spec.trust_hints, **unknown}
 
 

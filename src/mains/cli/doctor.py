@@ -227,6 +227,26 @@ def _secrets(home: Home) -> Iterator[Finding]:
             yield Finding(f"device {name}", True, told)
 
 
+def _confinement(home: Home) -> Iterator[Finding]:
+    """By what devices are confined here, those that are not, and what they were not given."""
+    from mains.bus.mechanism import UNCONFINED
+    from mains.bus.spec import load_devices
+    from mains.bus.warden import Warden
+
+    warden = Warden(home.path)
+    weakness = warden.mechanism.weakness
+    yield Finding("confinement", True, f"{warden.mechanism}{f': {weakness}' if weakness else ''}")
+    for name, spec in load_devices(home.document().get("devices", {}), str(home.config)).items():
+        word = warden.word_of(spec)
+        if word.by == UNCONFINED:
+            yield Finding(f"device {name}", True, f"{UNCONFINED}: {word.why}")
+        elif word.why:
+            yield Finding(f"device {name}", False, word.why)
+        if word.closed:
+            told = f"its command names {', '.join(word.closed)}, which it may not touch"
+            yield Finding(f"device {name}", False, f"{told}: `read` or `write` in [devices.{name}] opens it")
+
+
 def _mendable(home: Home) -> Iterator[Finding]:
     """What `--fix` would mend. Most of it does no harm."""
     for each in mend.find(home, settings_of(home)):
@@ -246,4 +266,4 @@ def _mended(home: Home) -> Iterator[Finding]:
             yield Finding(each.what, True, f"mended: {each.told}")
 
 
-_CHECKS = (_versions, _home, _config, _daemon, _disk, _audits, _engines, _secrets)
+_CHECKS = (_versions, _home, _config, _daemon, _disk, _audits, _engines, _secrets, _confinement)

@@ -46,6 +46,7 @@ from mains.kernel.desk import Desk
 from mains.secretfile import PASSPHRASE_VARIABLE
 from mains.settings import Settings
 
+_PR_SET_DUMPABLE = 4  # linux/prctl.h
 _DRAIN_S = 5  # for requests in flight, when the daemon ends
 _LOOK_S = 5.0  # between two looks whether there is anything to do
 _log = logging.getLogger("mains.daemon")
@@ -71,9 +72,22 @@ def run(place: Place, ready: Callable[[Place], None], *, tcp: tuple[str, int] | 
     with home.lock():
         os.umask(0o077)
         resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))  # holds secrets
+        _close_to_others()
         daemon = _Daemon(place, settings, ready)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(daemon.run(tcp))
+
+
+def _close_to_others() -> None:
+    """Keep other processes of our user out of our memory and environment, which hold keys and secrets.
+
+    PR_SET_DUMPABLE, prctl(2): /proc/PID/mem and environ, and ptrace, are for root only then. It is for devices that are
+    UNCONFINED, and for other programs; a confined device is kept out by its cage. What we start is as it always is.
+    """
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 class _Daemon:

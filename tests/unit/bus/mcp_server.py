@@ -3,7 +3,7 @@
     python mcp_server.py            over standard streams
     python mcp_server.py http       over streamable HTTP; the first line of its output is its port
 
-What it does it tells to the socket that TRACES names, so that a test sees effects and not only answers.
+What it does it tells to the port of this machine that TRACES names, so that a test sees effects and not only answers.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ OUT = os.dup(1)  # the SDK turns standard output away from what a tool prints
 
 def trace(what: str) -> None:
     """Tell that something happened."""
-    if path := os.environ.get("TRACES"):
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as teller, contextlib.suppress(OSError):
-            teller.sendto(what.encode(), path)
+    if port := os.environ.get("TRACES"):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as teller, contextlib.suppress(OSError):
+            teller.sendto(what.encode(), ("127.0.0.1", int(port)))
 
 
 @server.tool()

@@ -6,7 +6,6 @@ import asyncio
 import os
 import socket
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +22,12 @@ QUICK = {"device_backoff_ms": 20, "device_health_s": 0.3, "device_timeout_s": 15
 
 
 class Traces:
-    """What servers tell, in order. Its path is short, as that of a socket must be."""
+    """What servers tell, in order. A confined device has no Unix sockets, so it is told over the loopback."""
 
     def __init__(self) -> None:
-        self.folder = tempfile.TemporaryDirectory(prefix="mains-")
-        self.path = str(Path(self.folder.name) / "t")
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.bind(self.path)
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind(("127.0.0.1", 0))
+        self.port = str(self._socket.getsockname()[1])
         self._socket.setblocking(False)
 
     async def wait_for(self, words: str) -> str:
@@ -43,7 +41,6 @@ class Traces:
     def close(self) -> None:
         """Listen no more."""
         self._socket.close()
-        self.folder.cleanup()
 
 
 class WatchedHub(Hub):
@@ -74,7 +71,7 @@ class Rig:
     @property
     def entry(self) -> dict[str, Any]:
         """The server, as a device."""
-        return {"command": sys.executable, "args": [str(SERVER)], "env": {"TRACES": self.traces.path}}
+        return {"command": sys.executable, "args": [str(SERVER)], "env": {"TRACES": self.traces.port}}
 
     async def add(self, name: str = "box", **more: Any) -> None:
         """Add the server as a device."""

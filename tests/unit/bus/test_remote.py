@@ -44,7 +44,7 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
 
 @pytest.mark.parametrize("protocol", ["2025-11-25", "2026-07-28", ""])
 async def test_a_server_elsewhere_is_a_device_like_any_other(rig: Rig, protocol: str) -> None:
-    async with serving(rig.traces.path) as (_, port):
+    async with serving(rig.traces.port) as (_, port):
         await rig.hub.add("box", {"url": f"http://127.0.0.1:{port}/mcp", "protocol": protocol})
         assert await rig.call("add", a=2, b=3) == Done("5")
         assert isinstance(await rig.call("fail"), Failed)
@@ -63,7 +63,7 @@ async def test_a_server_elsewhere_is_a_device_like_any_other(rig: Rig, protocol:
 
 @pytest.mark.parametrize("protocol", ["2025-11-25", "2026-07-28"])
 async def test_a_server_that_dies_and_comes_back(rig: Rig, protocol: str) -> None:
-    async with serving(rig.traces.path) as (process, port):
+    async with serving(rig.traces.port) as (process, port):
         await rig.hub.add("box", {"url": f"http://127.0.0.1:{port}/mcp", "protocol": protocol})
         waiting = asyncio.create_task(rig.call("wait", name="w"))
         await rig.traces.wait_for("begun w")
@@ -74,17 +74,17 @@ async def test_a_server_that_dies_and_comes_back(rig: Rig, protocol: str) -> Non
     refused = await rig.call("add", a=1, b=1)
     assert isinstance(refused, Failed)
     assert "no connection to 127.0.0.1" in refused.text
-    async with serving(rig.traces.path, port):
+    async with serving(rig.traces.port, port):
         await rig.hub.restart("box")
         assert await rig.call("add", a=1, b=1) == Done("2")
 
 
 async def test_a_server_that_has_forgotten_us_is_greeted_again(rig: Rig) -> None:
-    async with serving(rig.traces.path) as (process, port):
+    async with serving(rig.traces.port) as (process, port):
         await rig.hub.add("box", {"url": f"http://127.0.0.1:{port}/mcp", "protocol": "2025-11-25"})
         process.kill()
         await process.wait()
-        async with serving(rig.traces.path, port):
+        async with serving(rig.traces.port, port):
             assert await rig.call("add", a=1, b=1) == Done("2")
             assert rig.hub.state("box").starts == 2
 
