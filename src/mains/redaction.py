@@ -3,10 +3,12 @@
     redactor = Redactor([("token", "s3cr3t-value")])
     redactor.redact("got s3cr3t-value")      # got [secret token]
 
-The spellings: as it is; in base64 (both alphabets, at all three alignments); in hex; URL-encoded (as libraries do it,
-and every byte); escaped for JSON, HTML and Python; each also with line ends between its characters, as encoders wrap
-long texts. Of a value of several lines each long line counts by itself. What was cut into pieces, reversed,
-compressed or encrypted is not found: whoever holds a value can always say it in a way that nobody knows.
+The spellings: as it is, and in one case; in base64 (both alphabets, at all three alignments); in hex; URL-encoded (as
+libraries do it, and every byte); escaped for JSON, HTML and Python. Each also where a text breaks it, as encoders wrap
+long texts, or has some of its characters escaped for JSON, a URL or HTML (a *view* of the text: without its line ends,
+or with such escapes undone). Of a value of several lines each long line counts by itself. What was cut
+into pieces, reversed, compressed or encrypted is not found: whoever holds a value can always say it in a way that
+nobody knows.
 
 How it is quick: one look decides which spellings can be there at all. A spelling of 15 bytes or more covers some
 aligned word of 8 bytes of the text, wherever it stands; so the words of the text are compared with those of all
@@ -17,11 +19,12 @@ from __future__ import annotations
 
 import base64
 import bisect
+import functools
 import html
 import itertools
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal, NamedTuple
 from urllib.parse import quote, quote_plus
 
@@ -33,6 +36,28 @@ _LINE_CHARS_MIN = 8
 _DEPTH_MAX = 200
 _ESCAPE = re.compile(r"\\u[0-9a-f]{4}")
 _LINE_END = re.compile(rb"\r?\n|(?:\\r)?\\n")  # also as JSON writes it
+
+
+class _Escape:
+    """A way to write characters otherwise: how each is written, and what it stands for."""
+
+    def __init__(self, pattern: bytes, character: Callable[[bytes], bytes]) -> None:
+        self.pattern = re.compile(pattern)
+        self.character = functools.lru_cache(4_096)(character)
+
+    def undo(self, data: bytes) -> bytes:
+        """The text with the characters themselves."""
+        return self.pattern.sub(lambda found: self.character(found[0]), data)
+
+
+_ESCAPES = {  # by what shows that a text may have some
+    b"\\u": _Escape(rb"\\+u[0-9a-fA-F]{4}", lambda each: chr(int(each[-4:], 16)).encode("utf-8", "surrogatepass")),
+    b"%": _Escape(rb"%[0-9a-fA-F]{2}", lambda each: bytes([int(each[1:], 16)])),
+    b"&": _Escape(
+        rb"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z]{2,8});",
+        lambda each: html.unescape(each.decode()).encode("utf-8", "surrogatepass"),
+    ),
+}
 
 
 class _Span(NamedTuple):
@@ -61,8 +86,6 @@ class Redactor:
                 self._short.append(spelling)
             for word in _words_of(spelling, size) if size else ():
                 self._words.setdefault(size, {}).setdefault(word, []).append(spelling)
-        self.longest = max(map(len, self._names), default=0)
-        """Bytes of the longest spelling."""
 
     def redact(self, text: str) -> str:
         """The text without the values."""
@@ -89,6 +112,8 @@ class Redactor:
         """Plain JSON without the values: in texts and in the names of fields."""
         if isinstance(value, str):
             return self.redact(value)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return found if (found := self.redact(str(value))) != str(value) else value
         if depth > _DEPTH_MAX:
             return value
         if isinstance(value, dict):
@@ -98,38 +123,62 @@ class Redactor:
         return value
 
     def _spans(self, data: bytes) -> Iterator[_Span]:
+        seen = self._seen(data)
+        views = [_View(data, _LINE_END, lambda _: b"")] if seen and (b"\n" in data or b"\\n" in data) else []
+        for spelling in [*seen, *self._short]:
+            name = self._names[spelling]
+            yield from _places(data, spelling, name)
+            for view in views:
+                yield from view.places(spelling, name)
+        for mark, escape in _ESCAPES.items():
+            if mark in data:
+                undone = escape.undo(data)
+                there = [each for each in (*self._seen(undone), *self._short) if each in undone]
+                view = _View(data, escape.pattern, escape.character) if there else None
+                for spelling in there if view else ():
+                    yield from view.places(spelling, self._names[spelling])
+
+    def _seen(self, data: bytes) -> set[bytes]:
+        """The spellings that may be there, but for short ones."""
         seen: set[bytes] = set()
         for size, words in self._words.items():
             whole = len(data) - len(data) % size
             for word in set(filter(words.__contains__, memoryview(data)[:whole].cast(_SIZES[size]))):
                 seen.update(words[word])
-        unwrapped = _Unwrapped(data) if seen and (b"\n" in data or b"\\n" in data) else None
-        for spelling in [*seen, *self._short]:
-            name = self._names[spelling]
-            yield from _places(data, spelling, name)
-            if unwrapped is not None:
-                for start, end, _ in _places(unwrapped.data, spelling, name):
-                    yield _Span(unwrapped.place(start), unwrapped.place(end - 1) + 1, name)
+        return seen
 
 
-class _Unwrapped:
-    """A text without its line ends, and where each of its bytes stood."""
+class _View:
+    """A text with something else in place of each match, and where each of its bytes stood."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, pattern: re.Pattern[bytes], instead: Callable[[bytes], bytes]) -> None:
         parts: list[bytes] = []
-        self._here, self._there = [0], [0]
-        at = 0
-        for found in _LINE_END.finditer(data):
-            parts.append(data[at : found.start()])
-            self._here.append(self._here[-1] + found.start() - at)
+        self._here, self._there = [0], [(0, 0)]  # where each part begins; of a match, that and how long it was
+        at = here = 0
+        for found in pattern.finditer(data):
+            new = instead(found[0])
+            parts += [data[at : found.start()], new]
+            here += found.start() - at
             at = found.end()
-            self._there.append(at)
+            if new:
+                self._here.append(here)
+                self._there.append((found.start(), at - found.start()))
+            here += len(new)
+            self._here.append(here)
+            self._there.append((at, 0))
         self.data = b"".join([*parts, data[at:]])
 
-    def place(self, at: int) -> int:
-        """The place of a byte in the text as it was."""
-        line = bisect.bisect_right(self._here, at) - 1
-        return self._there[line] + at - self._here[line]
+    def places(self, spelling: bytes, name: str) -> Iterator[_Span]:
+        """Where a spelling stands, in the text as it was."""
+        for start, end, _ in _places(self.data, spelling, name):
+            yield _Span(self._place(start)[0], self._place(end - 1)[1], name)
+
+    def _place(self, at: int) -> tuple[int, int]:
+        """Where what became a byte began and ended."""
+        part = bisect.bisect_right(self._here, at) - 1
+        there, length = self._there[part]
+        begin = there if length else there + at - self._here[part]
+        return begin, begin + (length or 1)
 
 
 def spellings(value: str) -> set[bytes]:
@@ -137,7 +186,7 @@ def spellings(value: str) -> set[bytes]:
     found: set[bytes] = set()
     for part in _parts(value):
         data = part.encode("utf-8", "surrogatepass")
-        found |= {data, data.hex().encode(), data.hex().upper().encode(), *_base64(data)}
+        found |= {data, data.lower(), data.upper(), data.hex().encode(), data.hex().upper().encode(), *_base64(data)}
         texts = [*_in_urls(data), *_in_json(part), *_in_html(part), repr(part)[1:-1], repr(data)[2:-1]]
         found |= {each.encode("utf-8", "surrogatepass") for each in texts}
     return {each for each in found if len(each) >= CHARS_MIN}
