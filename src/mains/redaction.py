@@ -134,9 +134,10 @@ class Redactor:
             if mark in data:
                 undone = escape.undo(data)
                 there = [each for each in (*self._seen(undone), *self._short) if each in undone]
-                view = _View(data, escape.pattern, escape.character) if there else None
-                for spelling in there if view else ():
-                    yield from view.places(spelling, self._names[spelling])
+                if there:
+                    escaped = _View(data, escape.pattern, escape.character)
+                    for spelling in there:
+                        yield from escaped.places(spelling, self._names[spelling])
 
     def _seen(self, data: bytes) -> set[bytes]:
         """The spellings that may be there, but for short ones."""

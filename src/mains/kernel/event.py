@@ -56,7 +56,7 @@ class Replied(Event, tag="replied", frozen=True):
     cached_tokens: int = 0
     output_tokens: int = 0
     cost_nano: int = 0
-    untrusted: bool = False  # results of children are among those of its calls
+    untrusted: bool = False  # results of children, or what devices say of their tools, are among those of its calls
     rated: tuple[Rated, ...] = ()  # grants with a rate, with these calls
 
 
@@ -389,7 +389,7 @@ def named(event: AnyEvent) -> list[str]:
         case Exited():
             pages = [event.result]
         case Exec(image=i):
-            return [i.program, i.tree, i.inputs, i.tools, *i.opening]
+            pages = [i.program, i.tree, i.inputs, i.tools, i.above, *i.opening]
         case _:
             return []
     return [page for page in pages if page]

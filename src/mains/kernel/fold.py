@@ -267,9 +267,15 @@ def _replied(p: Process, event: Replied) -> Process:
         reply=event.page,
         calls=event.calls,
         rated=_rated(p, event) if event.rated else p.rated,
-        tainted=p.tainted or ("a result of a child" if event.untrusted else ""),
+        tainted=p.tainted or (_told_at_once(event) if event.untrusted else ""),
     )
     return _closed(p)
+
+
+def _told_at_once(event: Replied) -> str:
+    """What untrusted is among the results that were there at once."""
+    of_child = any(call.page and call.tool in ("wait", "spawn_each") for call in event.calls)
+    return "a result of a child" if of_child else "a result of find_tool"
 
 
 def _rated(p: Process, event: Replied) -> tuple[Rated, ...]:
@@ -288,7 +294,7 @@ def _execed(p: Process, event: Execed) -> Process:
     }  # fmt: skip
     return replace(
         p, next=None, name=i.name, path=i.path, program=i.program, tree=i.tree, inputs=i.inputs, tools=i.tools,
-        opening=len(i.opening), opening_tokens=i.opening_tokens, reads_mail=i.reads_mail,
+        above=i.above, opening=len(i.opening), opening_tokens=i.opening_tokens, reads_mail=i.reads_mail,
         band=p.band if p.band_given else i.band,
         reserve_tokens=i.reserve_tokens, output_tokens_max=i.output_tokens_max, frame_tokens_max=i.frame_tokens_max,
         schedule=i.schedule, remembers=i.remembers, noted=0, notes_page="",

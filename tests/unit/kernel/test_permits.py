@@ -286,9 +286,9 @@ async def test_a_device_that_comes_later_is_found_and_called(world: World, monke
 
 
 class Web(Git):
-    """A built-in device that can send data out."""
+    """A device that is there from the start and can send data out."""
 
-    name = "web"
+    name = "net"
 
     def tools(self) -> Sequence[Tool]:
         schema = {"type": "object", "properties": {"url": {"type": "string"}}}
@@ -297,21 +297,21 @@ class Web(Git):
 
 async def test_what_can_send_data_out_asks_once_something_untrusted_was_read(world: World) -> None:
     web, home = Web(attached=False), home_of(world)
-    fetch = calls(call("web.fetch", url="https://a.org/x"))
+    fetch = calls(call("net.fetch", url="https://a.org/x"))
     async with world.open(by_turn(fetch, fetch, says("done")), devices=[web]) as kernel:
-        pid = await kernel.spawn(world.program("p", "tools: [web.fetch]"))
+        pid = await kernel.spawn(world.program("p", "tools: [net.fetch]"))
         await world.until_state(kernel, pid, "WAITING", "human")
         assert len(web.made) == 1, "the first call was made: nothing untrusted had been read"
         question = (await kernel.show(pid))["open_calls"][0]["question"]
-        assert "(it can send data out, and the process has read a result of web.fetch)" in question
+        assert "(it can send data out, and the process has read a result of net.fetch)" in question
         await kernel.answer(pid, "no")
         await kernel.wait(pid, 30)
-        add_rule(home, "allow", "web.fetch")
-        pid = await kernel.spawn(world.program("p", 'tools: ["web.fetch(host=a.org)"]'))
+        add_rule(home, "allow", "net.fetch")
+        pid = await kernel.spawn(world.program("p", 'tools: ["net.fetch(host=a.org)"]'))
         await world.until_state(kernel, pid, "WAITING", "human")
         await kernel.answer(pid, "no")
         await kernel.wait(pid, 30)
-        add_rule(home, "allow", "web.fetch(host=*.org)")
-        pid = await kernel.spawn(world.program("p", 'tools: ["web.fetch(host=a.org)"]'))
+        add_rule(home, "allow", "net.fetch(host=*.org)")
+        pid = await kernel.spawn(world.program("p", 'tools: ["net.fetch(host=a.org)"]'))
         assert (await kernel.wait(pid, 30)).result == "done", "the program names the host, and a rule allows it"
         assert len(web.made) == 4
