@@ -35,7 +35,6 @@ _SIZES: dict[int, Literal["Q", "I"]] = {8: "Q", 4: "I"}  # of words, with their 
 _LINE_CHARS_MIN = 8
 _DEPTH_MAX = 200
 _ESCAPE = re.compile(r"\\u[0-9a-f]{4}")
-_LINE_END = re.compile(rb"\r?\n|(?:\\r)?\\n")  # also as JSON writes it
 
 
 class _Escape:
@@ -50,7 +49,9 @@ class _Escape:
         return self.pattern.sub(lambda found: self.character(found[0]), data)
 
 
-_ESCAPES = {  # by what shows that a text may have some
+_ESCAPES = {  # by what shows that a text may have some; first ends of lines, also as JSON writes them: they are nothing
+    b"\n": _Escape(rb"\r?\n", lambda _: b""),
+    b"\\n": _Escape(rb"(?:\\r)?\\n", lambda _: b""),
     b"\\u": _Escape(rb"\\+u[0-9a-fA-F]{4}", lambda each: chr(int(each[-4:], 16)).encode("utf-8", "surrogatepass")),
     b"%": _Escape(rb"%[0-9a-fA-F]{2}", lambda each: bytes([int(each[1:], 16)])),
     b"&": _Escape(
@@ -123,13 +124,8 @@ class Redactor:
         return value
 
     def _spans(self, data: bytes) -> Iterator[_Span]:
-        seen = self._seen(data)
-        views = [_View(data, _LINE_END, lambda _: b"")] if seen and (b"\n" in data or b"\\n" in data) else []
-        for spelling in [*seen, *self._short]:
-            name = self._names[spelling]
-            yield from _places(data, spelling, name)
-            for view in views:
-                yield from view.places(spelling, name)
+        for spelling in [*self._seen(data), *self._short]:
+            yield from _places(data, spelling, self._names[spelling])
         for mark, escape in _ESCAPES.items():
             if mark in data:
                 undone = escape.undo(data)
@@ -187,8 +183,16 @@ def spellings(value: str) -> set[bytes]:
     found: set[bytes] = set()
     for part in _parts(value):
         data = part.encode("utf-8", "surrogatepass")
-        found |= {data, data.lower(), data.upper(), data.hex().encode(), data.hex().upper().encode(), *_base64(data)}
-        texts = [*_in_urls(data), *_in_json(part), *_in_html(part), repr(part)[1:-1], repr(data)[2:-1]]
+        found |= {data, data.hex().encode(), data.hex().upper().encode(), *_base64(data)}
+        texts = [
+            part.lower(),
+            part.upper(),
+            *_in_urls(data),
+            *_in_json(part),
+            *_in_html(part),
+            repr(part)[1:-1],
+            repr(data)[2:-1],
+        ]
         found |= {each.encode("utf-8", "surrogatepass") for each in texts}
     return {each for each in found if len(each) >= CHARS_MIN}
 
@@ -247,15 +251,10 @@ def _base64(data: bytes) -> Iterator[bytes]:
 
 
 def _words_of(spelling: bytes, size: int) -> set[int]:
-    """Words of a spelling of which a text that holds it has one at an aligned place, even when a line ends in between.
-
-    Wherever the spelling starts, the first aligned word begins at one of its first `size` bytes. The same holds for
-    what is left of it behind those words; a line that ends within one of the two pieces leaves the other one whole.
-    """
-    reach = 2 * size - 1
-    behind = min(reach, len(spelling) - reach)
+    """Words of a spelling of which a text that holds it has one at an aligned place: wherever it starts, the first
+    aligned word begins at one of its first `size` bytes."""
     words: set[int] = set()
-    for shift in (*range(size), *range(behind, behind + size)):
+    for shift in range(size):
         words.update(memoryview(spelling[shift : shift + size]).cast(_SIZES[size]))
     return words
 

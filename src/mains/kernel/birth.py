@@ -80,12 +80,7 @@ def bear(tx: Tx, world: World, birth: Birth, parent: Process | None) -> Process:
     """Write a new process. Raises LimitError when there is no room for it."""
     check_live(tx, world)
     pid = next_pid(tx)
-    if parent is None:
-        place, chain = accounts.payer(tx, world.settings, birth.account, birth.program.name)
-        account, tenant = place.name, place.account
-    else:
-        chain = accounts.program_account(tx, world.settings, parent, birth.program.name)
-        account, tenant = parent.account, parent.tenant
+    chain, account, tenant = _payer(tx, world, birth, parent)
     image = image_of(tx, world, birth, chain, above=layers_of(tx, world, parent) if parent else ())
     process = Process(
         pid=pid,
@@ -137,6 +132,14 @@ def bear(tx: Tx, world: World, birth: Birth, parent: Process | None) -> Process:
         segments=segments.mapped(image.segments, segments.numbers(tx, chain, birth.segments)),
     )
     return enter(tx, process, image.opening, forked=False)
+
+
+def _payer(tx: Tx, world: World, birth: Birth, parent: Process | None) -> tuple[Sequence[int], str, int]:
+    """The accounts that a process spends from, the named one of them, and its number."""
+    if parent is None:
+        place, chain = accounts.payer(tx, world.settings, birth.account, birth.program.name)
+        return chain, place.name, place.account
+    return accounts.program_account(tx, world.settings, parent, birth.program.name), parent.account, parent.tenant
 
 
 def image_of(

@@ -59,6 +59,12 @@ class Replied(Event, tag="replied", frozen=True):
     untrusted: bool = False  # results of children, or what devices say of their tools, are among those of its calls
     rated: tuple[Rated, ...] = ()  # grants with a rate, with these calls
 
+    @property
+    def source(self) -> str:
+        """What untrusted is among those results; empty: nothing."""
+        found = [call.tool for call in self.calls if call.page] if self.untrusted else []
+        return f"a result of {'a child' if {'wait', 'spawn_each'} & {*found} else 'find_tool'}" if found else ""
+
 
 class Joined(Event, tag="joined", frozen=True):
     """Pages joined the context before its next model call: large messages, what a message names of what was evicted,
@@ -156,8 +162,7 @@ class Doubted(Event, tag="doubted", frozen=True):
 
 
 class Answered(Event, tag="answered", frozen=True):
-    """Calls in doubt are to be issued again; or calls that waited for a decision are to be made, and from now on those
-    of the tool `approved` too."""
+    """Calls in doubt are issued again; or calls that a person allowed are made, from now on all that `approved` says."""
 
     calls: tuple[str, ...]
     by: str

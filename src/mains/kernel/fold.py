@@ -267,15 +267,9 @@ def _replied(p: Process, event: Replied) -> Process:
         reply=event.page,
         calls=event.calls,
         rated=_rated(p, event) if event.rated else p.rated,
-        tainted=p.tainted or (_told_at_once(event) if event.untrusted else ""),
+        tainted=p.tainted or event.source,
     )
     return _closed(p)
-
-
-def _told_at_once(event: Replied) -> str:
-    """What untrusted is among the results that were there at once."""
-    of_child = any(call.page and call.tool in ("wait", "spawn_each") for call in event.calls)
-    return "a result of a child" if of_child else "a result of find_tool"
 
 
 def _rated(p: Process, event: Replied) -> tuple[Rated, ...]:
