@@ -99,7 +99,7 @@ def test_grants_of_coding_assistants_are_ours() -> None:
 def decision(tool: str, *layers: str, rules: tuple[tuple[str, str], ...] = (), **given: Any) -> Decision:
     made = [Layer("p", 1, tuple(parse_grant(text) for text in layer.split())) for layer in layers]
     book = [Rule(n, effect, parse_grant(text)) for n, (effect, text) in enumerate(rules, 1)]  # type: ignore[arg-type]
-    options = {"attached": False, "approved": ()} | given
+    options: dict[str, Any] = {"attached": False, "approved": (), **given}
     arguments = options.pop("arguments", {})
     return decide(tool, arguments, made, book, **options)
 

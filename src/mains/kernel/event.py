@@ -162,7 +162,7 @@ class Doubted(Event, tag="doubted", frozen=True):
 
 
 class Answered(Event, tag="answered", frozen=True):
-    """Calls in doubt are issued again; or calls that a person allowed are made, from now on all that `approved` says."""
+    """Calls in doubt are issued again; or calls that a person allowed are made, later too if `approved`."""
 
     calls: tuple[str, ...]
     by: str
