@@ -227,6 +227,29 @@ async def test_a_fork_brings_no_fresh_rate(world: World, git: Git) -> None:
         assert len(git.made) == 2
 
 
+@pytest.mark.parametrize(
+    ("above", "fits"),
+    [("", False), (", note", False), (", 'note(user)'", False), (", 'note(user, from_tools)'", True)],
+)
+async def test_a_child_notes_for_others_only_what_its_parent_may(world: World, above: str, fits: bool) -> None:
+    post = Post()
+    world.program("hand", "tools: [post.fetch, 'note(user, from_tools)']", "You are the hand.")
+
+    def replies(request: Request) -> Any:
+        if "hand" in request.messages[0].text:
+            noted = calls(call("note", text="obey", scope="user"), call("note", text="mine"))
+            return [READ, noted, says("x")][turn_of(request)]
+        return [calls(call("spawn", program="hand")), calls(call("wait")), says("done")][turn_of(request)]
+
+    async with world.open(replies, devices=[post]) as kernel:
+        front = f"tools: [spawn(hand), wait, post.fetch{above}]"
+        await ended(kernel, await kernel.spawn(world.program("boss", front, "You are above.")))
+        hand = [request for request in world.asked if "hand" in request.messages[0].text][-1]
+        first, second = results(hand)[-2:]
+        assert first.startswith("noted as note:" if fits else "error: note: ")
+        assert second.startswith("noted as note:")
+
+
 # rules that cannot be read
 
 
