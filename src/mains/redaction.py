@@ -3,10 +3,12 @@
     redactor = Redactor([("token", "s3cr3t-value")])
     redactor.redact("got s3cr3t-value")      # got [secret token]
 
-The spellings: as it is; in base64 (both alphabets, at all three alignments); in hex; URL-encoded (as libraries do it,
-and every byte); escaped for JSON, HTML and Python; each also with line ends between its characters, as encoders wrap
-long texts. Of a value of several lines each long line counts by itself. What was cut into pieces, reversed,
-compressed or encrypted is not found: whoever holds a value can always say it in a way that nobody knows.
+The spellings: as it is, and in one case; in base64 (both alphabets, at all three alignments); in hex; URL-encoded (as
+libraries do it, and every byte); escaped for JSON, HTML and Python. Each also where a text breaks it, as encoders wrap
+long texts, or has some of its characters escaped for JSON, a URL or HTML (a *view* of the text: without its line ends,
+or with such escapes undone). Of a value of several lines each long line counts by itself. What was cut
+into pieces, reversed, compressed or encrypted is not found: whoever holds a value can always say it in a way that
+nobody knows.
 
 How it is quick: one look decides which spellings can be there at all. A spelling of 15 bytes or more covers some
 aligned word of 8 bytes of the text, wherever it stands; so the words of the text are compared with those of all
@@ -17,11 +19,12 @@ from __future__ import annotations
 
 import base64
 import bisect
+import functools
 import html
 import itertools
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal, NamedTuple
 from urllib.parse import quote, quote_plus
 
@@ -32,7 +35,30 @@ _SIZES: dict[int, Literal["Q", "I"]] = {8: "Q", 4: "I"}  # of words, with their 
 _LINE_CHARS_MIN = 8
 _DEPTH_MAX = 200
 _ESCAPE = re.compile(r"\\u[0-9a-f]{4}")
-_LINE_END = re.compile(rb"\r?\n|(?:\\r)?\\n")  # also as JSON writes it
+
+
+class _Escape:
+    """A way to write characters otherwise: how each is written, and what it stands for."""
+
+    def __init__(self, pattern: bytes, character: Callable[[bytes], bytes]) -> None:
+        self.pattern = re.compile(pattern)
+        self.character = functools.lru_cache(4_096)(character)
+
+    def undo(self, data: bytes) -> bytes:
+        """The text with the characters themselves."""
+        return self.pattern.sub(lambda found: self.character(found[0]), data)
+
+
+_ESCAPES = {  # by what shows that a text may have some; first ends of lines, also as JSON writes them: they are nothing
+    b"\n": _Escape(rb"\r?\n", lambda _: b""),
+    b"\\n": _Escape(rb"(?:\\r)?\\n", lambda _: b""),
+    b"\\u": _Escape(rb"\\+u[0-9a-fA-F]{4}", lambda each: chr(int(each[-4:], 16)).encode("utf-8", "surrogatepass")),
+    b"%": _Escape(rb"%[0-9a-fA-F]{2}", lambda each: bytes([int(each[1:], 16)])),
+    b"&": _Escape(
+        rb"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z]{2,8});",
+        lambda each: html.unescape(each.decode()).encode("utf-8", "surrogatepass"),
+    ),
+}
 
 
 class _Span(NamedTuple):
@@ -61,8 +87,6 @@ class Redactor:
                 self._short.append(spelling)
             for word in _words_of(spelling, size) if size else ():
                 self._words.setdefault(size, {}).setdefault(word, []).append(spelling)
-        self.longest = max(map(len, self._names), default=0)
-        """Bytes of the longest spelling."""
 
     def redact(self, text: str) -> str:
         """The text without the values."""
@@ -89,6 +113,8 @@ class Redactor:
         """Plain JSON without the values: in texts and in the names of fields."""
         if isinstance(value, str):
             return self.redact(value)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return found if (found := self.redact(str(value))) != str(value) else value
         if depth > _DEPTH_MAX:
             return value
         if isinstance(value, dict):
@@ -98,38 +124,58 @@ class Redactor:
         return value
 
     def _spans(self, data: bytes) -> Iterator[_Span]:
+        for spelling in [*self._seen(data), *self._short]:
+            yield from _places(data, spelling, self._names[spelling])
+        for mark, escape in _ESCAPES.items():
+            if mark in data:
+                undone = escape.undo(data)
+                there = [each for each in (*self._seen(undone), *self._short) if each in undone]
+                if there:
+                    escaped = _View(data, escape.pattern, escape.character)
+                    for spelling in there:
+                        yield from escaped.places(spelling, self._names[spelling])
+
+    def _seen(self, data: bytes) -> set[bytes]:
+        """The spellings that may be there, but for short ones."""
         seen: set[bytes] = set()
         for size, words in self._words.items():
             whole = len(data) - len(data) % size
             for word in set(filter(words.__contains__, memoryview(data)[:whole].cast(_SIZES[size]))):
                 seen.update(words[word])
-        unwrapped = _Unwrapped(data) if seen and (b"\n" in data or b"\\n" in data) else None
-        for spelling in [*seen, *self._short]:
-            name = self._names[spelling]
-            yield from _places(data, spelling, name)
-            if unwrapped is not None:
-                for start, end, _ in _places(unwrapped.data, spelling, name):
-                    yield _Span(unwrapped.place(start), unwrapped.place(end - 1) + 1, name)
+        return seen
 
 
-class _Unwrapped:
-    """A text without its line ends, and where each of its bytes stood."""
+class _View:
+    """A text with something else in place of each match, and where each of its bytes stood."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, pattern: re.Pattern[bytes], instead: Callable[[bytes], bytes]) -> None:
         parts: list[bytes] = []
-        self._here, self._there = [0], [0]
-        at = 0
-        for found in _LINE_END.finditer(data):
-            parts.append(data[at : found.start()])
-            self._here.append(self._here[-1] + found.start() - at)
+        self._here, self._there = [0], [(0, 0)]  # where each part begins; of a match, that and how long it was
+        at = here = 0
+        for found in pattern.finditer(data):
+            new = instead(found[0])
+            parts += [data[at : found.start()], new]
+            here += found.start() - at
             at = found.end()
-            self._there.append(at)
+            if new:
+                self._here.append(here)
+                self._there.append((found.start(), at - found.start()))
+            here += len(new)
+            self._here.append(here)
+            self._there.append((at, 0))
         self.data = b"".join([*parts, data[at:]])
 
-    def place(self, at: int) -> int:
-        """The place of a byte in the text as it was."""
-        line = bisect.bisect_right(self._here, at) - 1
-        return self._there[line] + at - self._here[line]
+    def places(self, spelling: bytes, name: str) -> Iterator[_Span]:
+        """Where a spelling stands, in the text as it was."""
+        for start, end, _ in _places(self.data, spelling, name):
+            yield _Span(self._place(start)[0], self._place(end - 1)[1], name)
+
+    def _place(self, at: int) -> tuple[int, int]:
+        """Where what became a byte began and ended."""
+        part = bisect.bisect_right(self._here, at) - 1
+        there, length = self._there[part]
+        begin = there if length else there + at - self._here[part]
+        return begin, begin + (length or 1)
 
 
 def spellings(value: str) -> set[bytes]:
@@ -138,7 +184,15 @@ def spellings(value: str) -> set[bytes]:
     for part in _parts(value):
         data = part.encode("utf-8", "surrogatepass")
         found |= {data, data.hex().encode(), data.hex().upper().encode(), *_base64(data)}
-        texts = [*_in_urls(data), *_in_json(part), *_in_html(part), repr(part)[1:-1], repr(data)[2:-1]]
+        texts = [
+            part.lower(),
+            part.upper(),
+            *_in_urls(data),
+            *_in_json(part),
+            *_in_html(part),
+            repr(part)[1:-1],
+            repr(data)[2:-1],
+        ]
         found |= {each.encode("utf-8", "surrogatepass") for each in texts}
     return {each for each in found if len(each) >= CHARS_MIN}
 
@@ -197,15 +251,10 @@ def _base64(data: bytes) -> Iterator[bytes]:
 
 
 def _words_of(spelling: bytes, size: int) -> set[int]:
-    """Words of a spelling of which a text that holds it has one at an aligned place, even when a line ends in between.
-
-    Wherever the spelling starts, the first aligned word begins at one of its first `size` bytes. The same holds for
-    what is left of it behind those words; a line that ends within one of the two pieces leaves the other one whole.
-    """
-    reach = 2 * size - 1
-    behind = min(reach, len(spelling) - reach)
+    """Words of a spelling of which a text that holds it has one at an aligned place: wherever it starts, the first
+    aligned word begins at one of its first `size` bytes."""
     words: set[int] = set()
-    for shift in (*range(size), *range(behind, behind + size)):
+    for shift in range(size):
         words.update(memoryview(spelling[shift : shift + size]).cast(_SIZES[size]))
     return words
 

@@ -10,7 +10,6 @@ How rules are applied stands in `kernel/grants.py`. Nothing that a process or a 
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
@@ -19,8 +18,9 @@ import msgspec
 from mains.errors import ConfigError, NotFoundError, UsageError
 from mains.home import Home
 from mains.kernel.grants import Effect, Rule
-from mains.program import ToolGrant, parse_grant, parse_limits
-from mains.tomlfile import edited
+from mains.kernel.toolset import SYSCALLS, YIELDING
+from mains.program import ToolGrant, ours, parse_grant, parse_limits
+from mains.tomlfile import edited, stamp_of
 
 RULES_MAX = 1_000
 _EFFECTS: tuple[Effect, ...] = get_args(Effect)
@@ -28,32 +28,27 @@ _KEYS = {*_EFFECTS, "program", "account"}
 
 
 class Rulebook:
-    """The rules of a home as they are now. While the file cannot be read, those of before stay."""
+    """The rules of a home as they are now. While the file cannot be read there are none: a person is asked, whatever
+    was allowed before, for what is forbidden is not known either."""
 
     def __init__(self, home: Home) -> None:
         self._home = home
-        self._stamp: tuple[int, int, int] | None = None
+        self._stamp: tuple[int, ...] | None = None
         self._rules: tuple[Rule, ...] = ()
         self._look()
 
     def rules(self) -> Sequence[Rule]:
-        """All of them, in the order of the file."""
-        with contextlib.suppress(ConfigError):  # a person is writing it: `mains grant ls` says what is wrong
-            self._look()
+        """All of them, in the order of the file. Raises ConfigError."""
+        self._look()
         return self._rules
 
     def _look(self) -> None:
-        stamp = self._stamp_now()
+        stamp = stamp_of(self._home.config)
         if stamp != self._stamp or self._stamp is None:
+            if stamp is None and self._rules:
+                raise ConfigError(f"{self._home.config} is gone", hint="put it back, or start Mains again without it")
             self._rules = read_rules(self._home.document(), str(self._home.config))
             self._stamp = stamp
-
-    def _stamp_now(self) -> tuple[int, int, int]:
-        try:
-            found = self._home.config.stat()
-        except OSError:
-            return (0, 0, 0)
-        return (found.st_mtime_ns, found.st_size, found.st_ino)
 
 
 def read_rules(document: Mapping[str, Any], where: str) -> tuple[Rule, ...]:
@@ -80,8 +75,11 @@ def _rule(number: int, entry: Any, where: str) -> Rule:
 
 
 def tool_grant(text: str) -> ToolGrant:
-    """The grant of a rule. Raises UsageError for what is none: also for `rate` and `ask`, which a program writes."""
-    grant = parse_grant(text)
+    """The grant of a rule. Raises UsageError for what is none: also for `rate` and `ask`, which a program writes, and
+    for syscalls: a rule about one would change nothing."""
+    grant = ours(parse_grant(text))
+    if grant.name in SYSCALLS - YIELDING:
+        raise UsageError(f"`{text}`: rules are about tools of devices; `{grant.name}` is a part of Mains")
     limits = parse_limits(grant.name, grant.arguments)
     if limits.calls or limits.ask:
         raise UsageError(f"`{text}`: a rule has neither `rate` nor `ask` between parentheses; `--ask` makes it ask")

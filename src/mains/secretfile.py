@@ -71,8 +71,10 @@ class Book(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 def read(path: Path) -> Book:
     """The book of a file; an empty one when there is none. Raises ConfigError."""
     try:
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW), "rb") as file:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
             info = os.fstat(file.fileno())
+            if not stat.S_ISREG(info.st_mode):
+                raise ConfigError(f"{path}: it is no plain file", hint="move it away, and set the secrets again")
             if info.st_uid != os.getuid() or stat.S_IMODE(info.st_mode) & 0o077:
                 raise ConfigError(f"{path}: others than you can read it", hint=f"chmod 600 {path}")
             data = file.read(_BYTES_MAX + 1)

@@ -42,6 +42,15 @@ def edited(path: Path) -> Iterator[Any]:
         replace_file(target, text)
 
 
+def stamp_of(path: Path) -> tuple[int, ...] | None:
+    """What changes whenever a file does, also when its times are set back; None: it is not there, or not to be seen."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino, found.st_dev
+
+
 @contextlib.contextmanager
 def alone(target: Path) -> Iterator[None]:
     """Hold the folder's lock (flock): the file itself is replaced, and a lock of it would be one of the old file."""

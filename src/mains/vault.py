@@ -22,6 +22,7 @@ from mains.home import Home
 from mains.redaction import CHARS_MIN, Redactor
 from mains.secretfile import Book, Kind, Secret
 from mains.settings import Settings
+from mains.tomlfile import stamp_of
 
 _SIGNS_MIN = 4  # different characters of a value
 _BYTES_MAX = 32 * 1024  # whatever the setting says: logs hold back as much as the longest spelling of a value
@@ -44,7 +45,7 @@ class Vault:
         self._path = home.secrets
         self._passphrase = passphrase
         self._key = b""
-        self._stamp: tuple[int, int, int] | None = None
+        self._stamp: tuple[int, ...] | None = ()  # nothing was read yet
         self._book = Book()
         self._values: dict[str, str] = {}
         self._faults: dict[str, ConfigError] = {}
@@ -105,12 +106,12 @@ class Vault:
 
     def unlock(self, key: bytes) -> None:
         """Open what is sealed."""
-        self._key, self._stamp = key, None
+        self._key, self._stamp = key, ()
         self.look()
 
     def look(self) -> None:
         """Read the file when it has changed. While it cannot be read, what was known of it stays."""
-        stamp = self._stamp_now()
+        stamp = stamp_of(self._path)
         if stamp == self._stamp:
             return
         try:
@@ -119,13 +120,6 @@ class Vault:
         except ConfigError as error:  # `mains secret ls` and `mains doctor` say it, too
             self._fault = error
         self._stamp = stamp
-
-    def _stamp_now(self) -> tuple[int, int, int]:
-        try:
-            found = self._path.stat()
-        except OSError:
-            return (0, 0, 0)
-        return (found.st_mtime_ns, found.st_size, found.st_ino)
 
     def _take(self, book: Book) -> None:
         values: dict[str, str] = {}

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mains.errors import UsageError
-from mains.kernel.grants import Decision, Rule, decide, offered
+from mains.kernel.grants import Decision, Layer, Rule, decide, offered
 from mains.kernel.ports import Tool
 from mains.program import ToolGrant, ours, parse_grant, parse_limits
 
@@ -34,7 +34,7 @@ def limits(text: str) -> Any:
         ("web.fetch(host=a.org|b.org)", {"url": "http://b.org:8080/"}, True),
         ("web.fetch(host=a.org|b.org)", {"url": 7}, False),
         ("web.fetch(host=a.org|b.org)", {}, False),
-        ("x.y(host=a.org)", {"host": "a.org", "url": "http://b.org"}, True),
+        ("x.y(host=a.org)", {"host": "a.org", "url": "http://b.org"}, False),
         ("files.read(path=docs/*)", {"path": "docs/a/b.md"}, True),
         ("files.read(path=docs/*)", {"path": "docs/../secret"}, False),
         ("files.read(path=docs/*)", {"path": "docs/./../../secret"}, False),
@@ -97,9 +97,9 @@ def test_grants_of_coding_assistants_are_ours() -> None:
 
 
 def decision(tool: str, *layers: str, rules: tuple[tuple[str, str], ...] = (), **given: Any) -> Decision:
-    made = [[parse_grant(text) for text in layer.split()] for layer in layers]
+    made = [Layer("p", 1, tuple(parse_grant(text) for text in layer.split())) for layer in layers]
     book = [Rule(n, effect, parse_grant(text)) for n, (effect, text) in enumerate(rules, 1)]  # type: ignore[arg-type]
-    options = {"attached": False, "approved": False} | given
+    options: dict[str, Any] = {"attached": False, "approved": (), **given}
     arguments = options.pop("arguments", {})
     return decide(tool, arguments, made, book, **options)
 
@@ -113,8 +113,10 @@ def test_deny_goes_before_ask_and_ask_before_allow() -> None:
     assert decision("git.push", "git.*", rules=(allow, ask, deny), attached=True) == Decision(
         "deny", "rule 3", "git.push is forbidden here (rule 3)"
     )
-    assert decision("git.push", "git.*", rules=(allow, ask, deny), attached=True, approved=True).effect == "deny"
-    assert decision("git.push", "git.*", rules=(ask,), approved=True).effect == "allow"
+    assert (
+        decision("git.push", "git.*", rules=(allow, ask, deny), attached=True, approved=("git.push",)).effect == "deny"
+    )
+    assert decision("git.push", "git.*", rules=(ask,), approved=("git.push",)).effect == "allow"
     assert decision("git.log", "git.*", rules=(ask,)).effect == "allow"
 
 
@@ -138,12 +140,13 @@ def test_one_of_several_grants_is_enough_and_the_freest_counts() -> None:
     assert decision("a.b", "a.b(ask) a.b").effect == "allow"
     assert decision("a.b", "a.b(ask)").effect == "ask"
     assert decision("a.b", "a.b(ask)", rules=(("allow", "a.b"),)).effect == "ask", "the program itself wants it so"
-    assert decision("a.b", "a.b(ask)", approved=True).effect == "allow"
+    assert decision("a.b", "a.b(ask)", approved=("a.b",)).effect == "allow"
 
 
 def test_a_child_is_offered_what_all_above_it_were_granted() -> None:
     tools = [Tool(name, "", {}) for name in ("files.read", "files.write", "git.log")]
-    layers = [[parse_grant("files.*")], [parse_grant(text) for text in ("files.read", "git.*", "Write")]]
+    own = tuple(parse_grant(text) for text in ("files.read", "git.*", "Write"))
+    layers = [Layer("above", 1, (parse_grant("files.*"),)), Layer("own", 2, own)]
     found, missing = offered(layers, {}, tools)
     assert [tool.name for tool in found] == ["files.read", "files.write"]
     assert missing == ("git.*",)

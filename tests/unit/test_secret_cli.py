@@ -25,7 +25,8 @@ SERVER = Path(__file__).with_name("bus") / "leaky_server.py"
 TOKEN, KEY, WORD = 'cAn4ry"+/é&<x>~0123456789', 'kEy-0f-headers+/="&<>~', "w0rd.for.arguments%20+/"
 PASSPHRASE = "four words are enough"
 
-LEAK = "---\nname: leak\ndescription: Leaks.\ntools: [leaky.*, far.*, files.*, recall]\non_doubt: skip\n---\nDo it.\n"
+LEAK = "---\nname: leak\ndescription: Leaks.\ntools: [leaky.*, far.*, files.*, recall]\non_doubt: skip\n---\n"
+LEAK += "Do it with {{secret:WORD}} or {{secret:TOKEN}}.\n"
 SCRIPT = """
 replies:
   - first: /Leak all/

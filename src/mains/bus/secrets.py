@@ -13,20 +13,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mains.bus.reach import Reach
 from mains.errors import ConfigError, MainsError
-from mains.kernel.ports import CallContext, Device, Devices, Done, Failed, Offer, Tool
+from mains.kernel.ports import SECRET, CallContext, Device, Devices, Done, Failed, Offer, Tool
 
 if TYPE_CHECKING:
     from mcp.client._transport import ReadStream, TransportStreams
     from mcp.shared.message import SessionMessage
 
-PLACEHOLDER = re.compile(r"\{\{[ \t]*secret:[ \t]*([^{}]*?)[ \t]*\}\}")
+PLACEHOLDER = SECRET
 _DEPTH_MAX = 100  # of arguments; what lies deeper stays as it is
 
 
@@ -71,7 +70,7 @@ def filled(value: Any, secrets: Secrets, device: str, tool: str, depth: int = 0)
     if isinstance(value, str):
         if "secret:" not in value:
             return value
-        return PLACEHOLDER.sub(lambda found: secrets.value(found[1], device, tool), value)
+        return SECRET.sub(lambda found: secrets.value(found[1], device, tool), value)
     if depth > _DEPTH_MAX:
         return value
     if isinstance(value, Mapping):
@@ -214,6 +213,8 @@ class _Incoming:
             item.args = tuple(self._secrets.redact(each) if isinstance(each, str) else each for each in item.args)
             return item
         message = item.message
+        if isinstance(method := getattr(message, "method", None), str):
+            setattr(message, "method", self._secrets.redact(method))  # noqa: B010 - not every message has one
         for part in ("result", "params", "error"):
             value = getattr(message, part, None)
             if isinstance(value, dict):

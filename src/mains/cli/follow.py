@@ -94,9 +94,10 @@ class _Looks:
                 self._asked.discard(view["pid"])
             elif view["pid"] not in self._asked:
                 self._asked.add(view["pid"])
-                question = "; ".join(_questions(client.show(view["pid"])["open_calls"]))
-                note(f"process {view['pid']} asks: {question}")
-                note(f"hint: mains answer {view['pid']} TEXT")
+                calls = [call for call in client.show(view["pid"])["open_calls"] if call["question"]]
+                note(f"process {view['pid']} asks: {'; '.join(_questions(calls))}")
+                which = "".join(f" --call {call['id']}" for call in calls[:1])
+                note(f"hint: mains answer {view['pid']} TEXT{which}")
 
 
 def _questions(calls: Sequence[View]) -> Iterator[str]:

@@ -54,6 +54,9 @@ def send(
 def answer(
     pid: PidArgument,
     text: Annotated[str, typer.Argument(metavar="TEXT", help="The answer; for a doubt: retry, skip or done=JSON.")],
+    call: Annotated[
+        str, typer.Option("--call", metavar="ID", help="Only if it still asks about this call (`mains show PID`).")
+    ] = "",
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -61,7 +64,7 @@ def answer(
 
     A call that was in flight when the kernel died may or may not have happened: decide it.
     """
-    daemon_of(home).answer(pid, text)
+    daemon_of(home).answer(pid, text, call)
     _say(as_json, {"pid": pid}, f"process {pid} has its answer")
 
 

@@ -268,7 +268,8 @@ class TalkScreen:
         if text.startswith("/") and "\n" not in text:
             self._command(text)
         elif self._scroll.standing.get("doubts") or self._scroll.standing.get("asks"):
-            self._order(lambda client: client.answer(self._pid, text))
+            asked = self._scroll.standing.get("asked", "")  # what stands there now, whatever comes meanwhile
+            self._order(lambda client: client.answer(self._pid, text, asked))
         else:
             self._order(partial(self._send, text=text, key=uuid.uuid4().hex))
 

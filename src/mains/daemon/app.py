@@ -3,7 +3,7 @@
     GET  hello, status, engines                  POST down {only_idle}
     POST processes {program, inputs, ...}        GET  processes[?all=1]
     GET  processes/PID[/below|/outcome|/wait|/history|/log|/watch|/attach]
-    POST processes/PID/messages {text, key}, /answer {text}, /signal {signal}, /fork {at}
+    POST processes/PID/messages {text, key}, /answer {text, call}, /signal {signal}, /fork {at}
     POST remove {pids}, prune {older_than_days, dry_run}, backup {path, workspaces, replace}
     GET  watch, survey[?all=1&after_seq=N], journal/verify, journal/export, ledger/verify
     and those of accounts (`accounts.py`), memory (`memory.py`), notes (`notes.py`), segments (`segments.py`),
@@ -67,11 +67,18 @@ class SpawnOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Letter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of a message or an answer."""
+    """The body of a message."""
 
     text: str
     key: str = ""
     rule: bool = False
+
+
+class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of an answer. `call`: what the person was asked about."""
+
+    text: str
+    call: str = ""
 
 
 class SignalOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -201,8 +208,8 @@ class Orders:
         return respond({"message": await self._desk.send(pid_of(request), letter.text, letter.key, rule=letter.rule)})
 
     async def answer(self, request: Request) -> Response:
-        letter = await self._body(request, Letter)
-        await self._desk.answer(pid_of(request), letter.text)
+        answer = await self._body(request, Answer)
+        await self._desk.answer(pid_of(request), answer.text, answer.call)
         return respond({})
 
     async def signal(self, request: Request) -> Response:

@@ -130,9 +130,9 @@ class Client(SegmentClient, DeviceClient, FilesClient):
         """Put a message into a mailbox; its number."""
         return int(self._order(f"processes/{pid}/messages", {"text": text, "key": key, "rule": rule})["message"])
 
-    def answer(self, pid: int, text: str) -> None:
-        """Answer a question, or decide a call in doubt."""
-        self._order(f"processes/{pid}/answer", {"text": text})
+    def answer(self, pid: int, text: str, call: str = "") -> None:
+        """Answer a question, or decide a call in doubt; of `call`, when it is given, and of no other."""
+        self._order(f"processes/{pid}/answer", {"text": text, "call": call})
 
     def signal(self, pid: int, signal: str) -> list[int]:
         """Send INT, TERM, KILL, STOP or CONT; the pids that it changed."""

@@ -19,7 +19,7 @@ import msgspec
 from mains.daemon import diary
 from mains.errors import NotFoundError
 from mains.kernel import event as ev
-from mains.kernel import pages, views
+from mains.kernel import orders, pages, views
 from mains.kernel.journal import Journal
 from mains.kernel.ports import Message, Notice, ToolCall
 from mains.kernel.process import CallState, Process, State
@@ -51,7 +51,8 @@ class Part(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Standing(msgspec.Struct, frozen=True):
-    """How the process stands. `asks` are the open questions, `doubts` the calls in doubt."""
+    """How the process stands. `asks` are the open questions, `doubts` the calls in doubt; `asked` is the call that an
+    answer is for."""
 
     program: str
     engine: str
@@ -64,6 +65,7 @@ class Standing(msgspec.Struct, frozen=True):
     budget: int | None
     asks: tuple[str, ...]
     doubts: tuple[str, ...]
+    asked: str = ""
     seq: int = 0  # as of this event
     kind: str = "standing"
 
@@ -196,6 +198,7 @@ def _standing(journal: Journal, p: Process) -> Standing:
             for call in open_calls
             if call["state"] == CallState.IN_DOUBT.value
         ),
+        asked=call.id if open_calls and (call := orders.asked(p)) else "",
     )
 
 

@@ -26,7 +26,6 @@ from mains.program import (
     Bound,
     Program,
     Schedule,
-    ToolGrant,
     append_segments,
     estimate_tokens,
     note_scopes,
@@ -81,14 +80,8 @@ def bear(tx: Tx, world: World, birth: Birth, parent: Process | None) -> Process:
     """Write a new process. Raises LimitError when there is no room for it."""
     check_live(tx, world)
     pid = next_pid(tx)
-    if parent is None:
-        place, chain = accounts.payer(tx, world.settings, birth.account, birth.program.name)
-        account, tenant = place.name, place.account
-    else:
-        chain = accounts.program_account(tx, world.settings, parent, birth.program.name)
-        account, tenant = parent.account, parent.tenant
-    above = layers_of(tx, world, parent) if parent else []
-    image = image_of(tx, world, birth, chain, above=above)
+    chain, account, tenant = _payer(tx, world, birth, parent)
+    image = image_of(tx, world, birth, chain, above=layers_of(tx, world, parent) if parent else ())
     process = Process(
         pid=pid,
         parent=parent.pid if parent else 0,
@@ -100,7 +93,7 @@ def bear(tx: Tx, world: World, birth: Birth, parent: Process | None) -> Process:
         tree=image.tree,
         inputs=image.inputs,
         tools=image.tools,
-        above=pages.put(tx, "grants", _encode(above)) if above else "",
+        above=image.above,
         reads_mail=image.reads_mail,
         remembers=image.remembers,
         tainted=parent.tainted if parent else "",
@@ -141,6 +134,14 @@ def bear(tx: Tx, world: World, birth: Birth, parent: Process | None) -> Process:
     return enter(tx, process, image.opening, forked=False)
 
 
+def _payer(tx: Tx, world: World, birth: Birth, parent: Process | None) -> tuple[Sequence[int], str, int]:
+    """The accounts that a process spends from, the named one of them, and its number."""
+    if parent is None:
+        place, chain = accounts.payer(tx, world.settings, birth.account, birth.program.name)
+        return chain, place.name, place.account
+    return accounts.program_account(tx, world.settings, parent, birth.program.name), parent.account, parent.tenant
+
+
 def image_of(
     tx: Tx,
     world: World,
@@ -155,7 +156,6 @@ def image_of(
     Its pages are written, and an event of this transaction must name them. `of`: who becomes that program; whoever has
     something in memory that has left its frame keeps `read` and `recall`. Raises NotFoundError for a segment.
     """
-    above = layers_above(tx, of) if of else above
     segments.numbers(tx, chain, append_segments(birth.program.tools))
     settings = world.settings
     sizes = (birth.route.context_tokens, birth.program.frame_tokens or 0, settings.frame_tokens_max)
@@ -178,6 +178,7 @@ def image_of(
         tree=pages.put(tx, "tree", _encode(tree), tree.values()),
         inputs=pages.put(tx, "inputs", _encode(stored), [page for each in stored for page in each.pages]),
         tools=pages.put(tx, "tools", tools_page),
+        above=pages.put(tx, "grants", _encode(above)) if above else "",
         opening=tuple(pages.put_message(tx, message) for message in begun.messages),
         opening_tokens=begun.tokens,
         reads_mail=any(tool.name == "receive" for tool in tools) and not birth.conversation,
@@ -194,12 +195,26 @@ def image_of(
 
 def layers_of(tx: Tx, world: World, p: Process) -> list[Layer]:
     """What was granted to all above a process, the oldest first, and last to itself: its children have no more."""
-    return [*layers_above(tx, p), world.program(pages.get(tx, p.program)).tools]
+    own = Layer(p.name, _holder(p), world.program(pages.get(tx, p.program)).tools)
+    return [*(each for each in _layers_above(tx, p) if each != own), own]
 
 
-def layers_above(tx: Tx, p: Process) -> list[Layer]:
-    """What was granted to the programs of a process's ancestors, the oldest first."""
-    return msgspec.json.decode(pages.get(tx, p.above), type=list[list[ToolGrant]]) if p.above else []
+def layers_for_person(tx: Tx, p: Process) -> list[Layer]:
+    """What was granted to the programs of a process's ancestors: all that a person, who gives it another program, is
+    bound by."""
+    return [each for each in _layers_above(tx, p) if each.holder != _holder(p)]
+
+
+def _layers_above(tx: Tx, p: Process) -> list[Layer]:
+    """What was granted to a process's ancestors, and to what it was itself before it became what it is (`exec`)."""
+    return msgspec.json.decode(pages.get(tx, p.above), type=list[Layer]) if p.above else []
+
+
+def _holder(p: Process) -> int:
+    """In whom the rates of a process's own grants are counted: a fork brings none of its own, nor a schedule's run."""
+    if p.spawned_by == _RUN:
+        return p.parent
+    return p.maps[0].pid if p.maps else p.pid
 
 
 def reserve_of(tools: bytes, program: Program) -> int:
@@ -253,7 +268,7 @@ def child_program(tx: Tx, world: World, parent: Process, syscall: str, name: str
 
 
 def image_within(tx: Tx, world: World, p: Process, program: Program, inputs: tuple[Bound, ...]) -> Image:
-    """The image of one of the programs of `p`, for `p` itself. Raises SyscallError."""
+    """The image of one of the programs of `p`, for `p` itself: which gains nothing by it. Raises SyscallError."""
     _check_segments(tx, p, program)
     birth = Birth(
         program=program,
@@ -262,7 +277,7 @@ def image_within(tx: Tx, world: World, p: Process, program: Program, inputs: tup
         route=world.route(program.model),
         conversation=p.conversation,
     )
-    return image_of(tx, world, birth, p.accounts, p)
+    return image_of(tx, world, birth, p.accounts, p, layers_of(tx, world, p))
 
 
 def _programs_of(tx: Tx, world: World, p: Process) -> dict[str, Program]:

@@ -64,7 +64,7 @@ class Control(Protocol):
         """
         ...
 
-    async def answer(self, pid: int, text: str) -> None:
+    async def answer(self, pid: int, text: str, call: str = "") -> None:
         """Answer a question of `ask`, or decide a call in doubt: `retry`, `skip` or `done=JSON`."""
         ...
 

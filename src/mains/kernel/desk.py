@@ -224,19 +224,26 @@ class Desk(AccountDesk, FileDesk, MemoryDesk, SegmentDesk):
             lambda tx: orders.send(tx, world, pid, "a person", text, key, rule=rule), "send"
         )
 
-    async def answer(self, pid: int, text: str) -> None:
-        """Answer a question of `ask`, decide a call in doubt, or say whether a call may be made."""
+    async def answer(self, pid: int, text: str, call: str = "") -> None:
+        """Answer a question of `ask`, decide a call in doubt, or say whether a call may be made.
+
+        `call`: the one that the person was asked about (`id` of `open_calls`); another is not answered.
+        """
         check_text("answer", text)
         world = self._kernel.world
         if text.strip().lower() == "always":
-            await self._grant_always(pid)
-        await self._kernel.order(lambda tx: orders.answer(tx, world, pid, text), "answer")
+            call = await self._grant_always(pid, call)
+        await self._kernel.order(lambda tx: orders.answer(tx, world, pid, text, call), "answer")
 
-    async def _grant_always(self, pid: int) -> None:
-        """Write the rule first: should the kernel end in between, the person is asked once more and nothing else."""
+    async def _grant_always(self, pid: int, call_id: str) -> str:
+        """Write the rule first: should the kernel end in between, the person is asked once more and nothing else. Gives
+        the call that it is about; `call_id` when the answer is for another, or for something else than a grant."""
         p = views.present(self._kernel.journal, pid)
-        if call := next((c for c in p.calls if c.on == GRANT), None):
-            await asyncio.to_thread(self._always, call.tool, p.name)
+        call = orders.asked(p)
+        if call is None or call.on != GRANT or call_id not in ("", call.id):
+            return call_id
+        await asyncio.to_thread(self._always, call.tool, p.name)
+        return call.id
 
     async def signal(self, pid: int, signal: Signal) -> list[int]:
         """Send a signal to a process and all below it; the pids that it changed."""

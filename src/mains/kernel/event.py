@@ -56,8 +56,14 @@ class Replied(Event, tag="replied", frozen=True):
     cached_tokens: int = 0
     output_tokens: int = 0
     cost_nano: int = 0
-    untrusted: bool = False  # results of children are among those of its calls
+    untrusted: bool = False  # results of children, or what devices say of their tools, are among those of its calls
     rated: tuple[Rated, ...] = ()  # grants with a rate, with these calls
+
+    @property
+    def source(self) -> str:
+        """What untrusted is among those results; empty: nothing."""
+        found = [call.tool for call in self.calls if call.page] if self.untrusted else []
+        return f"a result of {'a child' if {'wait', 'spawn_each'} & {*found} else 'find_tool'}" if found else ""
 
 
 class Joined(Event, tag="joined", frozen=True):
@@ -156,8 +162,7 @@ class Doubted(Event, tag="doubted", frozen=True):
 
 
 class Answered(Event, tag="answered", frozen=True):
-    """Calls in doubt are to be issued again; or calls that waited for a decision are to be made, and from now on those
-    of the tool `approved` too."""
+    """Calls in doubt are issued again; or calls that a person allowed are made, later too if `approved`."""
 
     calls: tuple[str, ...]
     by: str
@@ -389,7 +394,7 @@ def named(event: AnyEvent) -> list[str]:
         case Exited():
             pages = [event.result]
         case Exec(image=i):
-            return [i.program, i.tree, i.inputs, i.tools, *i.opening]
+            pages = [i.program, i.tree, i.inputs, i.tools, i.above, *i.opening]
         case _:
             return []
     return [page for page in pages if page]

@@ -38,5 +38,5 @@ def is_new(p: Process, image: Image) -> bool:
     """Whether `image` differs from what `p` runs, or is about to run."""
     if p.next is not None:
         return image != p.next
-    now = (p.program, p.tree, p.inputs, p.tools, p.schedule)
-    return now != (image.program, image.tree, image.inputs, image.tools, image.schedule)
+    now = (p.program, p.tree, p.inputs, p.tools, p.above, p.schedule)
+    return now != (image.program, image.tree, image.inputs, image.tools, image.above, image.schedule)

@@ -267,7 +267,7 @@ def _replied(p: Process, event: Replied) -> Process:
         reply=event.page,
         calls=event.calls,
         rated=_rated(p, event) if event.rated else p.rated,
-        tainted=p.tainted or ("a result of a child" if event.untrusted else ""),
+        tainted=p.tainted or event.source,
     )
     return _closed(p)
 
@@ -288,7 +288,7 @@ def _execed(p: Process, event: Execed) -> Process:
     }  # fmt: skip
     return replace(
         p, next=None, name=i.name, path=i.path, program=i.program, tree=i.tree, inputs=i.inputs, tools=i.tools,
-        opening=len(i.opening), opening_tokens=i.opening_tokens, reads_mail=i.reads_mail,
+        above=i.above, opening=len(i.opening), opening_tokens=i.opening_tokens, reads_mail=i.reads_mail,
         band=p.band if p.band_given else i.band,
         reserve_tokens=i.reserve_tokens, output_tokens_max=i.output_tokens_max, frame_tokens_max=i.frame_tokens_max,
         schedule=i.schedule, remembers=i.remembers, noted=0, notes_page="",

@@ -53,7 +53,7 @@ def fork(tx: Tx, world: World, source: Process, past: Past | None = None) -> Pro
         paused=False, ending=False, interrupted=False, fault="", detail="", exit_code=None, result="", segments=shared,
         idle=whole and (of.idle or answered), tidy=False,
         noted=0 if notes.are_due(tx, of) else of.noted,  # a person took something away: not even the fork shows it
-        state=State.NEW, reason="",
+        state=State.NEW, reason="", approved=(), rated=(),  # what a person allowed was allowed to the source
     )  # fmt: skip
     entered = enter(tx, sized(world.route, born), opening, forked=True)
     notes.inherit(tx, source, entered, mapped.seq)

@@ -11,7 +11,7 @@ from mains.kernel.context import tokens_of
 from mains.kernel.ports import Tool
 from mains.kernel.process import GRANT, Call, CallState, Process, Rated, replace
 from mains.kernel.syscalls import HANDLERS, End, Invocation, Later
-from mains.kernel.toolset import FIND_TOOL, LATE
+from mains.kernel.toolset import FIND_TOOL, LATE, OF_CHILDREN
 from mains.kernel.tx import Tx
 from mains.kernel.verdict import MISFIT, Planned, Toolbox, output_fault
 from mains.kernel.world import World
@@ -28,6 +28,7 @@ class Making:
         self.messages: list[int] = []
         self.tokens = 0
         self.rated: tuple[Rated, ...] = ()
+        self.untrusted = False  # whether somebody else's words are among the results
         self.ended: End | None = None
 
     @property
@@ -57,7 +58,9 @@ class Making:
         """A tool of a device that came after this process began: look for it, or call it."""
         tx, world, p, given = self._tx, self._world, self.process, planned.arguments
         if planned.name == FIND_TOOL:
-            self._done(index, planned, permits.find(tx, world, p, given["query"]))
+            text, untrusted = permits.find(tx, world, p, given["query"])
+            self.untrusted = self.untrusted or untrusted
+            self._done(index, planned, text)
             return
         try:
             tool = permits.late(tx, world, p, given["name"], given["arguments"])
@@ -105,6 +108,7 @@ class Making:
 
     def _done(self, index: int, planned: Planned, text: str) -> None:
         message = result_message(planned.id, planned.name, text)
+        self.untrusted = self.untrusted or (planned.name in OF_CHILDREN and bool(self.process.children))
         page = pages.put_message(self._tx, message)
         self.tokens += tokens_of(message)
         self.calls.append(Call(planned.id, planned.name, index, CallState.DONE, page=page))

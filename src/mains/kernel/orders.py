@@ -9,10 +9,11 @@ import msgspec
 
 from mains.errors import NotFoundError, UsageError
 from mains.kernel import execs, mailbox, schedules
-from mains.kernel.birth import Birth, ask_of, bear, image_of, owner
+from mains.kernel.birth import Birth, ask_of, bear, image_of, layers_for_person, owner
 from mains.kernel.calls import KILL_CODE, TERM_CODE, arguments_of, deliver, end, finish, return_call, share_room
 from mains.kernel.event import Answered, Signalled
 from mains.kernel.forks import fork
+from mains.kernel.grants import approval
 from mains.kernel.past import Past
 from mains.kernel.ports import Signal
 from mains.kernel.process import GRANT, Call, CallState, Process, State
@@ -62,7 +63,7 @@ def exec_of(tx: Tx, world: World, pid: int, birth: Birth) -> bool:
         raise UsageError(told, hint="kill it and run the program anew")
     schedule = birth.schedule if p.schedule else None
     birth = msgspec.structs.replace(birth, conversation=p.conversation, schedule=schedule)
-    image = image_of(tx, world, birth, p.accounts, p)
+    image = image_of(tx, world, birth, p.accounts, p, layers_for_person(tx, p))
     if not execs.is_new(p, image):
         return False
     p = execs.plan(tx, schedules.pass_over(tx, p, "missed: the process took another program"), image)
@@ -85,24 +86,34 @@ def send(tx: Tx, world: World, pid: int, sender: str, text: str, key: str, *, ru
     return number
 
 
-def answer(tx: Tx, world: World, pid: int, text: str) -> None:
+def asked(p: Process) -> Call | None:
+    """The call that an answer is for: one in doubt, or else the oldest that asks (`ask`, or whether it may be made)."""
+    doubted = [call for call in p.calls if call.state is CallState.IN_DOUBT]
+    asking = [call for call in p.calls if call.state is CallState.WAITING and call.on in ("human", GRANT)]
+    return next(iter([*doubted, *asking]), None)
+
+
+def answer(tx: Tx, world: World, pid: int, text: str, call_id: str = "") -> None:
     """Decide a call in doubt (retry, skip, done=JSON), or else answer the oldest open question: that of `ask`, or
-    whether a call may be made (once, process, always, no)."""
+    whether a call may be made (once, process, always, no).
+
+    `call_id`: the call that the person was asked about; should it be another by now, nothing is answered.
+    """
     p = present(tx, pid)
     if len(text.encode()) > world.settings.message_bytes_max:
         raise UsageError(f"the answer is larger than {world.settings.message_bytes_max} bytes (message_bytes_max)")
-    for call in p.calls:
-        if call.state is CallState.IN_DOUBT:
-            _decide(tx, world, p, call.id, text)
-            return
-    for call in p.calls:
-        if call.state is CallState.WAITING and call.on in ("human", GRANT):
-            if call.on == GRANT:
-                _permit(tx, world, p, call, text)
-            else:
-                return_call(tx, p, call, text, world.settings)
-            return
-    raise UsageError(f"process {pid} asks nothing: it is {p.state.value}{f' ({p.reason})' if p.reason else ''}")
+    call = asked(p)
+    if call is None:
+        raise UsageError(f"process {pid} asks nothing: it is {p.state.value}{f' ({p.reason})' if p.reason else ''}")
+    if call_id and call.id != call_id:
+        hint = f"`mains show {pid}` says what it asks now"
+        raise UsageError(f"process {pid} asks about {call_id} no longer: that was answered, or is over", hint=hint)
+    if call.state is CallState.IN_DOUBT:
+        _decide(tx, world, p, call.id, text)
+    elif call.on == GRANT:
+        _permit(tx, world, p, call, text)
+    else:
+        return_call(tx, p, call, text, world.settings)
 
 
 def _decide(tx: Tx, world: World, p: Process, call_id: str, text: str) -> None:
@@ -127,7 +138,7 @@ def _permit(tx: Tx, world: World, p: Process, call: Call, text: str) -> None:
     if verb == "no":
         return_call(tx, p, call, f"denied: a person decided that {call.tool} is not called so", world.settings)
     elif verb in PERMITS:
-        approved = "" if verb == "once" else call.tool
+        approved = "" if verb == "once" else approval(call.tool, call.by)
         tx.happen(p, Answered(calls=(call.id,), by=f"a person ({verb})", approved=approved))
     else:
         told = f"process {p.pid} asks whether it may call {call.tool}: answer {', '.join(PERMITS)} or no"

@@ -13,6 +13,7 @@ Values are frozen. Text is Unicode, tokens are counted as the engine counts them
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
@@ -22,6 +23,9 @@ import msgspec
 from mains.errors import RateLimits
 
 Schema = dict[str, Any]  # a JSON Schema (2020-12), as a plain object
+
+SECRET = re.compile(r"\{\{[ \t]*secret:[ \t]*([^{}]*?)[ \t]*\}\}")
+"""The name of a secret in an argument of a call, in whose place a device is given its value: `{{secret:NAME}}`."""
 
 
 class ToolCall(msgspec.Struct, frozen=True, omit_defaults=True):

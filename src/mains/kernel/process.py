@@ -175,6 +175,7 @@ class Image(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     tree: str  # page
     inputs: str  # page
     tools: str  # page
+    above: str = ""  # page
     opening: tuple[str, ...]  # pages: the beginning of the context
     opening_tokens: int
     reads_mail: bool
@@ -202,7 +203,7 @@ class Process(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     tree: str  # page: the programs it may spawn, by name
     inputs: str  # page
     tools: str  # page: the frozen tool list
-    above: str = ""  # page: what the programs of its ancestors were granted, the oldest first; empty: it has none
+    above: str = ""  # page: what its ancestors were granted, and what it was itself before an exec of its own
     accounts: tuple[int, ...]  # its own, every ancestor's, their programs', the named one and all above it, the home's
     account: str = "home"  # the named account that pays
     tenant: int = 0  # its number

@@ -91,6 +91,11 @@ WITH RECURSIVE below (pid) AS (
     SELECT pid FROM process WHERE parent = ? AND parent > 0
     UNION ALL SELECT process.pid FROM process JOIN below ON process.parent = below.pid AND process.parent > 0)
 SELECT pid FROM below ORDER BY pid
+-- name: process_rated_below
+WITH RECURSIVE below (pid) AS (
+    SELECT pid FROM process WHERE parent = ? AND parent > 0
+    UNION ALL SELECT process.pid FROM process JOIN below ON process.parent = below.pid AND process.parent > 0)
+SELECT process.body FROM below JOIN process ON process.pid = below.pid WHERE instr(process.body, ?) > 0
 -- name: process_alive_below
 WITH RECURSIVE below (pid, state) AS (
     SELECT pid, state FROM process WHERE parent = ? AND parent > 0

@@ -91,6 +91,7 @@ def _image(tx: Tx, p: Process, route: Route) -> Image:
         tree=p.tree,
         inputs=p.inputs,
         tools=p.tools,
+        above=p.above,
         opening=pages.opening_of(tx.rows, p),
         opening_tokens=p.opening_tokens,
         reads_mail=p.reads_mail,

@@ -207,8 +207,12 @@ def _ask(i: Invocation) -> Answer:
 
 
 def _note(i: Invocation) -> Answer:
-    program = i.world.program(pages.get(i.tx, i.process.program))
-    return Now(notes.change(i.tx, i.world.settings, i.process, note_scopes(program.tools), i.arguments))
+    *above, own = birth.layers_of(i.tx, i.world, i.process)
+    allowed = note_scopes(own.grants)
+    for layer in above:  # what reaches others, a child may do only if all above it may
+        theirs = {"process": True, **note_scopes(layer.grants)}
+        allowed = {scope: told and theirs[scope] for scope, told in allowed.items() if scope in theirs}
+    return Now(notes.change(i.tx, i.world.settings, i.process, allowed, i.arguments))
 
 
 def _append(i: Invocation) -> Answer:

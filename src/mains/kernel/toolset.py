@@ -35,7 +35,8 @@ def toolset(
 ) -> tuple[tuple[Tool, ...], tuple[str, ...]]:
     """The frozen tool list of a program, sorted by name, and the grants that nothing offers. `above`: what those above
     a child were granted, which it cannot exceed."""
-    found, missing = offered((*above, program.tools), _syscalls(program, inputs, programs), devices)
+    own = Layer(program.name, 0, program.tools)
+    found, missing = offered((*above, own), _syscalls(program, inputs, programs), devices)
     if any("." in name or name.endswith("*") for name in missing):  # a device that may come while it runs
         found = tuple(sorted((*found, *_LATE), key=lambda tool: tool.name))
     return found, missing

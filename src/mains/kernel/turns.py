@@ -35,7 +35,6 @@ from mains.kernel.making import Making
 from mains.kernel.ports import Message, Usage
 from mains.kernel.process import Call, CallState, Process, State
 from mains.kernel.syscalls import End
-from mains.kernel.toolset import OF_CHILDREN
 from mains.kernel.tx import Tx
 from mains.kernel.verdict import Toolbox, Verdict
 from mains.kernel.world import World
@@ -109,7 +108,7 @@ def replied(
             calls=tuple(turn.calls), after=after_pages, messages=tuple(turn.messages), mended=verdict.bad,
             spawned=turn.spawned, input_tokens=spent.input_tokens, cached_tokens=spent.cached_tokens,
             output_tokens=spent.output_tokens, cost_nano=charged.nano,
-            rated=turn.rated, untrusted=bool(p.children) and any(c.tool in OF_CHILDREN and c.page for c in turn.calls),
+            rated=turn.rated, untrusted=turn.untrusted,
         ),
     )  # fmt: skip
     pages.extend(tx, before, [page, *after_pages, *(results if not p.calls else ())])

@@ -151,11 +151,17 @@ def open_calls(journal: Journal, p: Process) -> list[dict[str, Any]]:
     ]
 
 
+ASKED_CHARS_MAX = 300
+"""Of a call's arguments in a question: why it is asked and how to answer must not be pushed out of sight."""
+
+
 def _question(call: Call, arguments: dict[str, Any]) -> str:
     """What a person is asked by an open call; empty: nothing."""
     if call.on != GRANT:
         return str(arguments.get("question", "")) if call.on == "human" else ""
     said = msgspec.json.encode(arguments).decode()
+    if len(said) > ASKED_CHARS_MAX:
+        said = f"{said[:ASKED_CHARS_MAX]}... (that is not all: {len(said):,} characters, in `mains show`)"
     why = "" if call.by in ("program", "no rule") or call.by.startswith("rule") else f" ({call.by})"
     return f"may it call {call.tool} {said}{why}? Answer once, process, always or no"
 

@@ -26,8 +26,22 @@ def read_output(node: Node, faults: list[Mistake]) -> dict[str, Any] | None:
         return None
     schema: dict[str, Any] = value_of(node)
     found = [*_shape_faults(schema, node), *_reference_faults(schema, node)]
-    faults += found[:_FAULTS_SHOWN]
+    faults += found[:_FAULTS_SHOWN] or _fetching_faults(schema, node)
     return schema
+
+
+def _fetching_faults(schema: dict[str, Any], node: Node) -> list[Mistake]:
+    """What else would make a validator fetch something: a part with an `$id` and a `$schema` of its own."""
+    import jsonschema_rs
+
+    def elsewhere(place: str) -> Any:
+        raise ValueError(place)
+
+    try:
+        jsonschema_rs.Draft202012Validator(schema, retriever=elsewhere)
+    except (jsonschema_rs.ValidationError, ValueError) as error:
+        return [Mistake(node.line, f"`output`: {' '.join(str(error).split())[:200]} (nothing is fetched)")]
+    return []
 
 
 def _shape_faults(schema: dict[str, Any], node: Node) -> Iterator[Mistake]:

@@ -239,7 +239,7 @@ def test_a_rule_that_is_wrong_is_said_with_its_place(tmp_path: Path, text: str, 
 
 
 class Web(Git):
-    """A built-in device that can send data out."""
+    """A device that is there from the start and can send data out."""
 
     name = "net"
 
