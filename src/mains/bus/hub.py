@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from mains.arguments import Checker
 from mains.bounded_log import BoundedLog
 from mains.bus.child import Child, Limits
 from mains.bus.device import DeviceState, McpDevice
@@ -309,11 +310,10 @@ class Hub:
 
 
 def _check_arguments(device: str, tool: Tool, arguments: Mapping[str, Any]) -> None:
-    from jsonschema_rs import Draft202012Validator
-
-    checker = Draft202012Validator(tool.parameters)
-    if not checker.is_valid(dict(arguments)):
-        error = next(iter(checker.iter_errors(dict(arguments))))
-        where = "/".join(str(part) for part in error.instance_path)
-        fault = f"{where}: {error.message[:300]}" if where else error.message[:300]
-        raise UsageError(f"the arguments do not fit: {fault}", hint=f"`mains device tools {shlex.quote(device)}`")
+    try:
+        fault = Checker(tool.parameters).fault_of(dict(arguments))
+    except ValueError as error:
+        raise UsageError(f"the schema of {device}.{tool.name} cannot be used: {str(error)[:300]}") from error
+    if fault:
+        hint = f"`mains device tools {shlex.quote(device)}`"
+        raise UsageError(f"the arguments do not fit: {fault[:300]}", hint=hint)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from mains.arguments import Checker, price_fault
 from mains.bus.spec import DeviceSpec
 from mains.kernel.ports import Schema, Tool
 from mains.settings import Settings
@@ -124,13 +125,11 @@ def schema_fault(schema: Schema, settings: Settings) -> str:
         return f"its schema has {size:,} bytes, at most {settings.device_schema_bytes_max:,} (device_schema_bytes_max)"
     if schema.get("type", "object") != "object":
         return "its schema is not that of an object"
-    from jsonschema_rs import Draft202012Validator, ValidationError
-
     try:
-        Draft202012Validator(schema)
-    except (ValidationError, ValueError) as error:
-        return f"its schema is no JSON Schema: {printable(str(error).splitlines()[0], 200)}"
-    return ""
+        Checker(schema)
+    except ValueError as error:
+        return f"its schema is no JSON Schema: {printable(str(error), 200)}"
+    return price_fault(schema)
 
 
 def _shape_fault(schema: Schema) -> str:

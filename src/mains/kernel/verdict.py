@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from mains.arguments import Checker
 from mains.kernel.context import whole_text
 from mains.kernel.ports import Finish, Message, Reply, Schema, Tool, ToolCall
 from mains.settings import Settings
@@ -56,21 +57,15 @@ class Toolbox:
         self.tools = tools
         self.output = output
         self.by_name = {tool.name: tool for tool in tools}
-        self._checkers: dict[str, Any] = {}
+        self._checkers: dict[str, Checker] = {}
 
     def fault_of(self, name: str, value: Any) -> str:
         """What is wrong with arguments for a tool (or with the output, for `""`); empty when nothing is."""
         checker = self._checkers.get(name)
         if checker is None:
-            from jsonschema_rs import Draft202012Validator  # only programs with tools or output need it
-
             schema = self.by_name[name].parameters if name else self.output
-            checker = self._checkers[name] = Draft202012Validator(schema or {})
-        if checker.is_valid(value):
-            return ""
-        error = next(iter(checker.iter_errors(value)))
-        where = "/".join(str(part) for part in error.instance_path)
-        return f"{where}: {error.message[:500]}" if where else str(error.message[:500])
+            checker = self._checkers[name] = Checker(schema or {})
+        return checker.fault_of(value)
 
 
 def judge(reply: Reply, turn: int, toolbox: Toolbox, settings: Settings) -> Verdict:
