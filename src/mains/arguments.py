@@ -3,12 +3,12 @@
     fault = price_fault(schema)        why a schema is not to be used; empty when it is
     Checker(schema).fault_of(value)    what is wrong with a value; empty when nothing is
 
-The library that checks (jsonschema-rs, draft 2020-12) is fast, and the interpreter stands still meanwhile. A schema of a
-kilobyte can keep it for days: `$defs` that each name the next one twice, forty of them, are 2^40 visits. So the visits
-that a check would make are counted first, each pair of a part of the schema and a part of the value once; what would
-make more than `_VISITS_MAX` is refused. A visit that matches a regular expression counts as many, for that is what it
-costs. Expressions are bounded as well: in the size of what they compile to, and in the steps that one with look-around
-or back-references may go back.
+The library that checks (jsonschema-rs, draft 2020-12) is fast, and the interpreter stands still meanwhile. A schema of
+a kilobyte can keep it for days: `$defs` that each name the next one twice, forty of them, are 2^40 visits. So the
+visits that a check would make are counted first, each pair of a part of the schema and a part of the value once; what
+would make more than `_VISITS_MAX` is refused. A visit that matches a regular expression counts as many, for that is
+what it costs. Expressions are bounded as well: in the size of what they compile to, and in the steps that one with
+look-around or back-references may go back.
 """
 
 from __future__ import annotations
