@@ -30,6 +30,7 @@ KEY_META = "mains/idempotency-key"
 
 _PROGRESS_CHARS = 500
 _PROGRESS_S = 0.2  # between two words of one call
+_RELIST_S = 2.0  # between two questions for tools, for a device that says again and again that they have changed
 
 
 class DeviceState(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,7 +53,10 @@ class DeviceState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class McpDevice:
-    """A device of the bus. `listed` is called when its tools have changed, `progress` when a call says where it is."""
+    """A device of the bus. `listed` is called when its tools have changed, `progress` when a call says where it is.
+
+    One on `trial` leaves nothing on the disk until it is adopted.
+    """
 
     def __init__(
         self,
@@ -62,6 +66,8 @@ class McpDevice:
         path: Path,
         listed: Callable[[], None],
         progress: Callable[[CallContext, str, str], None],
+        *,
+        trial: bool = False,
     ) -> None:
         self.name = spec.name
         self.spec = spec
@@ -71,7 +77,10 @@ class McpDevice:
         self._progress = progress
         self.owner = owner(self._keep, self._heard_of_change)
         self._relisting: asyncio.Task[None] | None = None
-        self.listing = load_listing(path)
+        self._relisted_s = float("-inf")
+        self._stale = False  # the device has said so since it was last asked
+        self._trial = trial
+        self.listing = None if trial else load_listing(path, spec.reach)
         self.changed = ""
         self._take(self.listing or Listing())
 
@@ -93,7 +102,7 @@ class McpDevice:
 
     def _keep(self, listed: Listed) -> None:
         """Take over a list: now, and for the next start."""
-        listing = list_tools(listed.tools, self._settings, listed.server, listed.protocol)
+        listing = list_tools(listed.tools, self._settings, listed.server, listed.protocol, self.spec.reach)
         before, self.listing = self.listing, listing
         if before == listing:
             return
@@ -101,19 +110,35 @@ class McpDevice:
             self.changed = _difference(before, listing)
         self._take(listing)
         self._listed()
+        if not self._trial:
+            self._store()
+
+    def adopt(self) -> None:
+        """It was on trial, and is now the device of its name: its list is kept from here on."""
+        self._trial = False
+        self._store()
+
+    def _store(self) -> None:
         with contextlib.suppress(OSError):  # then it is asked again after a boot
-            store_listing(self._path, listing)
+            if self.listing is None:
+                self._path.unlink(missing_ok=True)
+            else:
+                store_listing(self._path, self.listing)
 
     def _heard_of_change(self) -> None:
-        """The device says that its tools have changed: ask for them, once at a time."""
+        """The device says that its tools have changed: ask for them, once at a time, and not all the time."""
+        self._stale = True
         if self._relisting is None or self._relisting.done():
-            self._relisting = asyncio.create_task(self._list_quietly())
+            self._relisting = asyncio.create_task(self._list_again())
 
-    async def _list_quietly(self) -> None:
-        try:
-            await self.list()
-        except (DeviceError, LimitError):
-            return  # the next start lists them again
+    async def _list_again(self) -> None:
+        while self._stale:
+            await asyncio.sleep(max(0.0, self._relisted_s + _RELIST_S - time.monotonic()))
+            self._stale, self._relisted_s = False, time.monotonic()
+            try:
+                await self.owner.list_again()
+            except (DeviceError, LimitError):
+                return  # the next start lists them again
 
     async def call(self, tool: str, arguments: Mapping[str, Any], context: CallContext) -> Done | Failed:
         """Make a call. Raises DeviceError when nobody knows whether it happened."""

@@ -57,6 +57,7 @@ class Listing(msgspec.Struct, frozen=True, omit_defaults=True):
     left_out: tuple[str, ...] = ()
     server: str = ""
     protocol: str = ""
+    of: str = ""  # `DeviceSpec.reach`: what was asked
 
     @property
     def digest(self) -> str:
@@ -69,7 +70,9 @@ class Listing(msgspec.Struct, frozen=True, omit_defaults=True):
         return {each.tool.name: each for each in self.entries}
 
 
-def list_tools(listed: Iterable[mcp_types.Tool], settings: Settings, server: str = "", protocol: str = "") -> Listing:
+def list_tools(
+    listed: Iterable[mcp_types.Tool], settings: Settings, server: str = "", protocol: str = "", of: str = ""
+) -> Listing:
     """The listing of what a server gave."""
     entries: dict[str, Entry] = {}
     left_out: list[str] = []
@@ -94,7 +97,7 @@ def list_tools(listed: Iterable[mcp_types.Tool], settings: Settings, server: str
             claims_idempotent=claims is not None and claims.idempotent_hint is True,
             claims_closed=claims is not None and claims.open_world_hint is False,
         )
-    return Listing(tuple(entries.values()), tuple(left_out), one_line(server, 200), one_line(protocol, 40))
+    return Listing(tuple(entries.values()), tuple(left_out), one_line(server, 200), one_line(protocol, 40), of)
 
 
 def tools_of(listing: Listing, spec: DeviceSpec) -> list[Tool]:
@@ -193,14 +196,15 @@ def one_line(text: str, chars_max: int) -> str:
     return printable(" ".join(text[: 4 * chars_max].split()), chars_max)
 
 
-def load_listing(path: Path) -> Listing | None:
-    """The listing that was kept; None when there is none that can be read (then the device is asked)."""
+def load_listing(path: Path, of: str = "") -> Listing | None:
+    """The listing that was kept of this very command or URL; None when there is none (then the device is asked)."""
     try:
         if path.stat().st_size > _FILE_BYTES_MAX:
             return None
-        return msgspec.json.decode(path.read_bytes(), type=Listing)
-    except (OSError, msgspec.DecodeError):
+        listing = msgspec.json.decode(path.read_bytes(), type=Listing)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
+    return listing if listing.of == of else None
 
 
 def store_listing(path: Path, listing: Listing) -> None:

@@ -55,7 +55,7 @@ async def add(rig: Rig, attack: str, **more: Any) -> None:
 
 @pytest.mark.parametrize("attack", ANSWERS)
 async def test_no_answer_gets_through(rig: Rig, attack: str) -> None:
-    """The call ends in its time, with text in bounds or with a line; and the next one is served, or refused in a line."""
+    """The call ends in its time, with text in bounds or with a line."""
     await add(rig, attack, call_s=0.4 if attack in NEVER else 8.0)
     async with asyncio.timeout(10):
         try:
