@@ -14,6 +14,7 @@ from mains.bus.spec import DeviceSpec, write_device
 from mains.compose import Machine, boot
 from mains.home import Home
 from mains.kernel.ports import Reply, Request, Signal
+from mains.rulebook import add_rule
 from mains.testing import ScriptedEngine
 
 PROGRAM = "---\nname: user\ndescription: Uses a box.\ntools: [box.*]\n---\nUse it.\n"
@@ -26,6 +27,8 @@ async def booted(folder: Path, *answers: Reply, **spec: object) -> AsyncIterator
     home.prepare()
     if not home.config.exists():
         write_device(home.config, DeviceSpec(name="box", command=sys.executable, args=(str(SERVER),), **spec))  # type: ignore[arg-type]  # the fields of a test
+        for name in ("box.*", "other.*"):  # else a person is asked about what is attached
+            add_rule(home, "allow", name)
     program = folder / "user.md"
     program.write_text(PROGRAM)
     asked: list[Request] = []
