@@ -11,6 +11,7 @@ import fcntl
 import os
 import tempfile
 import time
+import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ def edited(path: Path) -> Iterator[Any]:
     """The file's document, which is written at the end of the block, in one step, readable by its owner only.
 
     Whoever comes second waits, and sees what the first has written. Nothing is written when the block raises. Raises
-    ConfigError when the file is no TOML, or another process keeps it for `_WAIT_S`.
+    ConfigError when the file is no TOML, cannot be written, or is kept by another process for `_WAIT_S`.
     """
     import tomlkit
     from tomlkit.exceptions import TOMLKitError
@@ -37,9 +38,16 @@ def edited(path: Path) -> Iterator[Any]:
             document = tomlkit.parse(target.read_text("utf-8") if target.exists() else "")
             yield document
             text = tomlkit.dumps(document)
-        except (TOMLKitError, UnicodeDecodeError) as error:
+            tomllib.loads(text)  # what cannot be read again is not written
+        except (TOMLKitError, UnicodeError, tomllib.TOMLDecodeError) as error:
             raise ConfigError(f"{path}: {error}", hint="mend the file first; nothing was written") from error
-        replace_file(target, text)
+        except OSError as error:
+            raise ConfigError(f"{path}: it cannot be read: {error.strerror or error}") from error
+        try:
+            replace_file(target, text)
+        except (OSError, UnicodeError) as error:
+            why = getattr(error, "strerror", None) or error
+            raise ConfigError(f"{path}: it cannot be written: {why}", hint="nothing was changed") from error
 
 
 def stamp_of(path: Path) -> tuple[int, ...] | None:
@@ -54,7 +62,10 @@ def stamp_of(path: Path) -> tuple[int, ...] | None:
 @contextlib.contextmanager
 def alone(target: Path) -> Iterator[None]:
     """Hold the folder's lock (flock): the file itself is replaced, and a lock of it would be one of the old file."""
-    folder, end_s = os.open(target.parent, os.O_RDONLY), time.monotonic() + _WAIT_S
+    try:
+        folder, end_s = os.open(target.parent, os.O_RDONLY), time.monotonic() + _WAIT_S
+    except OSError as error:
+        raise ConfigError(f"{target}: its folder cannot be opened: {error.strerror or error}") from error
     try:
         while True:
             try:

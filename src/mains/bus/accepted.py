@@ -76,14 +76,16 @@ def _tool(entry: Entry | None) -> Tool | None:
     return entry.tool if entry is not None else None
 
 
-def load(path: Path) -> Accepted | None:
-    """What was kept; None when there is none that can be read (then the device is asked, and its list accepted)."""
+def load(path: Path, of: str = "") -> Accepted | None:
+    """What was kept of this very command or URL; None when there is none (then the device is asked, and its list
+    accepted)."""
     try:
         if path.stat().st_size > _FILE_BYTES_MAX:
             return None
-        return msgspec.json.decode(path.read_bytes(), type=Accepted)
-    except (OSError, msgspec.DecodeError):
+        kept = msgspec.json.decode(path.read_bytes(), type=Accepted)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
+    return kept if kept.accepted.of == kept.newest.of == of else None
 
 
 def store(path: Path, accepted: Accepted) -> None:

@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import re
 import socket
 import sys
 from asyncio.subprocess import PIPE, Process
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
     from mcp.client._transport import TransportStreams
     from mcp.shared.message import SessionMessage
+    from mcp_types import JSONRPCMessage
 
 _SUPERVISOR = Path(__file__).with_name("supervisor.py")
 _READ_BYTES = 64 * 1024
@@ -43,6 +46,10 @@ _REASON_S = 0.5  # for the supervisor to say how the child ended
 _WORDS_CHARS = 300
 _CHATTER_MESSAGES = 4
 _JUNK_LINES_MAX = 1_000
+_ASKED_MAX = 10_000  # requests that are remembered; more than are ever in flight
+_ID = re.compile(r'"id"\s*:\s*(?:([0-9]{1,18})|"([^"\\]{1,80})")')
+_ID_CHARS = 500  # of the beginning and of the end of a line, where an id is looked for
+_UNREADABLE = -32_700  # JSON-RPC 2.0, section 5.1: no JSON
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -87,6 +94,7 @@ class Child:
         self._cage = cage  # none: it may touch what we may
         self._leaving = False  # its end is what we want
         self._eof = False
+        self._asked: dict[str, None] = {}  # requests of ours without an answer yet, oldest first
         self._since_answer = 0
         self._junk = 0
 
@@ -120,11 +128,18 @@ class Child:
     async def _spawn(self) -> tuple[Process, asyncio.StreamReader, asyncio.StreamWriter]:
         """The supervisor, and our end of its leash."""
         ours, theirs = socket.socketpair()
-        ours.setblocking(False)
         limits = (str(self._limits.memory_mib), str(self._limits.cpu_s))
         cage, command = "{}", self._command
         if self._cage is not None:
             cage, command = msgspec.json.encode(self._cage.told()).decode(), self._cage.command(command, self._folder)
+        try:
+            ours.setblocking(False)
+            leash_reader, leash = await asyncio.open_connection(sock=ours)
+        except (OSError, asyncio.CancelledError):
+            ours.close()
+            theirs.close()
+            raise
+        process: Process | None = None
         try:
             for folder in (self._folder, *(self._cage.private if self._cage is not None else ())):
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -139,11 +154,12 @@ class Child:
                 start_new_session=True,  # a terminal's Ctrl-C is for us
             )
         except (OSError, ValueError) as error:
-            ours.close()
             raise self._unready(str(getattr(error, "strerror", None) or error)) from error
         finally:
             theirs.close()
-        return process, *await asyncio.open_connection(sock=ours)
+            if process is None:
+                leash.close()  # then a supervisor that was begun all the same ends, too
+        return process, leash_reader, leash
 
     async def _begin(self, leash: asyncio.StreamReader) -> None:
         self._log.begin()
@@ -198,19 +214,41 @@ class Child:
         from mcp.shared.message import SessionMessage
         from mcp_types import JSONRPCError, JSONRPCResponse, jsonrpc_message_adapter
 
+        self._since_answer += len(line) + 1
         if not line.strip():
             return
         try:
             message = jsonrpc_message_adapter.validate_json(line, by_name=False)
         except (ValueError, RecursionError):
-            self._junk += 1
-            self._log.write(b"(on standard output, no message) " + self._log.screened(line)[:1000] + b"\n")
-            return
-        self._junk = 0
-        self._since_answer += len(line)
-        if isinstance(message, JSONRPCResponse | JSONRPCError):
-            self._since_answer = 0
+            mended = self._mended(line)
+            if mended is None:
+                self._junk += 1
+                self._log.write(b"(on standard output, no message) " + self._log.screened(line)[:1000] + b"\n")
+                return
+            message = mended
+        if isinstance(message, JSONRPCResponse | JSONRPCError) and str(message.id) in self._asked:
+            del self._asked[str(message.id)]
+            self._since_answer = self._junk = 0
         await messages.send(SessionMessage(message))
+
+    def _mended(self, line: bytes) -> JSONRPCMessage | None:
+        """What a line that is no message can be read as, if it is about a request of ours: else its caller would wait.
+
+        Bytes that are no UTF-8 and halves of characters become U+FFFD. Of an answer that cannot be read at all only its
+        id is taken: it failed.
+        """
+        from mcp_types import JSONRPCError, jsonrpc_message_adapter
+
+        text = line.decode("utf-8", "replace").lstrip("\ufeff \t\r")
+        with contextlib.suppress(ValueError, RecursionError):
+            whole = json.dumps(json.loads(text), ensure_ascii=False).encode("utf-8", "replace")
+            return jsonrpc_message_adapter.validate_json(whole, by_name=False)
+        found = _ID.search(text[:_ID_CHARS]) or _ID.search(text[-_ID_CHARS:])
+        if text[:1] not in ("{", "[") or found is None or (given := found[1] or found[2]) not in self._asked:
+            return None
+        fault = {"code": _UNREADABLE, "message": "it answered with what is no message"}
+        number: int | str = int(given) if found[1] else given
+        return JSONRPCError.model_validate({"jsonrpc": "2.0", "id": number, "error": fault})
 
     def _too_much(self, line_bytes: int) -> bool:
         most = self._limits.message_bytes_max
@@ -227,10 +265,16 @@ class Child:
         self.over.set()
 
     async def _write(self, process: Process, messages: MemoryObjectReceiveStream[SessionMessage]) -> None:
+        from mcp_types import JSONRPCRequest
+
         assert process.stdin is not None
         async with messages:
             try:
                 async for each in messages:
+                    if isinstance(each.message, JSONRPCRequest):
+                        self._asked[str(each.message.id)] = None
+                        if len(self._asked) > _ASKED_MAX:
+                            del self._asked[next(iter(self._asked))]
                     text = each.message.model_dump_json(by_alias=True, exclude_unset=True)
                     process.stdin.write(text.encode() + b"\n")
                     await process.stdin.drain()
@@ -268,8 +312,10 @@ class Child:
     async def _end(self, process: Process, leash: asyncio.StreamWriter, tending: Sequence[asyncio.Task[Any]]) -> None:
         """Close its input and wait; then let go of the leash, and wait for the supervisor. Each wait has an end."""
         assert process.stdin is not None
-        if self._eof and not self.over.is_set():  # it has ended by itself, and the supervisor says how
-            await asyncio.wait({asyncio.ensure_future(self.over.wait())}, timeout=_REASON_S)
+        if self._eof:  # it has ended by itself, and the supervisor says how
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_REASON_S):
+                    await self.over.wait()
         self._leaving = True
         ending = asyncio.create_task(process.wait())
         with contextlib.suppress(OSError, RuntimeError):

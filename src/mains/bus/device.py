@@ -33,6 +33,7 @@ KEY_META = "mains/idempotency-key"
 
 _PROGRESS_CHARS = 500
 _PROGRESS_S = 0.2  # between two words of one call
+_RELIST_S = 2.0  # between two questions for tools, for a device that says again and again that they have changed
 
 
 class DeviceState(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,7 +58,8 @@ class DeviceState(msgspec.Struct, frozen=True, kw_only=True):
 
 class McpDevice:
     """A device of the bus. `listed` is called when its tools have changed, `progress` when a call says where it is.
-    `on_trial`: nothing of it is kept, and nothing that was kept under its name counts, until it is `settled`."""
+    One on `trial` leaves nothing on the disk, and what is kept under its name counts for nothing, until it is adopted.
+    """
 
     def __init__(
         self,
@@ -69,7 +71,7 @@ class McpDevice:
         progress: Callable[[CallContext, str, str], None],
         confined: Callable[[DeviceSpec], Confined],
         *,
-        on_trial: bool = False,
+        trial: bool = False,
     ) -> None:
         self.name = spec.name
         self.spec = spec
@@ -80,12 +82,14 @@ class McpDevice:
         self._confined = confined
         self.owner = owner(self._keep, self._heard_of_change)
         self._relisting: asyncio.Task[None] | None = None
+        self._relisted_s = float("-inf")
+        self._stale = False  # the device has said so since it was last asked
+        self._trial = trial
         self._accepted: Accepted | None = None
         self._tools: tuple[Tool, ...] = ()
         self._server_names: dict[str, str] = {}
         self.changes: tuple[Change, ...] = ()
-        self._on_trial = on_trial
-        kept = None if on_trial else accepted.load(path)
+        kept = None if trial else accepted.load(path, spec.reach)
         if kept is not None:
             self._take(kept.told(kept.newest, trusted=spec.trust_hints))
 
@@ -128,37 +132,42 @@ class McpDevice:
 
     def _keep(self, listed: Listed) -> None:
         """Take over a list: now, and for the next start."""
-        listing = list_tools(listed.tools, self._settings, listed.server, listed.protocol)
+        listing = list_tools(listed.tools, self._settings, listed.server, listed.protocol, self.spec.reach)
         before = self._accepted
         lists = before.told(listing, trusted=self.spec.trust_hints) if before else Accepted(listing, listing)
         if before == lists:
             return
         self._take(lists)
         self._listed()
-        self._store()
+        if not self._trial:
+            self._store()
 
-    def settled(self) -> None:
-        """It is a device of the home from now on."""
-        self._on_trial = False
-        if self._accepted is None:
-            self._path.unlink(missing_ok=True)
+    def adopt(self) -> None:
+        """It was on trial, and is now the device of its name: its list is kept from here on."""
+        self._trial = False
         self._store()
 
     def _store(self) -> None:
-        if self._accepted is not None and not self._on_trial:
-            with contextlib.suppress(OSError):  # then it is asked again after a boot
+        with contextlib.suppress(OSError):  # then it is asked again after a boot
+            if self._accepted is None:
+                self._path.unlink(missing_ok=True)
+            else:
                 accepted.store(self._path, self._accepted)
 
     def _heard_of_change(self) -> None:
-        """The device says that its tools have changed: ask for them, once at a time."""
+        """The device says that its tools have changed: ask for them, once at a time, and not all the time."""
+        self._stale = True
         if self._relisting is None or self._relisting.done():
-            self._relisting = asyncio.create_task(self._list_quietly())
+            self._relisting = asyncio.create_task(self._list_again())
 
-    async def _list_quietly(self) -> None:
-        try:
-            await self.list()
-        except (DeviceError, LimitError):
-            return  # the next start lists them again
+    async def _list_again(self) -> None:
+        while self._stale:
+            await asyncio.sleep(max(0.0, self._relisted_s + _RELIST_S - time.monotonic()))
+            self._stale, self._relisted_s = False, time.monotonic()
+            try:
+                await self.owner.list_again()
+            except (DeviceError, LimitError):
+                return  # the next start lists them again
 
     async def call(self, tool: str, arguments: Mapping[str, Any], context: CallContext) -> Done | Failed:
         """Make a call. Raises DeviceError when nobody knows whether it happened."""

@@ -11,13 +11,16 @@ tools were never listed is started once for that. What is offered is a tuple tha
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shlex
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakValueDictionary
 
 import msgspec
 
+from mains.arguments import Checker
 from mains.bounded_log import BoundedLog
 from mains.bus.accepted import Change
 from mains.bus.child import Child, Limits
@@ -34,11 +37,13 @@ from mains.bus.spec import (
     environment_of,
     headers_of,
     load_devices,
+    look_of,
     remove_device,
     write_device,
 )
 from mains.bus.terms import Terms
 from mains.bus.warden import Warden
+from mains.bus.works import in_thread
 from mains.errors import ConfigError, DeviceError, LimitError, NotFoundError, UsageError
 from mains.home import Home
 from mains.kernel.ports import CallContext, Devices, Done, Failed, Offer, Tool
@@ -83,6 +88,9 @@ class Hub:
         self._offers: dict[str, Offer] = {}
         self._listing: set[asyncio.Task[None]] = set()
         self._places = asyncio.Semaphore(_LISTINGS_MAX)
+        self._trials: set[McpDevice] = set()  # that are being added
+        self._changing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._closed = False
         self._told: dict[str, Callable[[str], None]] = {}
         for spec in self._specs().values():
             self._devices[spec.name] = self._device(spec)
@@ -105,12 +113,15 @@ class Hub:
         return self._fixed.find(tool)
 
     async def close(self) -> None:
-        """End every device."""
+        """End every device, those that are being added, too."""
+        self._closed = True
         for task in self._listing:
             task.cancel()
-        ends = [asyncio.create_task(device.close()) for device in self._devices.values()]
+        ends = [asyncio.create_task(device.close()) for device in {*self._devices.values(), *self._trials}]
         if ends:
-            await asyncio.wait(ends, timeout=_END_S)
+            _, late = await asyncio.wait(ends, timeout=_END_S)
+            for task in late:
+                task.cancel()
         await self._fixed.close()
 
     # ---------------------------------------------------------------------------------------------- what people ask
@@ -138,49 +149,67 @@ class Hub:
         """
         spec = checked_spec(name, entry, f"device {name}")
         self._check_name(spec.name)
-        if len(self._devices) >= self._settings.devices_max and name not in self._devices:
-            raise LimitError(f"there are {len(self._devices)} devices (devices_max)")
+        self._check_look(spec.name)
         self._warden.check(spec)
-        device = self._device(spec, on_trial=True)
-        replaced: McpDevice | None = device
-        try:
-            if not untried:
-                await device.list()
-            write_device(self._home.config, spec)
-            device.settled()
-            replaced, self._devices[name] = self._devices.get(name), device
-            self._offer()
-        finally:
-            if replaced is not None:
-                await replaced.close()
-        return device.state()
+        async with self._alone(name):
+            coming = {name, *self._devices, *(each.name for each in self._trials)}
+            if len(coming) > self._settings.devices_max and name not in self._devices:
+                raise LimitError(f"there are {len(coming) - 1} devices (devices_max)")
+            device = self._device(spec, trial=True)
+            self._trials.add(device)
+            leaving: McpDevice | None = device
+            try:
+                if not untried:
+                    await device.list()
+                told = await in_thread(lambda: write_device(self._home.config, spec))
+                leaving, self._devices[name] = self._devices.get(name), device
+                device.adopt()
+                self._offer()
+                told()
+            finally:
+                self._trials.discard(device)
+                if leaving is not None:
+                    await leaving.close()
+            return device.state()
 
     async def remove(self, name: str) -> None:
         """End a device and forget it. Raises NotFoundError, ConfigError."""
-        device = self._devices.get(name)
-        written = remove_device(self._home.config, name)
-        if device is None and not written:
-            raise self._unknown(name)
-        self._path(name).unlink(missing_ok=True)
-        if device is not None:
-            del self._devices[name]
-            self._offer()
-            await device.close()
+        async with self._alone(name):
+            written: list[bool] = []
+            told = await in_thread(lambda: written.append(remove_device(self._home.config, name)))
+            device = self._devices.pop(name, None)
+            if device is None and not any(written):
+                raise self._unknown(name)
+            with contextlib.suppress(OSError):
+                self._path(name).unlink(missing_ok=True)
+            if device is not None:
+                self._offer()
+                await device.close()
+            told()
 
     async def restart(self, name: str) -> DeviceState:
         """End a device, start it again as mains.toml has it now, and list its tools. Raises what `add` raises."""
-        spec = self._specs().get(name)
-        if spec is None:
-            raise self._unknown(name)
-        device = self._devices.get(name)
-        if device is None or device.spec != spec:
-            if device is not None:
-                await device.close()
-            device = self._devices[name] = self._device(spec)
-            self._offer()
-        await device.owner.restart()
-        await self.list_tools(name)
-        return device.state()
+        async with self._alone(name):
+            spec = self._specs().get(name)
+            if spec is None:
+                raise self._unknown(name)
+            device = self._devices.get(name)
+            if device is None or device.spec != spec:
+                if device is not None:
+                    await device.close()
+                device = self._devices[name] = self._device(spec)
+                self._offer()
+            await device.owner.restart()
+            await device.list()
+            return device.state()
+
+    @contextlib.asynccontextmanager
+    async def _alone(self, name: str) -> AsyncIterator[None]:
+        """Change one name at a time: what comes second sees what the first has made. Raises DeviceError: too late."""
+        async with self._changing.setdefault(name, asyncio.Lock()):
+            if self._closed:
+                raise DeviceError("the devices are being ended", retryable=True)
+            yield
 
     async def list_tools(self, name: str) -> Sequence[Tool]:
         """Ask a device for its tools. Raises NotFoundError, DeviceError, LimitError."""
@@ -259,6 +288,13 @@ class Hub:
         if name in fixed or name in self._seams.reserved:
             raise ConfigError(f"`{name}` is a name that Mains itself uses", hint="give the device another name")
 
+    def _check_look(self, name: str) -> None:
+        ours = {*self._seams.reserved, *(tool.name.partition(".")[0] for tool in self._fixed.tools())}
+        if (alike := next((each for each in sorted(ours) if look_of(each) == look_of(name)), "")) and alike != name:
+            raise ConfigError(
+                f"`{name}` looks like `{alike}`, a name of Mains' own", hint="give the device another name"
+            )
+
     def _find(self, name: str) -> McpDevice:
         device = self._devices.get(name)
         if device is None:
@@ -279,7 +315,7 @@ class Hub:
                 offers[whole] = Offer(device, tool.name)
         self._tools, self._offers = tuple(tools), offers
 
-    def _device(self, spec: DeviceSpec, *, on_trial: bool = False) -> McpDevice:
+    def _device(self, spec: DeviceSpec, *, trial: bool = False) -> McpDevice:
         return McpDevice(
             spec,
             self._settings,
@@ -290,7 +326,7 @@ class Hub:
             self._offer,
             self._progressed,
             self._warden.word_of,
-            on_trial=on_trial,
+            trial=trial,
         )
 
     def _path(self, name: str) -> Path:
@@ -340,11 +376,10 @@ class Hub:
 
 
 def _check_arguments(device: str, tool: Tool, arguments: Mapping[str, Any]) -> None:
-    from jsonschema_rs import Draft202012Validator
-
-    checker = Draft202012Validator(tool.parameters)
-    if not checker.is_valid(dict(arguments)):
-        error = next(iter(checker.iter_errors(dict(arguments))))
-        where = "/".join(str(part) for part in error.instance_path)
-        fault = f"{where}: {error.message[:300]}" if where else error.message[:300]
-        raise UsageError(f"the arguments do not fit: {fault}", hint=f"`mains device tools {shlex.quote(device)}`")
+    try:
+        fault = Checker(tool.parameters).fault_of(dict(arguments))
+    except ValueError as error:
+        raise UsageError(f"the schema of {device}.{tool.name} cannot be used: {str(error)[:300]}") from error
+    if fault:
+        hint = f"`mains device tools {shlex.quote(device)}`"
+        raise UsageError(f"the arguments do not fit: {fault[:300]}", hint=hint)

@@ -3,7 +3,8 @@
 A tool's name here has letters, digits, `_` and `-` only (at most `NAME_CHARS_MAX`), so that it can stand in a grant and
 in every engine's dialect; a name that had others gets a mark of its own name's hash, so that two never become one. Two
 tools of one name, a schema that is too large or too deep, that refers to something elsewhere or is no JSON Schema: that
-tool is left out, with one line that says why; the others stay. A schema that is kept is kept word for word.
+tool is left out, with one line that says why; the others stay. A schema that is kept is kept word for word, but for
+characters in its descriptions that nobody sees; a tool with such characters in the names of its arguments is left out.
 
 What a server says of its own tools (`readOnlyHint`, `idempotentHint`) is a claim. It becomes a fact by `trust_hints`,
 or by naming the tool in `read_only` or `repeatable`.
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from mains.arguments import Checker, price_fault
 from mains.bus.spec import DeviceSpec
 from mains.kernel.ports import Schema, Tool
 from mains.settings import Settings
@@ -28,6 +30,11 @@ if TYPE_CHECKING:
 NAME_CHARS_MAX = 64
 DEPTH_MAX = 24  # of a schema
 _DESCRIPTION_CHARS_MAX = 8 * 1024
+_PROSE = ("description", "title", "$comment")
+_VALUES = ("enum", "const", "default", "examples")
+_INVISIBLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)  # printable, says Unicode, and yet nothing is seen: words can be hidden in them
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
@@ -48,6 +55,7 @@ class Listing(msgspec.Struct, frozen=True, omit_defaults=True):
     left_out: tuple[str, ...] = ()
     server: str = ""
     protocol: str = ""
+    of: str = ""  # `DeviceSpec.reach`: what was asked
 
     @property
     def digest(self) -> str:
@@ -60,7 +68,9 @@ class Listing(msgspec.Struct, frozen=True, omit_defaults=True):
         return {each.tool.name: each for each in self.entries}
 
 
-def list_tools(listed: Iterable[mcp_types.Tool], settings: Settings, server: str = "", protocol: str = "") -> Listing:
+def list_tools(
+    listed: Iterable[mcp_types.Tool], settings: Settings, server: str = "", protocol: str = "", of: str = ""
+) -> Listing:
     """The listing of what a server gave."""
     entries: dict[str, Entry] = {}
     left_out: list[str] = []
@@ -71,17 +81,21 @@ def list_tools(listed: Iterable[mcp_types.Tool], settings: Settings, server: str
         name = tool_name(each.name)
         fault = f"there is another `{name}`" if name in entries else schema_fault(each.input_schema, settings)
         if fault:
-            left_out.append(f"{printable(each.name, 80)}: {fault}")
+            left_out.append(f"{one_line(each.name, 80)}: {fault}")
             continue
         claims = each.annotations
         entries[name] = Entry(
             each.name,
-            Tool(name, printable(each.description or each.title or name, _DESCRIPTION_CHARS_MAX), each.input_schema),
+            Tool(
+                name,
+                printable(each.description or each.title or name, _DESCRIPTION_CHARS_MAX),
+                _readable(each.input_schema),
+            ),
             claims_read_only=claims is not None and claims.read_only_hint is True,
             claims_idempotent=claims is not None and claims.idempotent_hint is True,
             claims_closed=claims is not None and claims.open_world_hint is False,
         )
-    return Listing(tuple(entries.values()), tuple(left_out), printable(server, 200), printable(protocol, 40))
+    return Listing(tuple(entries.values()), tuple(left_out), one_line(server, 200), one_line(protocol, 40), of)
 
 
 def tools_of(listing: Listing, spec: DeviceSpec, changed: Collection[str] = ()) -> list[Tool]:
@@ -117,25 +131,24 @@ def tool_name(name: str) -> str:
 
 def schema_fault(schema: Schema, settings: Settings) -> str:
     """Why the schema of a tool's arguments cannot be used; empty when it can."""
-    if fault := _shape_fault(schema):
+    if fault := _shape_fault(schema, settings.device_schema_bytes_max):
         return fault
     size = len(_encode(schema))
     if size > settings.device_schema_bytes_max:
         return f"its schema has {size:,} bytes, at most {settings.device_schema_bytes_max:,} (device_schema_bytes_max)"
     if schema.get("type", "object") != "object":
         return "its schema is not that of an object"
-    from jsonschema_rs import Draft202012Validator, ValidationError
-
     try:
-        Draft202012Validator(schema)
-    except (ValidationError, ValueError) as error:
-        return f"its schema is no JSON Schema: {printable(str(error).splitlines()[0], 200)}"
-    return ""
+        Checker(schema)
+    except ValueError as error:
+        return f"its schema is no JSON Schema: {printable(str(error), 200)}"
+    return price_fault(schema)
 
 
-def _shape_fault(schema: Schema) -> str:
-    """Depth and references, without recursion: a schema may be made to exhaust a stack."""
+def _shape_fault(schema: Schema, nodes_max: int) -> str:
+    """Depth, size, references and names, without recursion: a schema may be made to exhaust a stack."""
     level: list[Any] = [schema]
+    nodes = 0
     for _ in range(DEPTH_MAX):
         below: list[Any] = []
         for node in level:
@@ -143,17 +156,41 @@ def _shape_fault(schema: Schema) -> str:
                 for key, value in node.items():
                     if key in ("$ref", "$dynamicRef") and isinstance(value, str) and not value.startswith("#"):
                         return "its schema refers to something elsewhere"
+                    if not key.isprintable() or _INVISIBLE.search(key):
+                        return "a name in its schema has characters that nobody sees"
                     below.append(value)
             elif isinstance(node, list):
                 below += node
+        nodes += len(below)
+        if nodes > nodes_max:
+            return f"its schema has more than {nodes_max:,} bytes (device_schema_bytes_max)"
         level = [node for node in below if isinstance(node, dict | list)]
         if not level:
             return ""
     return f"its schema is more than {DEPTH_MAX} levels deep"
 
 
+def _readable(node: Any) -> Any:
+    """A schema whose descriptions and titles, which are for readers, hide nothing. Everything else is word for word."""
+    if isinstance(node, list):
+        return [_readable(each) for each in node]
+    if not isinstance(node, dict):
+        return node
+    return {
+        key: printable(value, _DESCRIPTION_CHARS_MAX)
+        if key in _PROSE and isinstance(value, str)
+        else (value if key in _VALUES else _readable(value))
+        for key, value in node.items()
+    }
+
+
 def printable(text: str, chars_max: int) -> str:
     """Text that a device gave, for a person or a model: no control characters, whole characters, bounded."""
-    plain = text.encode("utf-8", "replace").decode()
+    plain = _INVISIBLE.sub("", text[: 2 * chars_max].encode("utf-8", "replace").decode())
     plain = "".join(char if char.isprintable() or char in "\n\t" else "\ufffd" for char in plain[: chars_max + 1])
     return plain if len(plain) <= chars_max else plain[: chars_max - 3] + "..."
+
+
+def one_line(text: str, chars_max: int) -> str:
+    """The same, on one line."""
+    return printable(" ".join(text[: 4 * chars_max].split()), chars_max)

@@ -24,13 +24,15 @@ import asyncio
 import contextlib
 import contextvars
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from mains.bus import sdk
 from mains.bus.doors import CALL, Doors, Porter
+from mains.bus.pauses import Pauses
 from mains.bus.reach import Reach
-from mains.bus.terms import Listed, NotMadeError, Terms
+from mains.bus.terms import ExpiredError, Listed, NotMadeError, Terms
+from mains.bus.works import Works, looked_at
 from mains.errors import DeviceError, LimitError, MainsError
 from mains.kernel.ports import CallContext
 
@@ -45,10 +47,6 @@ Progress = Callable[[float, float | None, str], None]
 _WAIT_S = 1.0
 _END_S = 15.0  # for the owner's task to leave; longer than a child's own end takes
 _REASON_S = 0.5  # for the reason of an end to arrive after the end
-
-
-class _ExpiredError(NotMadeError):
-    """The server has forgotten the connection: another one may serve the call."""
 
 
 class Owner:
@@ -73,7 +71,7 @@ class Owner:
         self._porter = Porter(name, doors, lambda: self._calls.values())
         self._room = asyncio.Semaphore(terms.calls)
         self._calls: dict[int, CallContext] = {}
-        self._works: set[asyncio.Task[Any]] = set()
+        self._works = Works()
         self._wanted = 0  # who waits for a place or a start, or is served
         self._number = 0
         self._client: Client | None = None
@@ -85,10 +83,8 @@ class Owner:
         self._cut = False  # a call ended with the connection
         self._closed = False
         self._used_at = 0.0
-        self._failures = 0
-        self._not_before = 0.0
+        self._pauses = Pauses(terms, monotonic)
         self._reach: Reach | None = None
-        self.fault = ""
         self.starts = 0
 
     # ----------------------------------------------------------------------------------------------------- state
@@ -102,10 +98,12 @@ class Owner:
             return "starting"
         if self._task is not None and not self._task.done():
             return "ending"
-        if self._failures:
-            wait_s = self._not_before - self._monotonic()
-            return f"failing, next try in {wait_s:.0f} s" if wait_s >= 1 else "failing"
-        return "idle"
+        return self._pauses.health
+
+    @property
+    def fault(self) -> str:
+        """Why it failed the last time; empty when it works."""
+        return self._pauses.fault
 
     @property
     def pid(self) -> int:
@@ -143,7 +141,7 @@ class Owner:
         async with self._place():
             try:
                 return await self._call(made, context)
-            except _ExpiredError:
+            except ExpiredError:
                 return await self._call(made, context)
 
     async def _call(self, made: Callable[[Client], Coroutine[Any, Any, T]], context: CallContext) -> T:
@@ -153,53 +151,79 @@ class Owner:
         try:
             result = await self._outcome(made(client))
         except asyncio.CancelledError:
-            self._suspected = True
-            self._woken.set()
+            self._suspect()
             raise
-        except _ExpiredError:
+        except ExpiredError:
             if self._client is client:  # else somebody has seen it before us
                 await self._stop("the server has forgotten us")
             raise
         finally:
             del self._calls[number]
-        self._failures, self.fault = 0, ""
+        self._pauses.forget()
         return result
 
+    def _suspect(self) -> None:
+        """It let somebody wait for too long: perhaps it hangs."""
+        self._suspected = True
+        self._woken.set()
+
     async def list_tools(self) -> None:
-        """Have the device list its tools, which `listed` gets. Raises as `call` does."""
-        async with self._place():
+        """Have the device list its tools, which `listed` gets; while all places for calls are taken, too.
+
+        Raises as `call` does.
+        """
+        with self._wanting():
             was_up = self._client is not None
             client = await self._ready()
             if was_up:
-                self._listed(await self._outcome(self._ask_tools(client)))
+                await self._list(client)
+            self._used_at = self._monotonic()
+
+    async def list_again(self) -> None:
+        """The same for a device that is connected, and nothing for another; to the idle time it is no use of it."""
+        with self._wanting():
+            if self._client is not None:
+                await self._list(self._client)
+
+    async def _list(self, client: Client) -> None:
+        limit_s = self._terms.start_s
+        try:
+            async with asyncio.timeout(limit_s):
+                listed = await self._outcome(self._ask_tools(client))
+        except TimeoutError:
+            self._suspect()
+            text = f"device {self._name}: it did not list its tools within {limit_s:g} s (device_start_s)"
+            raise DeviceError(text, retryable=True) from None
+        self._listed(listed)
 
     async def _ask_tools(self, client: Client) -> Listed:
         tools = await sdk.list_all(client, self._terms.tools_max)
         return Listed(tools, sdk.server_of(client), client.protocol_version)
 
-    @contextlib.asynccontextmanager
-    async def _place(self) -> AsyncIterator[None]:
-        """One of the places for calls."""
+    @contextlib.contextmanager
+    def _wanting(self) -> Iterator[None]:
+        """Somebody wants the device: it is not idle meanwhile. Raises LimitError."""
         if self._wanted >= self._terms.calls + self._terms.queue_max:
             raise LimitError(f"{self._wanted:,} calls wait for the device {self._name} (device_queue_max)")
         self._wanted += 1
         try:
-            async with self._room:
-                yield
+            yield
         finally:
             self._wanted -= 1
-            self._used_at = self._monotonic()  # `_keep` looks at it when the idle time could be over, not at each call
 
-    def _work(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        task = asyncio.create_task(work)
-        self._works.add(task)
-        task.add_done_callback(self._works.discard)
-        task.add_done_callback(_looked_at)
-        return task
+    @contextlib.asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        """One of the places for calls."""
+        with self._wanting():
+            try:
+                async with self._room:
+                    yield
+            finally:
+                self._used_at = self._monotonic()
 
     async def _outcome(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """The value of a piece of work; what it raises, as our errors."""
-        work = self._work(coroutine)
+        work = self._works.start(coroutine)
         try:
             await asyncio.wait({work})
         finally:
@@ -211,8 +235,10 @@ class Owner:
             self._cut, self._client = True, None  # the owner learns it in a moment; no call goes out before
             self._woken.set()
             raise DeviceError(f"{self._name}: {await self._reason()}", retryable=True) from fault
+        if sdk.is_answer(fault):
+            self._pauses.forget()
         if sdk.is_expired(fault):
-            raise _ExpiredError(f"{self._name}: {sdk.words_of(fault)}") from fault
+            raise ExpiredError(f"{self._name}: {sdk.words_of(fault)}") from fault
         if sdk.is_unsent(fault):
             self._leave_broken(sdk.words_of(fault))
         if sdk.is_refusal(fault):
@@ -260,7 +286,7 @@ class Owner:
     async def _wait_out_failures(self) -> None:
         if self._task is not None and not self._task.done():  # the connection before is still being left
             await asyncio.wait({self._task}, timeout=_END_S)
-        wait_s = self._not_before - self._monotonic()
+        wait_s = self._pauses.left_s
         if wait_s > _WAIT_S:
             raise NotMadeError(f"{self.fault}; the next try is in {wait_s:.0f} s", retryable=True)
         if wait_s > 0:
@@ -269,7 +295,7 @@ class Owner:
     def _begin(self) -> None:
         self._leave, self._suspected, self._cut = "", False, False
         self._up = asyncio.get_running_loop().create_future()
-        self._up.add_done_callback(_looked_at)
+        self._up.add_done_callback(looked_at)
         self._task = asyncio.create_task(self._own(self._up), context=contextvars.Context())
         self._task.add_done_callback(self._ended)
         self.starts += 1
@@ -311,7 +337,7 @@ class Owner:
                     woken.cancel()
                 if self._suspected:
                     self._suspected = False
-                    self._work(self._examine(client, reach))
+                    self._works.start(self._examine(client, reach))
                 elif not self._wanted and self._monotonic() - self._used_at >= self._terms.idle_s:
                     self._leave = "idle"
         finally:
@@ -320,7 +346,7 @@ class Owner:
     async def _examine(self, client: Client, reach: Reach) -> None:
         """Ask a device that let a call time out; one that says nothing at all hangs."""
         begun = asyncio.get_running_loop().time()
-        asking = self._work(sdk.ask(client))
+        asking = self._works.start(sdk.ask(client))
         await asyncio.wait({asking}, timeout=self._terms.health_s)
         asking.cancel()
         silent = reach.heard_at < begun
@@ -340,10 +366,7 @@ class Owner:
         up, self._up = self._up, None
         never_up = up is not None and not up.done()
         if never_up or (reason and not self._leave and (self._calls or self._cut)):
-            self._failures = min(self._failures + 1, 32)
-            pause_s = min(self._terms.backoff_s * 2 ** (self._failures - 1), self._terms.backoff_ceiling_s)
-            self._not_before = self._monotonic() + pause_s
-            self.fault = f"device {self._name}: {reason or 'it was stopped while it started'}"
+            self._pauses.failed(f"device {self._name}: {reason or 'it was stopped while it started'}")
         if up is not None and not up.done():
             hint = fault.hint if isinstance(fault, MainsError) else ""
             up.set_exception(DeviceError(self.fault, hint=hint, retryable=True))
@@ -353,14 +376,13 @@ class Owner:
     async def restart(self) -> None:
         """Leave the connection, and forget failures: the next call makes a new one."""
         await self._stop("it was restarted")
-        self._failures, self._not_before, self.fault = 0, 0.0, ""
+        self._pauses.forget()
 
     async def close(self) -> None:
         """Leave the connection for good; calls in flight end with a DeviceError."""
         self._closed = True
         await self._stop("it was removed")
-        for work in [*self._works]:
-            work.cancel()
+        self._works.cancel()
 
     async def _stop(self, why: str) -> None:
         task = self._task
@@ -371,9 +393,4 @@ class Owner:
         if self._up is not None:  # it is still starting
             task.cancel()
         await asyncio.wait({task}, timeout=_END_S)
-
-
-def _looked_at(done: asyncio.Future[Any]) -> None:
-    """Whatever a future holds was seen: nobody need fetch it."""
-    if not done.cancelled():
-        done.exception()
+        task.cancel()  # what has not left by now is not waited for

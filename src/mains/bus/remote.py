@@ -33,6 +33,7 @@ revision 2025-11-25, "Session Management": 404)."""
 
 _CONNECT_S = 10.0
 _CHATTER_MESSAGES = 4
+_FAREWELL_S = 2.0  # for a server to hear that we leave
 
 
 class Remote:
@@ -89,7 +90,11 @@ def _client_class() -> type[httpx2.AsyncClient]:
     class Door(httpx2.AsyncClient):
         async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
             try:
-                response = await super().send(request, **options)
+                limit_s = _FAREWELL_S if request.method == "DELETE" else None
+                async with asyncio.timeout(limit_s):
+                    response = await super().send(request, **options)
+            except TimeoutError:
+                return _refusal(request, LOST, f"{request.url.host} did not say goodbye")
             except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.UnsupportedProtocol) as error:
                 return _refusal(
                     request, NOT_SENT, f"no connection to {request.url.host}: {str(error) or 'it timed out'}"

@@ -126,6 +126,12 @@ def is_refusal(fault: BaseException) -> bool:
     return getattr(fault, "code", None) in (NOT_SENT, *_SAID_NO)
 
 
+def is_answer(fault: BaseException) -> bool:
+    """Whether a call failed by an answer of the server: then it is there, and works."""
+    code = getattr(fault, "code", None)
+    return isinstance(code, int) and code not in (NOT_SENT, LOST, EXPIRED) and not is_closed(fault)
+
+
 def is_expired(fault: BaseException) -> bool:
     """Whether the server has forgotten the connection: it did nothing, and a new connection may help."""
     return getattr(fault, "code", None) == EXPIRED

@@ -19,6 +19,7 @@ Every key is a field of `DeviceSpec`; an unknown one is an error. Nothing here s
 from __future__ import annotations
 
 import difflib
+import hashlib
 import os
 import re
 from collections.abc import Mapping
@@ -44,6 +45,7 @@ _SECRET = re.compile(r"token|secret|passw|passphrase|credential|authorization|co
 _OURS = ("accept", "accept-encoding", "connection", "content-length", "content-type", "host", "transfer-encoding")
 _ENTRIES_MAX = 256  # of one list or table
 _TEXT_CHARS_MAX = 32 * 1024  # of one value
+_MOST = {"calls": 10_000, "start_s": 10**7, "call_s": 10**7, "idle_s": 10**9, "memory_mib": 2**24, "cpu_s": 2**31 - 1}
 
 
 class DeviceSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
@@ -77,6 +79,18 @@ class DeviceSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     def kind(self) -> str:
         """How it is reached."""
         return "http" if self.url else "stdio"
+
+    @property
+    def reach(self) -> str:
+        """A short hash of the command or URL: what another one lists is another list."""
+        return hashlib.sha256(msgspec.json.encode((self.command, self.args, self.url))).hexdigest()[:16]
+
+
+def look_of(name: str) -> str:
+    """What a reader sees of a name at a glance: two names of one look are easily taken for each other."""
+    for seen, meant in (("-", ""), ("_", ""), ("1", "l"), ("i", "l"), ("0", "o"), ("5", "s"), ("rn", "m"), ("vv", "w")):
+        name = name.replace(seen, meant)
+    return name
 
 
 def load_devices(table: object, where: str) -> dict[str, DeviceSpec]:
@@ -116,10 +130,10 @@ def checked_spec(name: str, entry: Mapping[str, Any], where: str) -> DeviceSpec:
 def _check(spec: DeviceSpec, where: str) -> None:
     if bool(spec.command) == bool(spec.url):
         raise ConfigError(f"{where}: give it a `command` or a `url`, one of them")
-    for field in ("calls", "start_s", "call_s", "idle_s", "memory_mib", "cpu_s"):
+    for field, most in _MOST.items():
         value = getattr(spec, field)
-        if value is not None and not 0 < value < float("inf"):
-            raise ConfigError(f"{where}: `{field}` must be above zero")
+        if value is not None and not 0 < value <= most:
+            raise ConfigError(f"{where}: `{field}` must be above zero, and at most {most:,}")
     _check_texts(spec, where)
     if spec.url:
         for field in ("args", "env", "folder", "memory_mib", "cpu_s", "read", "write", "local_sockets"):
@@ -164,6 +178,8 @@ def _check_texts(spec: DeviceSpec, where: str) -> None:
     for text in texts:
         if "\0" in text or len(text) > _TEXT_CHARS_MAX:  # what may be a secret is not shown
             raise ConfigError(f"{where}: a value holds a zero byte, or more than {_TEXT_CHARS_MAX:,} characters")
+        if any("\ud800" <= char <= "\udfff" for char in text):
+            raise ConfigError(f"{where}: a value is no UTF-8", hint="mains.toml is UTF-8")
     if any(PLACEHOLDER.search(text) for text in (spec.command, *spec.args, spec.folder, spec.url)):
         hint = "everybody on this machine can read a command; a URL stands in logs"
         raise ConfigError(f"{where}: a secret can stand in `env` and in `headers` only", hint=hint)
@@ -180,7 +196,7 @@ def _check_url(url: str, where: str) -> None:
         raise ConfigError(f"{where}: `url` is no URL", hint=hint) from None
     if parts.username or parts.password:
         raise ConfigError(f"{where}: `url` must not hold a password", hint=hint)
-    if not whole or parts.fragment or any(char.isspace() for char in url):
+    if not whole or parts.fragment or any(char.isspace() or not char.isprintable() or char == "\\" for char in url):
         raise ConfigError(f"{where}: `url` must be http(s)://HOST[:PORT]/PATH", hint=hint)
 
 

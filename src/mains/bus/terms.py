@@ -36,3 +36,7 @@ class Listed(NamedTuple):
 
 class NotMadeError(DeviceError):
     """The call was not made: nothing happened. Its text says why, and is for the model. It never leaves the bus."""
+
+
+class ExpiredError(NotMadeError):
+    """The server has forgotten the connection: another one may serve the call."""

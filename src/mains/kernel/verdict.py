@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from mains.arguments import Checker
 from mains.kernel.context import whole_text
 from mains.kernel.ports import Finish, Message, Reply, Schema, Tool, ToolCall
 from mains.settings import Settings
@@ -56,29 +57,18 @@ class Toolbox:
         self.tools = tools
         self.output = output
         self.by_name = {tool.name: tool for tool in tools}
-        self._checkers: dict[str, Any] = {}
+        self._checkers: dict[str, Checker] = {}
 
     def fault_of(self, name: str, value: Any) -> str:
         """What is wrong with arguments for a tool (or with the output, for `""`); empty when nothing is."""
         checker = self._checkers.get(name)
         if checker is None:
-            from jsonschema_rs import Draft202012Validator, ValidationError  # heavy: not every program needs it
-
             schema = self.by_name[name].parameters if name else self.output
             try:
-                checker = self._checkers[name] = Draft202012Validator(schema or {}, retriever=_nothing_elsewhere)
-            except (ValidationError, ValueError) as fault:
+                checker = self._checkers[name] = Checker(schema or {})
+            except ValueError as fault:
                 return f"the schema itself cannot be used: {str(fault).partition(chr(10))[0][:300]}"
-        if checker.is_valid(value):
-            return ""
-        error = next(iter(checker.iter_errors(value)))
-        where = "/".join(str(part) for part in error.instance_path)
-        return f"{where}: {error.message[:500]}" if where else str(error.message[:500])
-
-
-def _nothing_elsewhere(place: str) -> Any:
-    """What a validator gets that would fetch a part of a schema from the net, or from a file: an error."""
-    raise ValueError(f"nothing is fetched: {place}")
+        return checker.fault_of(value)
 
 
 def judge(reply: Reply, turn: int, toolbox: Toolbox, settings: Settings) -> Verdict:

@@ -330,3 +330,40 @@ async def test_errors_of_a_person_s_orders_are_ours(desk: Place) -> None:
     with pytest.raises(UsageError):
         await Files().undo(1, desk.workspace, "", force=False)
     assert await Files().versions(1) == []
+
+
+async def test_an_edit_of_what_is_not_there_makes_no_folders(desk: Place) -> None:
+    await desk.done("write", path="a", text="x")
+    assert "No such file" in await desk.failed("edit", path="b/c/d", old="x", new="y")
+    assert [path.name for path in desk.workspace.iterdir()] == ["a"]
+
+
+async def test_an_undo_leaves_alone_what_somebody_put_where_a_file_was_removed(desk: Place) -> None:
+    await desk.done("write", path="a", text="mine")
+    await desk.done("remove", path="a")
+    (desk.workspace / "a").symlink_to("theirs")
+    with pytest.raises(UsageError, match="it was changed again after that"):
+        await desk.undo("a")
+    assert (desk.workspace / "a").is_symlink()
+    await desk.undo("a", force=True)
+    assert desk.text("a") == "mine"
+
+
+@pytest.mark.parametrize("tool", ["write", "append", "edit", "remove"])
+async def test_what_an_editor_saves_in_the_middle_of_a_change_is_not_lost(
+    desk: Place, monkeypatch: pytest.MonkeyPatch, tool: str
+) -> None:
+    await desk.done("write", path="a", text="old")
+    keep = Versions.keep
+
+    def saves(self: Versions, version: Any, before: bytes) -> None:
+        keep(self, version, before)
+        (desk.workspace / "a").write_text("an editor's")
+
+    monkeypatch.setattr(Versions, "keep", saves)
+    more = {"write": {"text": "new"}, "append": {"text": "new"}, "edit": {"old": "old", "new": "new"}, "remove": {}}
+    said = await desk.failed(tool, path="a", **more[tool])
+    assert said == "a: somebody else changed it at the same time; look at it again"
+    assert desk.text("a") == "an editor's"
+    assert [path.name for path in desk.workspace.iterdir()] == ["a"]
+    assert len(await desk.device.versions(1)) == 1

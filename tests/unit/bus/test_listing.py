@@ -87,6 +87,23 @@ def test_a_description_is_bounded_and_has_no_hidden_characters() -> None:
     assert len(shown) == 8 * 1024
 
 
+@pytest.mark.parametrize(
+    "hidden", ["\u200b", "\u202e", "\ufe01", "\U000e0141", "\U000e0101", "\u3164", "\u115f", "\u2800"]
+)
+def test_nothing_is_hidden_in_a_description_or_a_name(hidden: str) -> None:
+    schema = {
+        "type": "object",
+        "description": f"a{hidden}b",
+        "properties": {"a": {"title": f"c{hidden}", "const": hidden}},
+    }
+    (entry,) = listed(("a", schema), description=f"x{hidden}y").entries
+    assert hidden not in entry.tool.description
+    assert hidden not in entry.tool.parameters["description"] + entry.tool.parameters["properties"]["a"]["title"]
+    assert entry.tool.parameters["properties"]["a"]["const"] == hidden  # what is checked is word for word
+    alike = listed(("b", {"type": "object", "properties": {"path": {}, f"pa{hidden}th": {}}}))
+    assert alike.left_out == ("b: a name in its schema has characters that nobody sees",)
+
+
 def test_the_number_of_tools_is_bounded() -> None:
     listing = listed(*((f"t{n}", {"type": "object"}) for n in range(300)))
     assert len(listing.entries) == 256

@@ -27,7 +27,8 @@ async def booted(folder: Path, *answers: Reply, **spec: object) -> AsyncIterator
     home.prepare()
     if not home.config.exists():
         write_device(home.config, DeviceSpec(name="box", command=sys.executable, args=(str(SERVER),), **spec))  # type: ignore[arg-type]  # the fields of a test
-    add_rule(home, "allow", "box.*")
+        for name in ("box.*", "other.*"):  # else a person is asked about what is attached
+            add_rule(home, "allow", name)
     program = folder / "user.md"
     program.write_text(PROGRAM)
     asked: list[Request] = []

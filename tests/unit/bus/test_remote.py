@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -10,6 +11,7 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.unit.bus.rig import LIMIT_S, SERVER, Rig
@@ -150,3 +152,57 @@ async def test_a_hostile_server_is_one_clear_error(rig: Rig, data: bytes) -> Non
     assert str(caught.value).startswith("device box: ")
     assert "\n" not in str(caught.value)
     assert rig.hub.states() == []
+
+
+class Clinging:
+    """A server of the older revision that does what it should, but never answers a farewell."""
+
+    def __init__(self) -> None:
+        self.farewells = 0
+        self.gone = asyncio.Event()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One request."""
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = next(
+                (int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")), 0
+            )
+            body = json.loads(await reader.readexactly(length) or b"{}")
+            if head.startswith(b"DELETE"):
+                self.farewells += 1
+                await reader.read()
+                self.gone.set()
+                return
+            writer.write(self.answer(body))
+            await writer.drain()
+        except (OSError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    @staticmethod
+    def answer(body: Any) -> bytes:
+        """What is answered."""
+        hello = {
+            "protocolVersion": "2025-11-25",
+            "capabilities": {"tools": {}},
+            "serverInfo": {"name": "c", "version": "1"},
+        }
+        results = {"initialize": hello, "tools/list": {"tools": [{"name": "t", "inputSchema": {"type": "object"}}]}}
+        if body.get("method") not in results:
+            status = b"202 Accepted" if body.get("method") else b"405 Method Not Allowed"
+            return b"HTTP/1.1 " + status + b"\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+        text = json.dumps({"jsonrpc": "2.0", "id": body["id"], "result": results[body["method"]]}).encode()
+        return HEAD + b"application/json\r\nmcp-session-id: s\r\ncontent-length: %d\r\n\r\n" % len(text) + text
+
+
+async def test_a_server_that_never_lets_go_is_left_all_the_same(rig: Rig) -> None:
+    clinging = Clinging()
+    async with await asyncio.start_server(clinging.serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        await rig.hub.add("box", {"url": f"http://127.0.0.1:{port}/mcp", "protocol": "2025-11-25"})
+        async with asyncio.timeout(8):
+            await rig.hub.remove("box")
+            await clinging.gone.wait()
+        assert clinging.farewells == 1

@@ -185,7 +185,8 @@ def _has_name(descriptor: int, info: os.stat_result, at: int, name: str) -> bool
 def put(at: int, name: str, data: bytes, *, mode: int, part: str, ready: Callable[[], None]) -> None:
     """Write a file beside its place, as `part`, and move it there. Raises OSError; then the old file stands.
 
-    `ready` is called in between, when the new bytes are on the disk. A link of that name is replaced, not followed.
+    `ready` is called in between, when the new bytes are on the disk; it may refuse. A link of that name is replaced,
+    not followed.
     """
     try:
         with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=at), "wb") as file:
@@ -195,7 +196,7 @@ def put(at: int, name: str, data: bytes, *, mode: int, part: str, ready: Callabl
             os.fsync(file.fileno())
         ready()
         os.rename(part, name, src_dir_fd=at, dst_dir_fd=at)
-    except OSError:
+    except (OSError, Refused):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(part, dir_fd=at)
         raise

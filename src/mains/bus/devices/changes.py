@@ -31,6 +31,7 @@ class Old(msgspec.Struct, frozen=True):
     kind: Literal["nothing", "file", "link", "other"]
     data: bytes = b""
     mode: int = _NEW_MODE
+    mark: tuple[int, ...] = ()  # what another file, or another content, would not have
 
     @property
     def hash(self) -> str:
@@ -114,7 +115,8 @@ class Changes:
         data = None if version.before == "nothing" else self._versions.before(version)
         with folder(self._root, names, self._make_folder_freely) as at:
             old = self._removable_old(at, name, path)
-            if old.hash != version.hash_after and not force:
+            unchanged = old.hash == version.hash_after and (old.kind == "nothing") == (not version.hash_after)
+            if not unchanged and not force:
                 raise Refused(f"{path}: it was changed again after that; with --force what stands there now goes")
             done = self._version("undo", path, old, data, f"brought back {path}")
             done = msgspec.structs.replace(done, mode=old.mode, undoes=version.number)
@@ -129,7 +131,7 @@ class Changes:
         refuse_git([*names, name], path)
         if said := self._made_before(names):
             return said
-        make = None if tool == "remove" else self._make_folder
+        make = self._make_folder if tool in ("write", "append") else None
         try:
             with folder(self._root, names, make) as at:
                 old = find(at, name, path)
@@ -150,7 +152,7 @@ class Changes:
         self._room.take(**more)
         try:
             self._make(at, name, old, data, self._version(tool, path, old, data, said), old.mode)
-        except OSError:
+        except (OSError, Refused):
             self._room.count(bytes=-more["bytes"], files=-more["files"])
             raise
 
@@ -160,6 +162,8 @@ class Changes:
         def keep() -> None:
             if self._versions is not None:
                 self._versions.keep(version, old.data)
+            if _mark(look(at, name)) != old.mark:  # an editor, or a process whose workspace lies around this one
+                raise Refused(f"{version.path}: somebody else changed it at the same time; look at it again")
 
         try:
             if data is not None:
@@ -168,7 +172,7 @@ class Changes:
                 keep()
                 os.unlink(name, dir_fd=at)
                 os.fsync(at)
-        except OSError:
+        except (OSError, Refused):
             if self._versions is not None:
                 self._versions.drop(version)
             raise
@@ -229,7 +233,7 @@ class Changes:
         """What will be removed or brought back. A file with a second name counts as a link: the other name keeps it."""
         info = look(at, name)
         if info is not None and stat.S_ISREG(info.st_mode) and info.st_nlink > 1 and not self._root.hard_links:
-            return Old("link")
+            return Old("link", mark=_mark(info))
         return self._old(at, name, path)
 
     def _old(self, at: int, name: str, path: str) -> Old:
@@ -238,15 +242,16 @@ class Changes:
         if info is None:
             return Old("nothing")
         if stat.S_ISLNK(info.st_mode):
-            return Old("link")
+            return Old("link", mark=_mark(info))
         if not stat.S_ISREG(info.st_mode):
-            return Old("other")
+            return Old("other", mark=_mark(info))
         most = self._settings.workspace_file_bytes_max
         with regular(self._root, at, name, path) as file:
+            info = os.fstat(file.fileno())
             data = file.read(most + 1)
         if len(data) > most:
             raise Refused(f"{path}: larger than {most} bytes: not changed, for it could not be brought back")
-        return Old("file", data, stat.S_IMODE(info.st_mode) & 0o777)
+        return Old("file", data, stat.S_IMODE(info.st_mode) & 0o777, _mark(info))
 
     def _bytes(self, path: str, text: str) -> bytes:
         try:
@@ -263,6 +268,11 @@ class Changes:
         most = self._settings.workspace_file_bytes_max
         if size > most:
             raise Refused(f"{shown(path)}: would be larger than {most} bytes (workspace_file_bytes_max): it has {size}")
+
+
+def _mark(info: os.stat_result | None) -> tuple[int, ...]:
+    """What tells a file from another one, and from itself after a change; nothing for nothing."""
+    return () if info is None else (info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
 
 
 def _weight(data: bytes | None) -> int:

@@ -14,6 +14,8 @@ the key of a call that was made before a crash is not made again.
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -191,7 +193,11 @@ class Files:
             return work(Changes(self._root(workspace), room, self._versions, self._settings, caller))
 
         await lock.acquire()
-        running = asyncio.get_running_loop().run_in_executor(self._pool(), change)
+        try:
+            running = asyncio.get_running_loop().run_in_executor(self._pool(), change)
+        except RuntimeError:  # no thread can be had
+            lock.release()
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from None
         running.add_done_callback(lambda _: lock.release())
         return await asyncio.shield(running)
 
