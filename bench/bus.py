@@ -48,7 +48,7 @@ class Size(msgspec.Struct, frozen=True):
     rounds: int
 
 
-FULL = Size(30, 50, 5)
+FULL = Size(20, 50, 5)
 QUICK = Size(2, 5, 1)
 
 
