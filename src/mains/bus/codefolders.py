@@ -124,14 +124,14 @@ def _installation(file: str, person: Path) -> Iterator[str]:
     if place.parent.name in ("bin", "sbin", "shims"):
         if any((prefix / mark).exists() for mark in _MARKS) or any(prefix.glob("lib/python3*")):
             yield str(prefix)
-            yield from _base(prefix)
+            yield from _python_of(prefix)
             return
         if prefix != Path(os.path.realpath(person)):
             yield from (str(prefix / part) for part in _PARTS if (prefix / part).is_dir())
     yield str(place.parent)
 
 
-def _base(prefix: Path) -> Iterator[str]:
+def _python_of(prefix: Path) -> Iterator[str]:
     """The Python that a virtual environment was made with (PEP 405: `home` is its folder of programs)."""
     with contextlib.suppress(OSError, UnicodeDecodeError):
         for line in (prefix / "pyvenv.cfg").read_text(encoding="utf-8").splitlines():

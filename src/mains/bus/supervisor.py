@@ -103,8 +103,19 @@ def _become(command: list[str], limits: tuple[int, int], cage: dict[str, Any], p
     _limit(resource.RLIMIT_CPU, cpu_s)
     if cage.get("tmp"):
         os.environ["TMPDIR"] = _own_tmp(cage["tmp"])
+    program = _found(command[0])  # before folders of PATH are closed
     _confine(cage)
-    os.execvp(command[0], command)  # noqa: S606 - a command that the user configured, without a shell
+    os.execv(program, command)  # noqa: S606 - a command that the user configured, without a shell
+
+
+def _found(name: str) -> str:
+    if "/" in name:
+        return name
+    for folder in os.environ.get("PATH", os.defpath).split(":"):
+        path = f"{folder or '.'}/{name}"
+        if os.path.isfile(path) and os.access(path, os.X_OK):  # noqa: PTH113
+            return path
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
 
 
 def _confine(cage: dict[str, Any]) -> None:

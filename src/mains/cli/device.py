@@ -12,6 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mains.cli.app import FAILED, app
+from mains.cli.confined import (
+    ReadOption,
+    SocketsOption,
+    UnconfinedOption,
+    WriteOption,
+    complaints,
+    entry_of,
+    touches,
+    whole,
+)
 from mains.cli.options import HomeOption, JsonOption, daemon_of, find_home
 from mains.cli.render import clean, console, note, say, say_error, say_json, say_result, shorten, table
 from mains.errors import ConfigError, DaemonError, MainsError, NotFoundError, UsageError
@@ -25,7 +35,6 @@ View = Mapping[str, Any]
 device_app = typer.Typer(help="Devices: what offers tools, over MCP.", rich_markup_mode=None)
 app.add_typer(device_app, name="device")
 
-_UNCONFINED = "UNCONFINED"
 _KINDS = {"stdio": "command", "http": "url"}
 
 
@@ -45,16 +54,12 @@ NameArgument = Annotated[
     str,
     typer.Argument(metavar="NAME", help="A device; `mains device ls` lists them.", autocompletion=complete_devices),
 ]
-ReadOption = Annotated[
-    list[str] | None,
-    typer.Option("--read", metavar="PATH", help="A file or folder that it may read (repeatable)."),
+ReadOnlyOption = Annotated[
+    list[str] | None, typer.Option("--read-only", metavar="TOOL", help="This tool changes nothing (repeatable).")
 ]
-WriteOption = Annotated[
+RepeatableOption = Annotated[
     list[str] | None,
-    typer.Option("--write", metavar="PATH", help="A file or folder that it may read and change (repeatable)."),
-]
-UnconfinedOption = Annotated[
-    bool, typer.Option("--unconfined", help="It may touch all that you may: keys, journals, other programs.")
+    typer.Option("--repeatable", metavar="TOOL", help="Calls of this tool may be made twice (repeatable)."),
 ]
 UntriedOption = Annotated[bool, typer.Option("--untried", help="Add it without starting it first.")]
 
@@ -82,20 +87,13 @@ def device_add(
     ] = None,
     read: ReadOption = None,
     write: WriteOption = None,
-    local_sockets: Annotated[
-        bool, typer.Option("--local-sockets", help="It may speak to services of this machine over Unix sockets.")
-    ] = False,
+    local_sockets: SocketsOption = False,
     unconfined: UnconfinedOption = False,
     trust_hints: Annotated[
         bool, typer.Option("--trust-hints", help="Believe what it says of its tools: read-only, repeatable.")
     ] = False,
-    read_only: Annotated[
-        list[str] | None, typer.Option("--read-only", metavar="TOOL", help="This tool changes nothing (repeatable).")
-    ] = None,
-    repeatable: Annotated[
-        list[str] | None,
-        typer.Option("--repeatable", metavar="TOOL", help="Calls of this tool may be made twice (repeatable)."),
-    ] = None,
+    read_only: ReadOnlyOption = None,
+    repeatable: RepeatableOption = None,
     protocol: Annotated[
         str, typer.Option("--protocol", metavar="REVISION", help="Speak this revision (else the newest).")
     ] = "",
@@ -112,15 +110,13 @@ def device_add(
         "env": dict(_variable(each) for each in env or ()),
         "headers": dict(_header(each) for each in header or ()),
         "folder": str(folder.absolute()) if folder else "",
-        "read": [_absolute(each) for each in read or ()],
-        "write": [_absolute(each) for each in write or ()],
-        "local_sockets": local_sockets,
         "trust_hints": trust_hints,
         "read_only": read_only or [],
         "repeatable": repeatable or [],
         "protocol": protocol,
     }
-    entry = {key: value for key, value in entry.items() if value} | ({"confined": False} if unconfined else {})
+    entry = {key: value for key, value in entry.items() if value}
+    entry |= entry_of(read, write, local_sockets=local_sockets, unconfined=unconfined)
     if not (entry.get("command") or url):
         raise UsageError("give it a command, after `--`, or a --url", hint="mains device add git -- uvx mcp-server-git")
     if folder is not None and not folder.is_dir():
@@ -138,26 +134,12 @@ def _tell_added(client: Client, state: View, *, untried: bool) -> None:
     say(clean(f"device {state['name']} is in {client.home.config}: {what}"))
     for line in state["left_out"]:
         note(clean(f"left out: {line}"))
-    for line in _touches(state["confined"]):
+    for line in touches(state["confined"]):
         note(clean(line))
     if not untried:
         note(
             f"hint: a program uses it by `tools: [{state['name']}.*]`; `mains device tools {state['name']}` lists them"
         )
-
-
-def _touches(confined: View) -> Iterator[str]:
-    """What a device may touch, in lines."""
-    if confined["by"] == _UNCONFINED:
-        yield f"{_UNCONFINED}, it may touch all that you may: {confined['why']}"
-    elif confined["by"]:
-        for key, word in (("writes", "change"), ("reads", "read")):
-            if confined[key]:
-                yield f"it may {word}: {', '.join(confined[key])}"
-
-
-def _absolute(path: str) -> str:
-    return str(Path(path).expanduser().absolute())
 
 
 def _command(command: Sequence[str] | None) -> list[str]:
@@ -209,10 +191,7 @@ def device_import(
         for line in imported.left_out:
             note(clean(f"left out: {line}"))
     client = daemon_of(home)
-    specs = [
-        opened(spec, [*map(_absolute, read or ())], [*map(_absolute, write or ())], unconfined=unconfined)
-        for spec in imported.specs
-    ]
+    specs = [opened(spec, whole(read), whole(write), unconfined=unconfined) for spec in imported.specs]
     done = [_import_one(client, spec, untried=untried, quiet=as_json) for spec in specs]
     if as_json:
         say_json({"devices": done, "left_out": imported.left_out})
@@ -267,11 +246,8 @@ def device_ls(home: HomeOption = None, as_json: JsonOption = False) -> None:
         if row["changed"]:
             note(clean(f"{row['name']}: its tools have changed: {row['changed']}"))
             note(f"hint: `mains device accept {row['name']}` shows how, and takes them over")
-        if row["confined"]["why"]:
-            note(clean(f"{row['name']}: {row['confined']['by']}: {row['confined']['why']}"))
-        if row["confined"]["closed"]:
-            told = f"its command names {', '.join(row['confined']['closed'])}, which it may not touch"
-            note(clean(f"{row['name']}: {told}; `read` or `write` in [devices.{row['name']}] opens it"))
+        for line in complaints(row["name"], row["confined"]):
+            note(clean(line))
 
 
 def _devices(home: Home) -> Iterator[dict[str, Any]]:

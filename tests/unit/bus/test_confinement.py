@@ -123,13 +123,13 @@ def test_a_link_to_the_home_of_mains_is_seen_through(house: House) -> None:
 
 
 def test_a_virtual_environment_and_its_python_are_read(house: House) -> None:
-    base = house.file("pythons/3.11/bin/python3.11", runs=True)
+    original = house.file("pythons/3.11/bin/python3.11", runs=True)
     venv = house.person / "srv" / ".venv"
     python = venv / "bin" / "python"
-    house.file("srv/.venv/pyvenv.cfg", f"home = {Path(base).parent}\nversion = 3.11\n")
+    house.file("srv/.venv/pyvenv.cfg", f"home = {Path(original).parent}\nversion = 3.11\n")
     (house.person / "pythons/3.11/lib/python3.11").mkdir(parents=True)
     house.file("srv/.venv/bin/server", f"#!{python}\n", runs=True)
-    python.symlink_to(base)
+    python.symlink_to(original)
     for command in (str(python), str(venv / "bin" / "server")):
         rules = house.rules(command)
         assert rules.covers(str(venv / "lib" / "x.py")), command
