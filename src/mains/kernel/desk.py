@@ -21,12 +21,13 @@ from mains.kernel.birth import Birth
 from mains.kernel.care import DAY_MS, Care
 from mains.kernel.context import check_text
 from mains.kernel.filedesk import FileDesk, Workspaces
+from mains.kernel.inquiries import SAMPLING
 from mains.kernel.journal import Journal
 from mains.kernel.main import Kernel
 from mains.kernel.memorydesk import MemoryDesk
 from mains.kernel.notebook import Notebook
 from mains.kernel.ports import EngineState, Notice, Outcome, ProcessView, Removal, Signal
-from mains.kernel.process import GRANT, Process, Route, State
+from mains.kernel.process import GRANT, Call, Inquiry, Process, Route, State
 from mains.kernel.segmentdesk import SegmentDesk
 from mains.program import BANDS, Bound, Tree, bind, load_tree, with_zone
 
@@ -235,8 +236,11 @@ class Desk(AccountDesk, FileDesk, MemoryDesk, SegmentDesk):
     async def _grant_always(self, pid: int) -> None:
         """Write the rule first: should the kernel end in between, the person is asked once more and nothing else."""
         p = views.present(self._kernel.journal, pid)
-        if call := next((c for c in p.calls if c.on == GRANT), None):
-            await asyncio.to_thread(self._always, call.tool, p.name)
+        match orders.asked_first(p):
+            case Inquiry(kind="sampling", device=device):
+                await asyncio.to_thread(self._always, f"{device}.{SAMPLING}", p.name)
+            case Call() as call if call.on == GRANT:
+                await asyncio.to_thread(self._always, call.tool, p.name)
 
     async def signal(self, pid: int, signal: Signal) -> list[int]:
         """Send a signal to a process and all below it; the pids that it changed."""

@@ -8,19 +8,16 @@ from __future__ import annotations
 import msgspec
 
 from mains.errors import NotFoundError, UsageError
-from mains.kernel import execs, mailbox, schedules
+from mains.kernel import execs, inquiries, mailbox, schedules
 from mains.kernel.birth import Birth, ask_of, bear, image_of, owner
 from mains.kernel.calls import KILL_CODE, TERM_CODE, arguments_of, deliver, end, finish, return_call, share_room
 from mains.kernel.event import Answered, Signalled
 from mains.kernel.forks import fork
 from mains.kernel.past import Past
 from mains.kernel.ports import Signal
-from mains.kernel.process import GRANT, Call, CallState, Process, State
+from mains.kernel.process import GRANT, PERMITS, Call, CallState, Inquiry, Process, State
 from mains.kernel.tx import Tx
 from mains.kernel.world import World
-
-PERMITS = ("once", "process", "always")
-"""How a person can allow a call: this one; all of the tool by this process; also those of all later processes."""
 
 
 def present(tx: Tx, pid: int) -> Process:
@@ -86,8 +83,8 @@ def send(tx: Tx, world: World, pid: int, sender: str, text: str, key: str, *, ru
 
 
 def answer(tx: Tx, world: World, pid: int, text: str) -> None:
-    """Decide a call in doubt (retry, skip, done=JSON), or else answer the oldest open question: that of `ask`, or
-    whether a call may be made (once, process, always, no)."""
+    """Decide a call in doubt (retry, skip, done=JSON), or else answer the first open question: that of `ask`,
+    whether a call may be made (once, process, always, no), or what a device asks in the middle of one."""
     p = present(tx, pid)
     if len(text.encode()) > world.settings.message_bytes_max:
         raise UsageError(f"the answer is larger than {world.settings.message_bytes_max} bytes (message_bytes_max)")
@@ -95,14 +92,28 @@ def answer(tx: Tx, world: World, pid: int, text: str) -> None:
         if call.state is CallState.IN_DOUBT:
             _decide(tx, world, p, call.id, text)
             return
-    for call in p.calls:
-        if call.state is CallState.WAITING and call.on in ("human", GRANT):
-            if call.on == GRANT:
-                _permit(tx, world, p, call, text)
-            else:
-                return_call(tx, p, call, text, world.settings)
+    match asked_first(p):
+        case Inquiry() as inquiry:
+            inquiries.answer(tx, p, inquiry, text)
+            return
+        case Call() as call if call.on == GRANT:
+            _permit(tx, world, p, call, text)
+            return
+        case Call() as call:
+            return_call(tx, p, call, text, world.settings)
             return
     raise UsageError(f"process {pid} asks nothing: it is {p.state.value}{f' ({p.reason})' if p.reason else ''}")
+
+
+def asked_first(p: Process) -> Call | Inquiry | None:
+    """The open question of a process that `answer` answers: of the first call that has one, the oldest."""
+    for call in p.calls:
+        if call.state is CallState.WAITING and call.on in ("human", GRANT):
+            return call
+        for each in p.inquiries:
+            if each.call == call.id and not each.action:
+                return each
+    return None
 
 
 def _decide(tx: Tx, world: World, p: Process, call_id: str, text: str) -> None:

@@ -8,9 +8,10 @@ from typing import Any
 import msgspec
 
 from mains.errors import NotFoundError
-from mains.kernel import metering, pages, timers
+from mains.kernel import inquiries, metering, pages, timers
 from mains.kernel.calls import own_arguments
 from mains.kernel.context import StoredInput
+from mains.kernel.form import Words
 from mains.kernel.journal import Journal
 from mains.kernel.ports import Message, Notice, Outcome, ProcessView, Usage
 from mains.kernel.process import GRANT, Call, CallState, Process, State
@@ -144,7 +145,7 @@ def open_calls(journal: Journal, p: Process) -> list[dict[str, Any]]:
             "on": c.on,
             "by": c.by,
             "attempt": c.attempt,
-            "question": _question(c, arguments),
+            "question": _question(c, arguments) or _inquired(journal, p, c),
         }
         for c in p.calls
         if c.state is not CallState.DONE
@@ -158,6 +159,15 @@ def _question(call: Call, arguments: dict[str, Any]) -> str:
     said = msgspec.json.encode(arguments).decode()
     why = "" if call.by in ("program", "no rule") or call.by.startswith("rule") else f" ({call.by})"
     return f"may it call {call.tool} {said}{why}? Answer once, process, always or no"
+
+
+def _inquired(journal: Journal, p: Process, call: Call) -> str:
+    """What the device of a call in flight asks; empty: nothing."""
+    first = next((each for each in p.inquiries if each.call == call.id and not each.action), None)
+    if first is None:
+        return ""
+    words = msgspec.json.decode(pages.read(journal, first.page), type=Words)
+    return inquiries.told(first.device, first.kind, words)
 
 
 def stuck(journal: Journal, p: Process) -> str:
