@@ -112,8 +112,9 @@ def its_model(request: Request) -> Reply:
         return says("seven")
     words = request.messages[0].text.split()
     if (turn := turn_of(request)) < len(words):
-        arguments = '{"prompt": "a number?"}' if "sampling" in words[turn] else "{}"
-        return calls(ToolCall("x", f"all.{words[turn]}", arguments))
+        arguments = {"sampling": {"prompt": "a number?"}, "url": {"url": "https://example.org/sign-in"}}
+        given = next((each for part, each in arguments.items() if part in words[turn]), {})
+        return calls(ToolCall("x", f"all.{words[turn]}", json.dumps(given)))
     return says("\n".join(message.text for message in request.messages if message.role == "tool"))
 
 
@@ -132,18 +133,25 @@ async def test_everything_asks_a_person_and_a_model(tmp_path: Path) -> None:
 
         await world.until(listed)
         pid = await kernel.spawn(world.program("p", "tools: [all.*]", " ".join(names)))
-        await world.until_state(kernel, pid, "RUNNING", "human")
-        asked = (await kernel.show(pid))["open_calls"][0]["question"]
-        assert "name=TEXT" in asked
-        assert "legacyTitledEnum=pet-1|pet-2" in asked
+
+        async def asked(words: str) -> str:
+            """Wait for a question with these words; the whole of it."""
+
+            async def there() -> bool:
+                return any(words in each["question"] for each in (await kernel.show(pid))["open_calls"])
+
+            await world.until(there)
+            question: str = (await kernel.show(pid))["open_calls"][0]["question"]
+            return question
+
+        assert "legacyTitledEnum=pet-1|pet-2" in await asked("name=TEXT")
         await kernel.answer(pid, "name=Ann Lee check=yes integer=7 email=ann@example.org")
-
-        async def shows_a_page() -> bool:
-            calls = (await kernel.show(pid))["open_calls"]
-            return bool(calls) and "wants you to open a page of" in calls[0]["question"]
-
-        await world.until(shows_a_page)
+        await asked("may it call all.trigger-url-elicitation")  # it says of itself that it reaches out
+        await kernel.answer(pid, "once")
+        await asked("wants you to open a page of example.org.")
         await kernel.answer(pid, "accept")
+        await asked("may it call all.trigger-sampling-request")
+        await kernel.answer(pid, "once")
         outcome = await kernel.wait(pid, 60)
         said = str(outcome.result)
         for part in ("Name: Ann Lee", "Agreed to terms: true", "Favorite Integer: 7", "ann@example.org", "seven"):
