@@ -22,7 +22,9 @@ from mains.bus.devices.files import Files, may_link
 from mains.bus.devices.time import Time
 from mains.bus.devices.web import Web
 from mains.bus.devices.webrules import read_rules
+from mains.bus.doors import Doors
 from mains.bus.hub import Hub, Seams
+from mains.bus.openings import doors_of
 from mains.bus.secrets import DiscreetDevices, NoSecrets, Secrets
 from mains.discretion import DiscreetEngines
 from mains.embedding import MeteredEmbedder, embedder_of
@@ -227,6 +229,7 @@ def hub_of(
     devices: Sequence[Device] = (),
     tell: Callable[[Notice], None] = lambda _: None,
     secrets: Secrets | None = None,
+    doors: Doors | None = None,
 ) -> Hub:
     """The devices of a home: the `fixed` ones, those given, and those of mains.toml. Raises ConfigError."""
 
@@ -237,7 +240,7 @@ def hub_of(
         home,
         settings,
         DeviceList([*fixed, *devices]),
-        Seams(progress=progress, reserved=SYSCALLS, secrets=secrets or NoSecrets()),
+        Seams(doors or Doors(), progress=progress, reserved=SYSCALLS, secrets=secrets or NoSecrets()),
     )
 
 
@@ -293,7 +296,8 @@ async def boot(
     await asyncio.to_thread(vault.look)
     files = Files(place, settings, hard_links=may_link(place.document(), str(place.config)), now_ms=clock.now_ms)
     fixed = built_in(place, settings, files, clock)
-    hub = hub_of(place, settings, fixed, devices, lambda notice: kernel.watchers.tell(notice), vault)
+    doors = doors_of(lambda: kernel.attending)
+    hub = hub_of(place, settings, fixed, devices, lambda notice: kernel.watchers.tell(notice), vault, doors)
     kernel = Kernel(
         place.database,
         settings,

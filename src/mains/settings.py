@@ -57,6 +57,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     device_queue_max: int = 1_000  # calls that wait for one device
     device_start_s: float = 60.0  # from the start of a device to its list of tools
     device_idle_s: float = 600.0  # after this time without a call a device is ended; the next call starts it again
+    device_answer_s: float = 3_600.0  # how long a question of a device in the middle of a call waits for a person
+    device_asks_max: int = 32  # questions of a device, and wishes for a model's answer, within one call
     device_health_s: float = 10.0  # a device that let a call time out has this long to answer a question
     device_backoff_ms: int = 250  # the first pause after a failure; it doubles up to device_backoff_ceiling_ms
     device_backoff_ceiling_ms: int = 60_000

@@ -17,10 +17,12 @@ from typing import Any
 
 import pytest
 from tests.unit.bus.rig import LIMIT_S, Rig, is_alive, wait_gone
+from tests.unit.kernel.world import World, calls, says, turn_of
 
 from mains.bus.importing import read_servers
 from mains.errors import DeviceError
-from mains.kernel.ports import Done, Failed
+from mains.home import Home
+from mains.kernel.ports import Done, Failed, Reply, Request, ToolCall
 
 ROOT = Path(__file__).resolve().parents[2]
 NODE = ROOT / ".servers" / "node_modules"
@@ -102,6 +104,59 @@ async def test_everything(rig: Rig) -> None:
     slow.cancel()
     assert "again" in await call(rig, "all.echo", message="again")
     assert rig.hub.state("all").starts == 1
+
+
+def its_model(request: Request) -> Reply:
+    """A model that makes the calls of its program, one a turn; to a device it says seven."""
+    if not request.tools:
+        return says("seven")
+    words = request.messages[0].text.split()
+    if (turn := turn_of(request)) < len(words):
+        arguments = {"sampling": {"prompt": "a number?"}, "url": {"url": "https://example.org/sign-in"}}
+        given = next((each for part, each in arguments.items() if part in words[turn]), {})
+        return calls(ToolCall("x", f"all.{words[turn]}", json.dumps(given)))
+    return says("\n".join(message.text for message in request.messages if message.role == "tool"))
+
+
+async def test_everything_asks_a_person_and_a_model(tmp_path: Path) -> None:
+    if shutil.which("npm") is None:
+        pytest.skip("NO npm HERE: no device of others was tried")
+    world, entry, home = World(tmp_path), node("@modelcontextprotocol/server-everything"), Home(tmp_path / "home")
+    home.prepare()
+    words = f"command = {json.dumps(entry['command'])}\nargs = {json.dumps(entry['args'])}"
+    home.config.write_text(f'[devices.all]\n{words}\n[[grants]]\nallow = "all.*"\n')
+    names = ("trigger-elicitation-request", "trigger-url-elicitation", "trigger-sampling-request")
+    async with world.open(its_model, slots=1) as kernel:
+
+        async def listed() -> bool:
+            return {f"all.{name}" for name in names} <= {tool.name for tool in kernel._kernel.world.tools()}
+
+        await world.until(listed)
+        pid = await kernel.spawn(world.program("p", "tools: [all.*]", " ".join(names)))
+
+        async def asked(words: str) -> str:
+            """Wait for a question with these words; the whole of it."""
+
+            async def there() -> bool:
+                return any(words in each["question"] for each in (await kernel.show(pid))["open_calls"])
+
+            await world.until(there)
+            question: str = (await kernel.show(pid))["open_calls"][0]["question"]
+            return question
+
+        assert "legacyTitledEnum=pet-1|pet-2" in await asked("name=TEXT")
+        await kernel.answer(pid, "name=Ann Lee check=yes integer=7 email=ann@example.org")
+        await asked("may it call all.trigger-url-elicitation")  # it says of itself that it reaches out
+        await kernel.answer(pid, "once")
+        await asked("wants you to open a page of example.org.")
+        await kernel.answer(pid, "accept")
+        await asked("may it call all.trigger-sampling-request")
+        await kernel.answer(pid, "once")
+        outcome = await kernel.wait(pid, 60)
+        said = str(outcome.result)
+        for part in ("Name: Ann Lee", "Agreed to terms: true", "Favorite Integer: 7", "ann@example.org", "seven"):
+            assert part in said
+        assert outcome.usage.output_tokens == 5 * 5  # four turns and a wish
 
 
 async def test_everything_over_http(rig: Rig) -> None:

@@ -25,6 +25,7 @@ from mains.bus.terms import Listed, NotMadeError
 from mains.bus.warden import Confined
 from mains.errors import DeviceError, LimitError, UsageError
 from mains.kernel.ports import CallContext, Done, Failed, Tool
+from mains.patience import Patience
 from mains.settings import Settings
 
 KEY_META = "mains/idempotency-key"
@@ -179,6 +180,7 @@ class McpDevice:
         except UnicodeEncodeError:
             return Failed("the arguments hold half a character")
         call_s = self.spec.call_s or float("inf")
+        patience = Patience(call_s)
 
         told_s = -_PROGRESS_S
 
@@ -191,9 +193,10 @@ class McpDevice:
             self._progress(context, self.name, f"{share} {printable(text, _PROGRESS_CHARS)}".strip()[:_PROGRESS_CHARS])
 
         try:
-            async with asyncio.timeout(call_s if call_s < float("inf") else None):
+            async with patience:
+                meta = {KEY_META: context.key}
                 result = await self.owner.call(
-                    server_name, arguments, context, meta={KEY_META: context.key}, on_progress=progressed
+                    server_name, arguments, context, meta=meta, on_progress=progressed, patience=patience
                 )
         except TimeoutError as error:
             raise DeviceError(f"{self.name}.{tool}: no answer within {call_s:g} s (call_s)") from error

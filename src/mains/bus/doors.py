@@ -2,16 +2,19 @@
 
 `Doors` are given from above; None: that door is closed, and the server is told at the handshake that there is none. At
 most `_ASKS_MAX` questions of one device are open at a time; further ones are refused. For which call a device asks is
-known where the protocol says it (revision 2026-07-28; older ones over HTTP), or when only one call is in flight.
+known where the protocol says it (revision 2026-07-28; older ones over HTTP), or when only one call is in flight. The
+call's own time limit stands still while an answer is thought about.
 """
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mains.kernel.ports import CallContext
+from mains.patience import Patience
 
 if TYPE_CHECKING:
     from mcp.client.session import ClientRequestContext
@@ -45,10 +48,10 @@ class Doors(NamedTuple):
 class Porter:
     """The doors of one connection, as the SDK's callbacks."""
 
-    def __init__(self, device: str, doors: Doors, calls: Callable[[], Collection[CallContext]]) -> None:
+    def __init__(self, device: str, doors: Doors, calls: Callable[[], Mapping[CallContext, Patience]]) -> None:
         self._device = device
         self._doors = doors
-        self._calls = calls
+        self._calls = calls  # those in flight, with their time limits
         self._open = 0
 
     def callbacks(self) -> dict[str, Any]:
@@ -77,12 +80,12 @@ class Porter:
             from mcp_types import INTERNAL_ERROR, ErrorData
 
             return ErrorData(code=INTERNAL_ERROR, message=f"more than {_ASKS_MAX} questions are open")
+        calls = self._calls()
+        call = CALL.get() or (next(iter(calls)) if len(calls) == 1 else None)
+        patience = calls.get(call) if call is not None else None
         self._open += 1
         try:
-            return await answer(Asked(self._device, self._call(), params))
+            with patience.thinking() if patience is not None else contextlib.nullcontext():
+                return await answer(Asked(self._device, call, params))
         finally:
             self._open -= 1
-
-    def _call(self) -> CallContext | None:
-        calls = self._calls()
-        return CALL.get() or (next(iter(calls)) if len(calls) == 1 else None)

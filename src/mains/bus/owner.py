@@ -4,8 +4,7 @@
     list_tools()                   have the device list its tools; it also does at each start
     restart(), close()             leave the connection; the next call makes another (but not after `close`)
 
-    idle -> starting -> up -> (idle time, restart, end, hang) -> idle
-                     \\-> failing -> idle
+    idle -> starting -> up -> (idle time, restart, end, hang) -> idle;  starting -> failing -> idle
 
 The SDK wants a connection to be entered and left in one task: the owner's. Calls are made in tasks of their own, over
 that connection, so that one that hangs holds up nobody else; whoever cancels `call` is free at once, and the SDK tells
@@ -35,6 +34,7 @@ from mains.bus.terms import ExpiredError, Listed, NotMadeError, Terms
 from mains.bus.works import Works, looked_at
 from mains.errors import DeviceError, LimitError, MainsError
 from mains.kernel.ports import CallContext
+from mains.patience import Patience
 
 if TYPE_CHECKING:
     import mcp_types
@@ -68,9 +68,9 @@ class Owner:
         self._listed = listed
         self._changed = changed  # the device says that its tools have changed
         self._monotonic = monotonic
-        self._porter = Porter(name, doors, lambda: self._calls.values())
+        self._porter = Porter(name, doors, lambda: dict(self._calls.values()))
         self._room = asyncio.Semaphore(terms.calls)
-        self._calls: dict[int, CallContext] = {}
+        self._calls: dict[int, tuple[CallContext, Patience]] = {}
         self._works = Works()
         self._wanted = 0  # who waits for a place or a start, or is served
         self._number = 0
@@ -125,8 +125,10 @@ class Owner:
         *,
         meta: Mapping[str, Any] | None = None,
         on_progress: Progress | None = None,
+        patience: Patience | None = None,
     ) -> mcp_types.CallToolResult:
-        """Make a call. Raises NotMadeError, LimitError (too many wait), and DeviceError when nobody knows."""
+        """Make a call; `patience` is its time limit. Raises NotMadeError, LimitError (too many wait), and DeviceError
+        when nobody knows."""
 
         async def progressed(progress: float, total: float | None, message: str | None) -> None:
             if on_progress is not None:
@@ -140,14 +142,16 @@ class Owner:
 
         async with self._place():
             try:
-                return await self._call(made, context)
+                return await self._call(made, context, patience)
             except ExpiredError:
-                return await self._call(made, context)
+                return await self._call(made, context, patience)
 
-    async def _call(self, made: Callable[[Client], Coroutine[Any, Any, T]], context: CallContext) -> T:
+    async def _call(
+        self, made: Callable[[Client], Coroutine[Any, Any, T]], context: CallContext, patience: Patience | None
+    ) -> T:
         client = await self._ready()
         self._number = number = self._number + 1
-        self._calls[number] = context
+        self._calls[number] = context, patience or Patience(float("inf"))
         try:
             result = await self._outcome(made(client))
         except asyncio.CancelledError:

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 _PAGES_MAX = 100
 _REASON_CHARS = 500
 _LEGACY = "2025-11-25"
-# JSON-RPC 2.0, section 5.1; what a server answers before it does anything.
-_SAID_NO = (-32_601, -32_602)  # method not found; invalid params
+# JSON-RPC 2.0, section 5.1, and MCP 2025-11-25: what a server answers before it does anything.
+_SAID_NO = (-32_601, -32_602, -32_042)  # method not found; invalid params; a page must be opened first
 
 
 async def load() -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 View = Mapping[str, Any]
 Waited = tuple[bool, dict[str, Any]]
 _LOOK_S = 0.4
+_QUESTION_CHARS = 5_000  # that of a device has its words, and an address whole
 _SETTLES = ("exited", "doubted", "faulted", "refused", "signalled")
 _CUT: View = {"kind": "cut"}
 _AT_WORK = ("RUNNING", "READY", "STOPPED", "WAITING", "NEW", "EXITED")
@@ -72,7 +73,7 @@ class _Looks:
     """A display that looks at the processes now and then."""
 
     def __init__(self) -> None:
-        self._asked: set[int] = set()
+        self._asked: dict[int, str] = {}
 
     def wait(self, client: Client, pid: int) -> Waited:
         while True:
@@ -89,19 +90,20 @@ class _Looks:
     def _tell_questions(self, client: Client, views: Sequence[View]) -> None:
         """A process that asks a person waits for an answer from another terminal."""
         for view in views:
-            asks = view["state"] == "WAITING" and view["reason"].startswith("human")
-            if not asks:
-                self._asked.discard(view["pid"])
-            elif view["pid"] not in self._asked:
-                self._asked.add(view["pid"])
+            calls = []
+            if view["state"] in ("WAITING", "RUNNING") and view["reason"].startswith("human"):
                 calls = [call for call in client.show(view["pid"])["open_calls"] if call["question"]]
+            asked = " ".join(call["asks"] for call in calls)
+            if not asked:
+                self._asked.pop(view["pid"], None)
+            elif asked != self._asked.get(view["pid"]):
+                self._asked[view["pid"]] = asked
                 note(f"process {view['pid']} asks: {'; '.join(_questions(calls))}")
-                which = "".join(f" --call {call['id']}" for call in calls[:1])
-                note(f"hint: mains answer {view['pid']} TEXT{which}")
+                note(f"hint: mains answer {view['pid']} TEXT --call {calls[0]['asks']}")
 
 
 def _questions(calls: Sequence[View]) -> Iterator[str]:
-    return (shorten(call["question"], 500) for call in calls if call["question"])
+    return (shorten(call["question"], _QUESTION_CHARS) for call in calls if call["question"])
 
 
 class Lines(_Looks):

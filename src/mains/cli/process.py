@@ -50,12 +50,18 @@ def send(
     _say(as_json, {"pid": pid, "message": number}, f"message {number} is in the mailbox of process {pid}")
 
 
-@app.command(epilog="Examples: mains answer 3 yes; mains answer 3 retry; mains answer 3 'done={\"id\": 7}'")
+@app.command(epilog="Examples: mains answer 3 yes; mains answer 3 name=Ann age=7; mains answer 3 'done={\"id\": 7}'")
 def answer(
     pid: PidArgument,
-    text: Annotated[str, typer.Argument(metavar="TEXT", help="The answer; for a doubt: retry, skip or done=JSON.")],
+    text: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="TEXT...",
+            help="The answer; for a doubt: retry, skip or done=JSON; for a device: FIELD=VALUE ..., JSON, or decline.",
+        ),
+    ],
     call: Annotated[
-        str, typer.Option("--call", metavar="ID", help="Only if it still asks about this call (`mains show PID`).")
+        str, typer.Option("--call", metavar="ID", help="Only if it still asks this (`mains show PID` has the ID).")
     ] = "",
     home: HomeOption = None,
     as_json: JsonOption = False,
@@ -64,7 +70,7 @@ def answer(
 
     A call that was in flight when the kernel died may or may not have happened: decide it.
     """
-    daemon_of(home).answer(pid, text, call)
+    daemon_of(home).answer(pid, " ".join(text), call)
     _say(as_json, {"pid": pid}, f"process {pid} has its answer")
 
 

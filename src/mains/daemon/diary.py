@@ -14,6 +14,7 @@ import msgspec
 
 from mains.errors import NotFoundError
 from mains.kernel import event as ev
+from mains.kernel import inquired as inq
 from mains.kernel import pages
 from mains.kernel.journal import Journal
 from mains.kernel.ports import Message
@@ -107,6 +108,27 @@ def tell(event: ev.AnyEvent, text_of: PageOf) -> tuple[str, str]:
             return _tell_account(event), ""
         case ev.Reminded() | ev.Remembered() | ev.Forgotten():
             return _tell_note(event, text_of)
+        case inq.Inquired() | inq.Resolved() | inq.Sampled() | inq.SampleEnded():
+            return _tell_inquiry(event, text_of)
+
+
+def _tell_inquiry(
+    event: inq.Inquired | inq.Resolved | inq.Sampled | inq.SampleEnded, text_of: PageOf
+) -> tuple[str, str]:
+    match event:
+        case inq.Inquired(inquiry=inquiry):
+            what = "a model" if inquiry.kind == "sampling" else "a person"
+            decided = f", {inquiry.action} ({inquiry.by})" if inquiry.action else ""
+            return f"the device {inquiry.device} asks {what} (inquiry {inquiry.id}{decided})", text_of(inquiry.page)
+        case inq.Resolved(inquiry=number, action=action, by=by, answer=page):
+            return f"inquiry {number}: {action}, by {by}", text_of(page) if page else ""
+        case inq.Sampled(inquiry=number, asking=asking):
+            return f"inquiry {number} asks {asking.engine} (holds {asking.tokens:,} tokens)", ""
+        case inq.SampleEnded(inquiry=number, fault=fault, posted=posted) if fault:
+            return f"inquiry {number}: no reply: {fault} ({posted:,} tokens charged)", ""
+        case inq.SampleEnded(inquiry=number, answer=page):
+            used = f"{event.input_tokens:,} tokens in, {event.output_tokens:,} out"
+            return f"inquiry {number}: reply ({used})", text_of(page)
 
 
 def _tell_note(event: ev.Reminded | ev.Remembered | ev.Forgotten, text_of: PageOf) -> tuple[str, str]:

@@ -20,6 +20,7 @@ from mains.daemon import diary
 from mains.errors import NotFoundError
 from mains.kernel import event as ev
 from mains.kernel import orders, pages, views
+from mains.kernel.inquired import OfInquiry
 from mains.kernel.journal import Journal
 from mains.kernel.ports import Message, Notice, ToolCall
 from mains.kernel.process import CallState, Process, State
@@ -181,7 +182,7 @@ def _past(journal: Journal, p: Process, back: int) -> Iterator[Part]:
 
 
 def _standing(journal: Journal, p: Process) -> Standing:
-    open_calls = views.open_calls(journal, p) if p.state in (State.WAITING, State.STOPPED) else []
+    open_calls = views.open_calls(journal, p) if p.state in (State.WAITING, State.STOPPED) or p.inquiries else []
     return Standing(
         program=p.name,
         engine=p.engine,
@@ -259,7 +260,7 @@ def _notes(seq: int, event: ev.AnyEvent) -> Iterator[Part]:
             yield Part("note", seq, text=f"made again: {by}")
         case ev.Refused(detail=detail) | ev.Faulted(detail=detail):
             yield Part("note", seq, text=f"stopped: {detail}" if isinstance(event, ev.Faulted) else detail)
-        case ev.Rerouted() | ev.Exec() | ev.Execed() | ev.Slotted() | ev.Evicted():
+        case ev.Rerouted() | ev.Exec() | ev.Execed() | ev.Slotted() | ev.Evicted() | OfInquiry():
             yield Part("note", seq, text=diary.tell(event, lambda _: "")[0])
         case ev.Signalled(signal=signal) if signal in ("STOP", "CONT", "TERM"):
             told = {"STOP": "paused", "CONT": "goes on", "TERM": "told to end"}

@@ -7,7 +7,8 @@ call(p, call, arguments)       one device call -> its text, or DeviceError (the 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,31 @@ from mains.kernel.lookup import Lookup
 from mains.kernel.ports import CallContext, Devices, Engines, Failed, Probe, Reply, Request
 from mains.kernel.process import Call, Process
 from mains.kernel.toolset import LOOKUPS
+from mains.patience import Patience
 from mains.settings import Settings
+
+
+class _Flight:
+    """A device call: its place among all, and its time limit. Who waits for a person holds up nobody else."""
+
+    def __init__(self, slots: asyncio.Semaphore, limit_s: float) -> None:
+        self.patience = Patience(limit_s)
+        self._slots = slots
+        self._placed = False
+
+    async def __aenter__(self) -> _Flight:
+        await self._slots.acquire()
+        self._placed = True
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.leave()
+
+    def leave(self) -> None:
+        """Give the place back."""
+        if self._placed:
+            self._placed = False
+            self._slots.release()
 
 
 class Acts:
@@ -30,6 +55,7 @@ class Acts:
         self._probe = probe
         self.lookup: Lookup | None = None  # of the home's memory, once its journal is open
         self._slots = asyncio.Semaphore(settings.device_calls_max)
+        self._flights: dict[str, _Flight] = {}  # device calls, by their key
 
     async def ask(self, p: Process, request: Request, on_delta: Callable[[str], None]) -> Reply:
         """One model call. Raises EngineError."""
@@ -62,12 +88,16 @@ class Acts:
         context = CallContext(p.pid, f"{p.pid}-{call.id}", Path(p.workspace), call.attempt)
         limit_s = self._settings.device_timeout_s
         try:
-            async with self._slots:
+            async with _Flight(self._slots, limit_s) as flight:
                 if not wanted():
                     return "not made: the process has ended"
                 self._probe.at("device.before")
-                async with asyncio.timeout(limit_s):
-                    answer = await device.call(tool, arguments, context)
+                self._flights[context.key] = flight
+                try:
+                    async with flight.patience:
+                        answer = await device.call(tool, arguments, context)
+                finally:
+                    del self._flights[context.key]
                 self._probe.at("device.after")
         except TimeoutError as error:
             raise DeviceError(f"{call.tool}: no answer within {limit_s:g} s (device_timeout_s)") from error
@@ -77,6 +107,18 @@ class Acts:
             raise DeviceError(f"{call.tool}: it broke off") from error
         text = whole_text(answer.text)
         return f"error: {text}" if isinstance(answer, Failed) else text
+
+    @contextlib.contextmanager
+    def thinking(self, key: str) -> Iterator[None]:
+        """Somebody thinks about what the device of this call wants: the call's time limit stands still meanwhile, and
+        its place among all calls is another's from here on."""
+        flight = self._flights.get(key)
+        if flight is None:
+            yield
+            return
+        flight.leave()
+        with flight.patience.thinking():
+            yield
 
     async def _look_up(self, lookup: Lookup, p: Process, tool: str, arguments: dict[str, Any]) -> str:
         limit_s = self._settings.device_timeout_s

@@ -15,9 +15,9 @@ import msgspec
 
 from mains.errors import JournalError, KernelPanic
 from mains.kernel import notes, pages, segments
-from mains.kernel.context import StoredInput
+from mains.kernel.context import StoredInput, joined
 from mains.kernel.event import AnyEvent, Evicted, Exec, Execed, Reminded, Spawned, named
-from mains.kernel.fold import apply, joined
+from mains.kernel.fold import apply
 from mains.kernel.journal import Journal
 from mains.kernel.past import hashes
 from mains.kernel.process import Image, Process
@@ -28,6 +28,13 @@ def replay(journal: Journal) -> list[str]:
     """Faults since the last checkpoint. A kernel that was killed boots only when there are none."""
     start = journal.checkpoint_seq()
     return _Fold(journal, *_from(journal, start)).run()
+
+
+def check(journal: Journal) -> None:
+    """Raises JournalError when a replay finds a fault."""
+    if faults := replay(journal):
+        hint = "`mains journal verify` lists every fault"
+        raise JournalError(f"{journal.path}: {faults[0]} ({len(faults)} faults)", hint=hint)
 
 
 def verify(journal: Journal) -> list[str]:

@@ -6,12 +6,14 @@ return_call(tx, p, call, text)    a result; the last one of a turn closes it int
 deliver(tx, p)                    a message for a process that waits in `receive`
 over(tx, p, code, text)           the turn has come to its end: a conversation rests, any other process ends
 end(tx, p, code, text)            exit: holds settled, timers gone, a waiting parent told, freed room given on
+give_up(tx, p, inquiries, why)    model calls that devices have asked for come to nothing
 first_in_line(tx, accounts, ...)  who waits for room already goes before
 share_room(tx, accounts)          wake who waits for room that came free
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import msgspec
@@ -20,8 +22,9 @@ from mains.kernel import ledger, limits, mailbox, pages, timers
 from mains.kernel.context import tokens_of
 from mains.kernel.cover import window
 from mains.kernel.event import Exited, Refused, Rested, Returned, Woken
+from mains.kernel.inquired import SampleEnded
 from mains.kernel.ports import Message, Usage
-from mains.kernel.process import GRANT, Call, CallState, Process, State
+from mains.kernel.process import GRANT, Call, CallState, Inquiry, Process, State
 from mains.kernel.toolset import is_untrusted
 from mains.kernel.tx import Tx
 from mains.settings import Settings
@@ -86,7 +89,26 @@ def return_call(
     return finish(tx, _returned(tx, p, call, text, messages), settings)
 
 
+def give_up(tx: Tx, p: Process, inquiries: Iterable[Inquiry], why: str) -> Process:
+    """Model calls for a device come to nothing: nobody knows what they have spent, so their holds are posted whole."""
+    for each in inquiries:
+        if each.asking:
+            charged, hold = ledger.post(tx, p.accounts, each.asking.hold, None), each.asking.hold
+            ended = SampleEnded(
+                inquiry=each.id, hold=hold, posted=charged.tokens, fault=why, output_tokens=charged.tokens,
+                cost_nano=charged.nano,
+            )  # fmt: skip
+            p = tx.happen(p, ended)
+    return p
+
+
+def give_up_within(tx: Tx, p: Process, calls: Collection[str], why: str) -> Process:
+    """The same for all that devices have asked for within these calls."""
+    return give_up(tx, p, [each for each in p.inquiries if each.call in calls], why)
+
+
 def _returned(tx: Tx, p: Process, call: Call, text: str, messages: tuple[int, ...] = ()) -> Process:
+    p = give_up_within(tx, p, (call.id,), "the device has answered without it")
     message = result_message(call.id, call.tool, text)
     page = pages.put_message(tx, message)
     event = Returned(
@@ -151,6 +173,7 @@ def end(tx: Tx, p: Process, code: int, result: str, detail: str, settings: Setti
     """The end of a process: code, result, and why. A model call in flight is posted whole (it may have run)."""
     if p.asking:
         ledger.post(tx, p.accounts, p.asking.hold, None)
+    p = give_up(tx, p, p.inquiries, "the process has ended")
     flying = [c.tool for c in p.calls if c.state in (CallState.IN_FLIGHT, CallState.IN_DOUBT)]
     if flying:
         detail = f"{detail}; in flight, may have happened: {', '.join(flying)}".removeprefix("; ")

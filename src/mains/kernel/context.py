@@ -9,7 +9,9 @@ from __future__ import annotations
 import msgspec
 
 from mains.errors import UsageError
+from mains.kernel.event import AnyEvent, Asked, Joined, Replied, Returned, Spawned
 from mains.kernel.ports import Message
+from mains.kernel.process import Process
 from mains.program import Bound, Program, estimate_tokens, fill
 
 BEGIN = "Begin."
@@ -91,3 +93,20 @@ def cut(text: str, bytes_max: int) -> str:
         return text
     head = data[:bytes_max].decode(errors="ignore")
     return f"{head}\n[cut: {bytes_max:,} of {len(data):,} bytes]"
+
+
+def joined(before: Process | None, event: AnyEvent) -> tuple[str, ...]:
+    """The pages that an event adds to what its process's context is (an exec changes its opening besides)."""
+    match event:
+        case Spawned():
+            return event.context
+        case Asked() | Joined():
+            return event.pages
+        case Replied():
+            closed = all(call.page for call in event.calls)
+            return (event.page, *event.after, *((call.page for call in event.calls) if closed else ()))
+        case Returned() if before is not None:
+            results = [event.page if call.id == event.call else call.page for call in before.calls]
+            return tuple(results) if all(results) else ()
+        case _:
+            return ()

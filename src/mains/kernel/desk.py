@@ -21,12 +21,13 @@ from mains.kernel.birth import Birth
 from mains.kernel.care import DAY_MS, Care
 from mains.kernel.context import check_text
 from mains.kernel.filedesk import FileDesk, Workspaces
+from mains.kernel.inquiries import SAMPLING
 from mains.kernel.journal import Journal
 from mains.kernel.main import Kernel
 from mains.kernel.memorydesk import MemoryDesk
 from mains.kernel.notebook import Notebook
 from mains.kernel.ports import EngineState, Notice, Outcome, ProcessView, Removal, Signal
-from mains.kernel.process import GRANT, Process, Route, State
+from mains.kernel.process import GRANT, Call, Inquiry, Process, Route, State
 from mains.kernel.segmentdesk import SegmentDesk
 from mains.program import BANDS, Bound, Tree, bind, load_tree, with_zone
 
@@ -239,11 +240,17 @@ class Desk(AccountDesk, FileDesk, MemoryDesk, SegmentDesk):
         """Write the rule first: should the kernel end in between, the person is asked once more and nothing else. Gives
         the call that it is about; `call_id` when the answer is for another, or for something else than a grant."""
         p = views.present(self._kernel.journal, pid)
-        call = orders.asked(p)
-        if call is None or call.on != GRANT or call_id not in ("", call.id):
+        asked = orders.asked(p)
+        if asked is None or call_id not in ("", asked.id):
             return call_id
-        await asyncio.to_thread(self._always, call.tool, p.name)
-        return call.id
+        match asked:
+            case Inquiry(kind="sampling", device=device):
+                await asyncio.to_thread(self._always, f"{device}.{SAMPLING}", p.name)
+            case Call(on=on, tool=tool) if on == GRANT:
+                await asyncio.to_thread(self._always, tool, p.name)
+            case _:
+                return call_id
+        return asked.id
 
     async def signal(self, pid: int, signal: Signal) -> list[int]:
         """Send a signal to a process and all below it; the pids that it changed."""

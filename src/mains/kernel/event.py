@@ -5,11 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from mains.kernel.billing import Unit, Window
+from mains.kernel.inquired import Event, Inquired, OfInquiry, Resolved, Sampled, SampleEnded
 from mains.kernel.process import Asking, Call, Image, Process, Rated
-
-
-class Event(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind"):
-    """Something that happened. Events are the truth; the process table is their fold."""
 
 
 class Placed(msgspec.Struct, frozen=True, array_like=True):
@@ -372,7 +369,7 @@ AnyEvent = (
     Spawned | Asked | Joined | Replied | Evicted | AskFailed | Rerouted | Called | Returned | Doubted | Answered
     | Signalled | Refused | Faulted | Woken | Sent | Exec | Execed | Slotted | Rested | Exited | Removed | Noted
     | Deferred | Tidied | Opened | Limited | Warned | Reminded | Remembered | Forgotten
-    | SegmentMade | Appended | SegmentRemoved
+    | SegmentMade | Appended | SegmentRemoved | Inquired | Resolved | Sampled | SampleEnded
 )  # fmt: skip
 
 
@@ -395,6 +392,8 @@ def named(event: AnyEvent) -> list[str]:
             pages = [event.result]
         case Exec(image=i):
             pages = [i.program, i.tree, i.inputs, i.tools, i.above, *i.opening]
+        case OfInquiry():
+            pages = list(event.pages)
         case _:
             return []
     return [page for page in pages if page]

@@ -7,6 +7,7 @@ to a process in its state is a KernelPanic: it would be our bug.
 from __future__ import annotations
 
 from mains.errors import KernelPanic
+from mains.kernel import inquired
 from mains.kernel.cover import chain
 from mains.kernel.event import (
     Answered,
@@ -43,6 +44,7 @@ from mains.kernel.event import (
     Warned,
     Woken,
 )
+from mains.kernel.inquired import OfInquiry
 from mains.kernel.process import GRANT, TRANSITIONS, CallState, GivenUp, Mapped, Process, Rated, State, replace, rest
 
 
@@ -61,6 +63,7 @@ def apply(process: Process | None, event: AnyEvent) -> Process:
 
 
 def _moved(before: Process, after: Process) -> Process:
+    after = inquired.kept(after)
     state, reason = rest(after)
     if state is not before.state and state not in TRANSITIONS[before.state]:
         raise KernelPanic(f"process {before.pid}: no transition from {before.state} to {state}")
@@ -117,6 +120,8 @@ def _changed(p: Process, event: AnyEvent) -> Process:
             return replace(p, slot_ms=event.next_ms, run=event.run or p.run, detail=event.reason)
         case Rested():
             return _rested(p, event)
+        case OfInquiry():
+            return inquired.happened(p, event)
         case Exited():
             return replace(
                 p, asking=None, calls=(), quota=-1, exit_code=event.code, result=event.result, detail=event.detail,
@@ -380,20 +385,3 @@ def _signalled(p: Process, signal: str) -> Process:
             return replace(p, interrupted=True)
         case _:
             raise KernelPanic(f"process {p.pid}: signal {signal} has no event")
-
-
-def joined(before: Process | None, event: AnyEvent) -> tuple[str, ...]:
-    """The pages that an event adds to what its process's context is (an exec changes its opening besides)."""
-    match event:
-        case Spawned():
-            return event.context
-        case Asked() | Joined():
-            return event.pages
-        case Replied():
-            closed = all(call.page for call in event.calls)
-            return (event.page, *event.after, *((call.page for call in event.calls) if closed else ()))
-        case Returned() if before is not None:
-            results = [event.page if call.id == event.call else call.page for call in before.calls]
-            return tuple(results) if all(results) else ()
-        case _:
-            return ()

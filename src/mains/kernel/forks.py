@@ -46,7 +46,7 @@ def fork(tx: Tx, world: World, source: Process, past: Past | None = None) -> Pro
         accounts=(pid, *source.accounts), depth=source.depth + 1, created_ms=tx.now_ms, maps=(*of.maps, mapped),
         length=length, whole_length=length, frame_tokens=tokens, whole_tokens=tokens, frame=frame, whole_frame=frame,
         turn=of.turn if whole else of.whole_turn, covers=0, breaks=0,
-        reply="", calls=(), asking=None, attempts=0, failures=0, failures_here=0, refusals=0, given_up=(),
+        reply="", calls=(), inquiries=(), asking=None, attempts=0, failures=0, failures_here=0, refusals=0, given_up=(),
         retry_ms=0, mends=0,
         input_tokens=0, cached_tokens=0, output_tokens=0, cost_nano=0, deferred=False, quota=-1, wanted=0,
         wanted_nano=0, mail=0, children=0,

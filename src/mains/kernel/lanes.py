@@ -21,7 +21,7 @@ from mains.kernel.process import Process, Route, State
 from mains.kernel.rates import Rates
 from mains.kernel.routing import Candidate, choose, counted
 from mains.kernel.scheduler import Lane
-from mains.kernel.waiting import Waiting
+from mains.kernel.waiting import Segment, Waiting
 from mains.settings import Settings
 
 K = TypeVar("K", bound=Hashable)
@@ -104,6 +104,22 @@ class Lanes:
             if place.routes:
                 self._groups.setdefault(place.routes, {})[p.pid] = p
         backend.lane.add(waiting)
+
+    def queue_wish(self, number: int, p: Process, input_tokens: int, output_tokens: int, now_ms: int) -> None:
+        """A device that serves a process wants a model's answer: it waits for the engine of that process, under a
+        number below zero. Raises ConfigError: the engine is not there, or is down."""
+        backend = self._backend(p.engine, p.model)
+        if backend.down(now_ms):
+            raise ConfigError(f"engine {p.engine} is down: {backend.rates.circuit.why}")
+        self._places[number] = _Place(p.engine, input_tokens, None)
+        backend.queued_tokens += input_tokens
+        prefix: tuple[Segment, ...] = ((number, input_tokens),)
+        backend.lane.add(Waiting(number, p.tenant, p.band, _root_of(p), input_tokens, output_tokens, prefix))
+
+    def withdraw_wish(self, number: int) -> None:
+        """It waits no more, if it still did."""
+        if number in self._places:
+            self._withdraw(number)
 
     def _backend(self, engine: str, model: str) -> _Backend:
         backend = self._backends.get(engine)

@@ -164,8 +164,8 @@ def _holders(tx: Tx, limit: Limit) -> list[str]:
     """Who holds the most under a limit, in words."""
     held: dict[int, int] = {}
     for p in tx.processes("process_in", State.RUNNING):
-        if p.asking is not None and limit.account in p.accounts:
-            held[p.pid] = p.asking.tokens if limit.unit == "tokens" else p.asking.nano
+        if p.flights and limit.account in p.accounts:
+            held[p.pid] = sum(each.tokens if limit.unit == "tokens" else each.nano for each in p.flights)
     for _, account, _, _, _, tokens, nano in tx.run("hold_foreign").fetchall():
         if limit.account in _upward(tx, account):
             held[account] = held.get(account, 0) + (tokens if limit.unit == "tokens" else nano)

@@ -21,6 +21,7 @@ from typing import Any, Self, TypeVar
 from mains.errors import ConfigError, DeviceError, DiskFullError, EngineError, JournalError, KernelPanic, MainsError
 from mains.kernel import audit, fallback, foreign, orders, paging, recovery, timers, turns
 from mains.kernel.acts import Acts
+from mains.kernel.attending import Attending, Hands
 from mains.kernel.atwork import AtWork
 from mains.kernel.clock import Clock
 from mains.kernel.clockwork import Clockwork
@@ -91,12 +92,12 @@ class Kernel:
         self.documents = Documents(self.journal)
         self.search = self._new_search(self.documents) if self._new_search else None
         self._acts.lookup = self._lookup = Lookup(self.journal, self.search, self.settings)
+        hands = Hands(self.order, self._recorded, self._side, self._model_failed, self._pump)
+        self.attending = Attending(hands, self.world, self._acts, self._lanes, self._clock, self.journal)
         self._group = await asyncio.TaskGroup().__aenter__()
         booted = False
         try:
-            if faults := audit.replay(self.journal):
-                hint = "`mains journal verify` lists every fault"
-                raise JournalError(f"{self.journal.path}: {faults[0]} ({len(faults)} faults)", hint=hint)
+            audit.check(self.journal)
             await self.journal.commit(lambda tx: recovery.boot(tx, self.world), "boot")
             await self._recover()
             self._side(self._run_timers)
@@ -108,10 +109,9 @@ class Kernel:
 
     async def _recover(self) -> None:
         """Those who were mid-turn first; then everybody who is ready is queued, and the scheduler paces them."""
-        pids = [row[0] for row in self.journal.rows("process_pids_in", State.RUNNING)]
-        most = self.settings.wakes_per_commit_max
+        pids, most = self.journal.rows("process_pids_in", State.RUNNING), self.settings.wakes_per_commit_max
         for start in range(0, len(pids), most):
-            op = partial(recovery.recover, world=self.world, pids=pids[start : start + most])
+            op = partial(recovery.recover, world=self.world, pids=[row[0] for row in pids[start : start + most]])
             await self.journal.commit(op, "recover")
         for p in self.journal.processes("process_in", State.READY):
             self._queue(p)
@@ -124,6 +124,7 @@ class Kernel:
     async def _close(self, cancelled: BaseException | None) -> None:
         """Let device calls come to their end (`halt_grace_s`), end everything else, note the halt, free all parts."""
         if self._effects and self._failure is None and cancelled is None:
+            await self.attending.close()
             await asyncio.wait(self._effects, timeout=self.settings.halt_grace_s)
         for task in [*self._turns, *self._sides]:
             task.cancel()
@@ -153,7 +154,8 @@ class Kernel:
             return
         now_ms = self._clock.now_ms()
         for engine, pid in self._lanes.choices(now_ms):
-            self._start(pid, partial(self._model_turn, pid, engine))
+            if not self.attending.takes(pid, engine):
+                self._start(pid, partial(self._model_turn, pid, engine))
         for time_ms in self._lanes.times_ms(now_ms):
             self._clockwork.expect(time_ms)
 
@@ -190,9 +192,7 @@ class Kernel:
         try:
             reply = await self._acts.ask(p, frame.request(p), delta)
         except EngineError as error:
-            for pid in self._lanes.failed(engine, p.pid, error, self._clock.now_ms()):  # they can go elsewhere
-                if (waiter := self.journal.process(pid)) and waiter.state is State.READY:
-                    self._queue(waiter)
+            self._model_failed(engine, p.pid, error)
             failure, backoff_ms = error, fallback.backoff_ms(p.failures_here, self.settings, self._chance.random())
             return lambda tx: turns.failed(tx, self.world, p.pid, hold, failure, backoff_ms), "failed"
         except asyncio.CancelledError:
@@ -203,6 +203,12 @@ class Kernel:
             return lambda tx: paging.summed(tx, self.world, p.pid, hold, reply), "summed"
         verdict = judge(reply, turn, frame.box, self.settings)
         return lambda tx: turns.replied(tx, self.world, p.pid, hold, verdict, reply.usage, frame.box), "replied"
+
+    def _model_failed(self, engine: str, number: int, error: EngineError) -> None:
+        """Tell the lanes; who can go elsewhere does."""
+        for pid in self._lanes.failed(engine, number, error, self._clock.now_ms()):
+            if (waiter := self.journal.process(pid)) and waiter.state is State.READY:
+                self._queue(waiter)
 
     async def _device_turn(self, pid: int) -> None:
         """Issue calls that were left pending (by a pause, or by a decision about a doubt)."""
@@ -319,6 +325,7 @@ class Kernel:
                 self._at_work.interrupt(p.pid, ending=True)
         self.watchers.commit(batch.notices)
         self.waits.commit(batch.changed)
+        self.attending.commit(batch)
         if batch.armed_ms is not None:
             self._clockwork.expect(batch.armed_ms)
         self._pump()

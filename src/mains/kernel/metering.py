@@ -229,7 +229,8 @@ def statement(journal: Journal, at: Place, scope: Scope, month: str, zone: str, 
             for account, payer, program, amount in journal.scan("entry_adjusted", span.start_ms, span.until_ms)
             if counts(account, payer, program)
         )
-        flying = [(p.pid, p.tenant, p.name) for p in journal.processes("process_in", State.RUNNING) if p.asking]
+        running = journal.processes("process_in", State.RUNNING)
+        flying = [(p.pid, p.tenant, p.name) for p in running for _ in p.flights]
         foreign = [(account, payer, program) for _, account, payer, program, *_ in journal.rows("hold_foreign")]
         open_holds = sum(counts(*each) for each in [*flying, *foreign])
     return Statement(

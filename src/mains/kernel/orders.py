@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from mains.errors import NotFoundError, UsageError
-from mains.kernel import execs, mailbox, schedules
+from mains.kernel import execs, inquiries, mailbox, schedules
 from mains.kernel.birth import Birth, ask_of, bear, image_of, layers_for_person, owner
 from mains.kernel.calls import KILL_CODE, TERM_CODE, arguments_of, deliver, end, finish, return_call, share_room
 from mains.kernel.event import Answered, Signalled
@@ -16,12 +16,9 @@ from mains.kernel.forks import fork
 from mains.kernel.grants import approval
 from mains.kernel.past import Past
 from mains.kernel.ports import Signal
-from mains.kernel.process import GRANT, Call, CallState, Process, State
+from mains.kernel.process import GRANT, PERMITS, Call, CallState, Inquiry, Process, State
 from mains.kernel.tx import Tx
 from mains.kernel.world import World
-
-PERMITS = ("once", "process", "always")
-"""How a person can allow a call: this one; all of the tool by this process; also those of all later processes."""
 
 
 def present(tx: Tx, pid: int) -> Process:
@@ -86,34 +83,48 @@ def send(tx: Tx, world: World, pid: int, sender: str, text: str, key: str, *, ru
     return number
 
 
-def asked(p: Process) -> Call | None:
-    """The call that an answer is for: one in doubt, or else the oldest that asks (`ask`, or whether it may be made)."""
-    doubted = [call for call in p.calls if call.state is CallState.IN_DOUBT]
-    asking = [call for call in p.calls if call.state is CallState.WAITING and call.on in ("human", GRANT)]
-    return next(iter([*doubted, *asking]), None)
+def asked(p: Process) -> Call | Inquiry | None:
+    """What an answer is for: a call in doubt, or else the open question of the first call that has one (of `ask`,
+    whether it may be made, or the oldest one of its device)."""
+    doubted = next((call for call in p.calls if call.state is CallState.IN_DOUBT), None)
+    return doubted or _asked_first(p)
 
 
-def answer(tx: Tx, world: World, pid: int, text: str, call_id: str = "") -> None:
-    """Decide a call in doubt (retry, skip, done=JSON), or else answer the oldest open question: that of `ask`, or
-    whether a call may be made (once, process, always, no).
+def answer(tx: Tx, world: World, pid: int, text: str, asked_id: str = "") -> None:
+    """Decide a call in doubt (retry, skip, done=JSON), or else answer the first open question: that of `ask`,
+    whether a call may be made (once, process, always, no), or what a device asks in the middle of one.
 
-    `call_id`: the call that the person was asked about; should it be another by now, nothing is answered.
+    `asked_id`: what the person was asked about; should it be another by now, nothing is answered.
     """
     p = present(tx, pid)
     if len(text.encode()) > world.settings.message_bytes_max:
         raise UsageError(f"the answer is larger than {world.settings.message_bytes_max} bytes (message_bytes_max)")
-    call = asked(p)
-    if call is None:
+    found = asked(p)
+    if found is None:
         raise UsageError(f"process {pid} asks nothing: it is {p.state.value}{f' ({p.reason})' if p.reason else ''}")
-    if call_id and call.id != call_id:
+    if asked_id and found.id != asked_id:
         hint = f"`mains show {pid}` says what it asks now"
-        raise UsageError(f"process {pid} asks about {call_id} no longer: that was answered, or is over", hint=hint)
-    if call.state is CallState.IN_DOUBT:
-        _decide(tx, world, p, call.id, text)
-    elif call.on == GRANT:
-        _permit(tx, world, p, call, text)
-    else:
-        return_call(tx, p, call, text, world.settings)
+        raise UsageError(f"process {pid} asks about {asked_id} no longer: that was answered, or is over", hint=hint)
+    match found:
+        case Inquiry() as inquiry:
+            inquiries.answer(tx, p, inquiry, text)
+        case Call(state=CallState.IN_DOUBT) as call:
+            _decide(tx, world, p, call.id, text)
+        case Call() as call if call.on == GRANT:
+            _permit(tx, world, p, call, text)
+        case Call() as call:
+            return_call(tx, p, call, text, world.settings)
+
+
+def _asked_first(p: Process) -> Call | Inquiry | None:
+    """The open question of the first call that has one: its own, or the oldest of its device."""
+    for call in p.calls:
+        if call.state is CallState.WAITING and call.on in ("human", GRANT):
+            return call
+        for each in p.inquiries:
+            if each.call == call.id and not each.action:
+                return each
+    return None
 
 
 def _decide(tx: Tx, world: World, p: Process, call_id: str, text: str) -> None:

@@ -17,9 +17,10 @@ from itertools import takewhile
 import msgspec
 
 from mains.errors import NotFoundError, UsageError
+from mains.kernel.context import joined
 from mains.kernel.cover import Cover, Span, chain, layout, seed
 from mains.kernel.event import AnyEvent, Asked, Evicted, Execed, Reminded, Spawned
-from mains.kernel.fold import apply, joined
+from mains.kernel.fold import apply
 from mains.kernel.journal import Journal
 from mains.kernel.process import Process
 from mains.kernel.tx import decode_event

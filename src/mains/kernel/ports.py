@@ -214,6 +214,54 @@ class CallContext(msgspec.Struct, frozen=True):
     attempt: int
 
 
+class Question(msgspec.Struct, frozen=True):
+    """What a device asks a person while it serves a call: a form (`schema`), or a page to open (`url`)."""
+
+    device: str
+    call: CallContext
+    text: str
+    schema: Schema = {}
+    url: str = ""
+
+
+class Said(msgspec.Struct, frozen=True):
+    """What a person answered; `values` of a form that was accepted."""
+
+    action: Literal["accept", "decline", "cancel"]
+    values: dict[str, Any] = {}
+
+
+class Wish(msgspec.Struct, frozen=True):
+    """What a device asks a model while it serves a call."""
+
+    device: str
+    call: CallContext
+    messages: tuple[Message, ...]
+    output_tokens_max: int
+    sampling: Sampling = Sampling()
+
+
+class Told(msgspec.Struct, frozen=True):
+    """What the model `model` said."""
+
+    text: str
+    model: str
+    finish: Finish
+
+
+class Attendant(Protocol):
+    """Who serves devices that ask for something in the middle of a call of a process."""
+
+    async def ask(self, question: Question) -> Said:
+        """A person's answer. Raises UsageError, LimitError, JournalError."""
+        ...
+
+    async def sample(self, wish: Wish) -> Told:
+        """A model's answer, on the account of the process. Raises UsageError (also: it may not), LimitError (also:
+        there is no room for it), EngineError, JournalError."""
+        ...
+
+
 class Done(msgspec.Struct, frozen=True):
     """A device's answer, as text for the model."""
 

@@ -15,6 +15,7 @@ calls stand in the order the model made them and are closed together, so that a 
 from __future__ import annotations
 
 import enum
+from typing import Literal
 
 import msgspec
 
@@ -100,6 +101,32 @@ class Asking(msgspec.Struct, frozen=True, omit_defaults=True):
     summary: Stretch | None = None  # it asks for a summary of these positions, and is no turn
 
 
+Action = Literal["", "accept", "decline", "cancel"]
+"""What came of something that a device wants; empty: nothing yet."""
+
+InquiryKind = Literal["form", "url", "sampling"]
+
+
+class Inquiry(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What a device wants while it serves a call: a person's answer (`form`, `url`) or a model's (`sampling`).
+
+    `page` has the device's words, `due_ms` is when nobody need answer any more. `action` is what came of it (accept,
+    decline or cancel; empty: a person is asked), `by` who or what decided so, `answer` the page of what was said.
+    `asking` is the model call in flight. It is forgotten when the call has its result.
+    """
+
+    id: str
+    call: str
+    device: str
+    kind: InquiryKind
+    page: str
+    due_ms: int = 0
+    action: Action = ""
+    by: str = ""
+    answer: str = ""
+    asking: Asking | None = None
+
+
 class Rated(msgspec.Struct, frozen=True, array_like=True):
     """Calls that a grant with a rate has allowed since `since_ms`."""
 
@@ -159,6 +186,9 @@ class GivenUp(msgspec.Struct, frozen=True):
 
 GRANT = "grant"
 """What a call waits for (`on`) until a person has decided whether it is made."""
+
+PERMITS = ("once", "process", "always")
+"""How a person can allow a call: this one; all of the tool by this process; also those of all later processes."""
 
 TIDYING = "tidying"
 """The reason of a conversation at rest whose frame is made smaller meanwhile."""
@@ -266,6 +296,7 @@ class Process(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     )
     reply: str = ""  # page of the reply whose calls are open
     calls: tuple[Call, ...] = ()
+    inquiries: tuple[Inquiry, ...] = ()  # of devices, within those calls that are in flight
     asking: Asking | None = None
     attempts: int = 0  # of this turn's model call, those included that a crash cut off
     failures: int = 0  # of this turn's model call: the retry budget is counted in these
@@ -303,6 +334,11 @@ class Process(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     def tokens(self) -> int:
         """Tokens that it was charged for, its own calls only."""
         return self.input_tokens + self.output_tokens
+
+    @property
+    def flights(self) -> list[Asking]:
+        """Its model calls in flight: its own, and those that devices have asked for."""
+        return [each for each in (self.asking, *[inquiry.asking for inquiry in self.inquiries]) if each]
 
 
 def rest(process: Process) -> tuple[State, str]:
@@ -342,6 +378,8 @@ def _leaving(process: Process) -> str:
         return "pausing"
     if process.ending:
         return "ending"
+    if any(not each.action for each in process.inquiries):
+        return "human"
     return "interrupted" if process.interrupted else TIDYING if process.idle else ""
 
 

@@ -301,7 +301,7 @@ class _Reckoning:
                 yield account, unit, span, window.span(span, self._rows[account][14], at_ms).start_ms
 
     def _check_holds(self, holds: dict[int, _HoldRow]) -> Iterator[str]:
-        in_flight = {p.asking.hold: p.pid for p in self._processes.values() if p.asking}
+        in_flight = {each.hold: p.pid for p in self._processes.values() for each in p.flights}
         timed = {number for (number,) in self._journal.rows("timer_holds")}
         for number, hold in holds.items():
             if fault := _misfit(hold):

@@ -30,6 +30,7 @@ from collections.abc import Callable, Iterable, Sequence
 from mains.errors import ConfigError, JournalError, KernelPanic, NotFoundError, UsageError
 from mains.kernel import limits, notes
 from mains.kernel.event import Asked, Removed, Sent, named
+from mains.kernel.inquired import Sampled
 from mains.kernel.journal import Journal
 from mains.kernel.process import Process, State
 from mains.kernel.tx import Row, Tx, decode_event
@@ -166,7 +167,7 @@ def _erase(tx: Tx, pid: int, body: bytes) -> None:
     except JournalError as error:  # a damaged row is no reason to halt: nothing new depends on it
         raise ConfigError(f"process {pid} cannot be erased: {error}", hint="`mains journal verify`") from error
     match event:
-        case Asked():
+        case Asked() | Sampled():
             tx.run("hold_tally", event.asking.hold)
             tx.run("entry_delete", event.asking.hold)
             tx.run("hold_delete", event.asking.hold)

@@ -23,6 +23,7 @@ from mains.kernel.calls import (
     end,
     find,
     finish,
+    give_up_within,
     next_calls,
     over,
     rested,
@@ -240,6 +241,7 @@ def doubted(tx: Tx, world: World, pid: int, call_ids: tuple[str, ...], why: str)
     if p is None or p.state is State.EXITED:
         return None
     flying = [c for c in p.calls if c.id in call_ids and c.state is CallState.IN_FLIGHT]
+    p = give_up_within(tx, p, [c.id for c in flying], why)
     safe = tuple(c.id for c in flying if c.repeatable)
     rest = tuple(c.id for c in flying if not c.repeatable)
     policy = _on_doubt(tx, world, p)
@@ -274,7 +276,7 @@ def faulted(tx: Tx, world: World, pid: int, detail: str) -> Process | None:
         p = tx.happen(p, _ask_failed(p.asking.hold, charged, detail, 0))
     flying = tuple(c.id for c in p.calls if c.state is CallState.IN_FLIGHT)
     if flying:
-        p = tx.happen(p, Doubted(calls=flying))
+        p = tx.happen(give_up_within(tx, p, flying, detail), Doubted(calls=flying))
     p = tx.happen(p, Faulted(detail=detail))
     share_room(tx, p.accounts)  # of its hold, or for which it was woken
     return finish(tx, p, world.settings)

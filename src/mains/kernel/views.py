@@ -8,9 +8,10 @@ from typing import Any
 import msgspec
 
 from mains.errors import NotFoundError
-from mains.kernel import metering, pages, timers
+from mains.kernel import inquiries, metering, pages, timers
 from mains.kernel.calls import own_arguments
 from mains.kernel.context import StoredInput
+from mains.kernel.form import Words
 from mains.kernel.journal import Journal
 from mains.kernel.ports import Message, Notice, Outcome, ProcessView, Usage
 from mains.kernel.process import GRANT, Call, CallState, Process, State
@@ -144,7 +145,7 @@ def open_calls(journal: Journal, p: Process) -> list[dict[str, Any]]:
             "on": c.on,
             "by": c.by,
             "attempt": c.attempt,
-            "question": _question(c, arguments),
+            **_asked(journal, p, c, arguments),
         }
         for c in p.calls
         if c.state is not CallState.DONE
@@ -164,6 +165,17 @@ def _question(call: Call, arguments: dict[str, Any]) -> str:
         said = f"{said[:ASKED_CHARS_MAX]}... (that is not all: {len(said):,} characters, in `mains show`)"
     why = "" if call.by in ("program", "no rule") or call.by.startswith("rule") else f" ({call.by})"
     return f"may it call {call.tool} {said}{why}? Answer once, process, always or no"
+
+
+def _asked(journal: Journal, p: Process, call: Call, arguments: dict[str, Any]) -> dict[str, str]:
+    """The `question` of a call, of itself or of its device, and what an answer names (`asks`); both empty: none."""
+    if question := _question(call, arguments):
+        return {"question": question, "asks": call.id}
+    first = next((each for each in p.inquiries if each.call == call.id and not each.action), None)
+    if first is None:
+        return {"question": "", "asks": ""}
+    words = msgspec.json.decode(pages.read(journal, first.page), type=Words)
+    return {"question": inquiries.told(first.device, first.kind, words), "asks": first.id}
 
 
 def stuck(journal: Journal, p: Process) -> str:

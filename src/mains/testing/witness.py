@@ -148,7 +148,7 @@ class Witness:
             if (p := self.table[pid]).asking is not None and (key := _key(p, p.asking)) not in self._asked:
                 expected = self._evictions.asked(pid, p.asking, self._contexts[pid].messages, p.opening)
                 self._shown[key] = expected, p.asking.summary is not None
-        flying = {p.asking.hold: pid for pid, p in self.table.items() if p.asking}
+        flying = {each.hold: pid for pid, p in self.table.items() for each in p.flights}
         if flying != self.meter.open:
             raise Broke(ENDS, f"open holds are {self.meter.open}, model calls in flight {flying}")
         self._commits += 1

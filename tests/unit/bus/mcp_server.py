@@ -21,7 +21,7 @@ from typing import Annotated, Any
 import anyio
 import mcp_types
 from mcp.server.mcpserver import Context, MCPServer
-from mcp.server.mcpserver.resolve import Elicit, Resolve
+from mcp.server.mcpserver.resolve import Elicit, ListRoots, Resolve, Sample
 from pydantic import BaseModel
 
 server = MCPServer("test-server", version="7.0")
@@ -188,6 +188,36 @@ async def confirm(ctx: Context) -> Elicit[Confirm]:
 def careful(sure: Annotated[Confirm, Resolve(confirm)]) -> str:
     """Do it when a person says so."""
     return f"sure: {sure.ok}"
+
+
+@server.tool()
+async def sign_in(ctx: Context) -> str:
+    """Have a person open a page (revision 2025-11-25)."""
+    return (await ctx.elicit_url("sign in, please", "https://sign-in.example.org/x?y=1", "e1")).action
+
+
+async def guess(ctx: Context) -> Sample:
+    """Ask the client's model."""
+    said = mcp_types.SamplingMessage(role="user", content=mcp_types.TextContent(type="text", text="guess a number"))
+    return Sample([said], max_tokens=40, system_prompt="Guess.", include_context=os.environ.get("INCLUDE"))  # type: ignore[arg-type]
+
+
+@server.tool()
+def clever(guessed: Annotated[mcp_types.CreateMessageResult, Resolve(guess)]) -> str:
+    """Have the client's model guess."""
+    assert isinstance(guessed.content, mcp_types.TextContent)
+    return f"{guessed.model} guessed {guessed.content.text} ({guessed.stop_reason})"
+
+
+async def places(ctx: Context) -> ListRoots:
+    """Ask where the client works."""
+    return ListRoots()
+
+
+@server.tool()
+def where(roots: Annotated[mcp_types.ListRootsResult, Resolve(places)]) -> str:
+    """Say where the client works."""
+    return " ".join(str(root.uri) for root in roots.roots) or "nowhere"
 
 
 @server.tool()

@@ -14,7 +14,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import rawattacks
+import rawattacks  # type: ignore[import-not-found]  # beside this file, which is run as a script
 
 TOOL = {"name": "t", "description": "A tool.", "inputSchema": {"type": "object"}}
 HELLO = {
