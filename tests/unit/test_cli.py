@@ -318,7 +318,11 @@ def test_signals_and_forks(box: Box) -> None:
 def test_check_says_what_a_program_is(box: Box) -> None:
     done = box.run("check", "tools.md")
     assert done.returncode == 0
-    for line in ("tools: ask, exit, files.read", "missing tools: code.run", "runs on: test (replies)"):
+    for line in (
+        "tools: ask, call_tool, exit, files.read, find_tool",
+        "missing tools: code.run",
+        "runs on: test (replies)",
+    ):
         assert line in done.stdout
     shown = box.json("check", "number.md")
     assert shown["output"]["type"] == "object"

@@ -36,7 +36,7 @@ def test_a_device_is_added_listed_and_called(box: Box) -> None:
 def test_check_knows_the_tools_of_devices(box: Box) -> None:
     (box.folder / "uses.md").write_text("---\nname: uses\ndescription: d\ntools: [box.add, nobody.x]\n---\nUse.\n")
     report = box.json("check", "uses.md")
-    assert (report["tools"], report["missing"]) == (["box.add"], ["nobody.x"])
+    assert (report["tools"], report["missing"]) == (["box.add", "call_tool", "find_tool"], ["nobody.x"])
 
 
 def test_tools_say_what_may_be_repeated(box: Box) -> None:

@@ -84,12 +84,13 @@ def test_show_at_gives_the_frame_of_then(box: Box) -> None:
     done = box.run("show", str(pid), "--at", str(at))
     assert done.returncode == 0, done.stderr
     assert "the hash that was journalled before the call" in done.stdout
-    assert "tools    ask, exit, files.read" in done.stdout
+    assert "tools    ask, call_tool, exit, files.read, find_tool" in done.stdout
     assert "--- opening user\nhello there\n" in done.stdout
     found = box.json("show", str(pid), "--at", str(at))
     assert (found["agree"], found["turn"], found["seq"]) == (True, 1, event_of(box, pid, "asked"))
     assert [message["text"] for message in found["messages"]] == ["Use.", "hello there"]
-    assert [tool["name"] for tool in found["tools"]] == ["ask", "exit", "files.read"]
+    names = [tool["name"] for tool in found["tools"]]
+    assert names == ["ask", "call_tool", "exit", "files.read", "find_tool"]
 
 
 def test_fork_at_starts_an_alternative_history(box: Box) -> None:
