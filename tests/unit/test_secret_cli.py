@@ -38,7 +38,7 @@ replies:
           - {name: leaky.fail, arguments: {text: "{{secret:WORD}}"}}
           - {name: leaky.spill, arguments: {}}
           - {name: far.echo, arguments: {text: "{{secret:WORD}} {{secret:TOKEN}}"}}
-          - {name: files.write, arguments: {path: a.txt, content: "{{secret:TOKEN}}"}}
+          - {name: files.write, arguments: {path: a.txt, text: "{{secret:TOKEN}}"}}
       - text: all done
   - first: /Leak to death/
     sequence:
