@@ -44,7 +44,6 @@ SCENARIO = os.environ.get("MCP_CONFORMANCE_SCENARIO", "")
 MODERN = os.environ.get("MCP_CONFORMANCE_PROTOCOL_VERSION", "2026-07-28") >= "2026-07-28"
 HANDSHAKE_ONLY = {"json-schema-ref-no-deref"}  # its server speaks no other revision, whatever the suite announces
 CALLBACK = AnyUrl("http://localhost:3000/callback")
-WITH_ALL_DOORS = {"request-metadata"}
 
 
 def context() -> dict[str, Any]:
@@ -77,12 +76,8 @@ async def no_roots(_: Asked) -> ListRootsResult:
 
 
 def doors() -> Doors:
-    """What is open to the server in this scenario."""
-    if SCENARIO in WITH_ALL_DOORS:
-        return Doors(defaults, nothing_said, no_roots)
-    if SCENARIO.startswith(("auth/", "elicitation", "sep-2322")):
-        return Doors(elicit=defaults)
-    return Doors()
+    """All are open, as in a home."""
+    return Doors(defaults, nothing_said, no_roots)
 
 
 # ------------------------------------------------------------------------------------------------------- OAuth
