@@ -19,8 +19,9 @@ import pytest
 from tests.unit.bus.rig import LIMIT_S, Rig, is_alive, wait_gone
 from tests.unit.kernel.world import World, calls, says, turn_of
 
-from mains.bus.importing import read_servers
-from mains.errors import DeviceError
+from mains.bus.importing import opened, read_servers
+from mains.bus.mechanism import find_mechanism
+from mains.errors import ConfigError, DeviceError
 from mains.home import Home
 from mains.kernel.ports import Done, Failed, Reply, Request, ToolCall
 
@@ -58,6 +59,11 @@ def make_repository(folder: Path) -> None:
         subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *words], check=True)
 
 
+def assert_confined(rig: Rig) -> None:
+    """Every device is confined, by what this machine has."""
+    assert {state.confined.by for state in rig.hub.states()} == {find_mechanism().kind or "UNCONFINED"}
+
+
 async def call(rig: Rig, name: str, **arguments: Any) -> str:
     """A call that must succeed, as the kernel makes it; its text."""
     device, tool = rig.hub.find(name)
@@ -69,7 +75,12 @@ async def call(rig: Rig, name: str, **arguments: Any) -> str:
 async def test_filesystem(rig: Rig, tmp_path: Path) -> None:
     folder = tmp_path / "desk"
     folder.mkdir()
-    await rig.hub.add("fs", node("@modelcontextprotocol/server-filesystem", str(folder)))
+    entry = node("@modelcontextprotocol/server-filesystem", str(folder))
+    if find_mechanism().kind:
+        with pytest.raises(ConfigError, match="which it may not touch"):
+            await rig.hub.add("fs", entry)
+    await rig.hub.add("fs", {**entry, "write": [str(folder)]})
+    assert_confined(rig)
     await call(rig, "fs.write_file", path=str(folder / "a.txt"), content="hello")
     assert (folder / "a.txt").read_text() == "hello"
     assert "hello" in await call(rig, "fs.read_text_file", path=str(folder / "a.txt"))
@@ -81,8 +92,11 @@ async def test_filesystem(rig: Rig, tmp_path: Path) -> None:
 
 
 async def test_memory_keeps_what_it_was_told_over_a_restart(rig: Rig, tmp_path: Path) -> None:
-    env = {"MEMORY_FILE_PATH": str(tmp_path / "memory.json")}
-    await rig.hub.add("kept", {**node("@modelcontextprotocol/server-memory"), "env": env})
+    kept = tmp_path / "kept"  # the server writes a new file beside the old one
+    kept.mkdir()
+    env = {"MEMORY_FILE_PATH": str(kept / "memory.json")}
+    entry = {**node("@modelcontextprotocol/server-memory"), "env": env, "write": [str(kept)]}
+    await rig.hub.add("kept", entry)
     ann = {"name": "Ann", "entityType": "person", "observations": ["likes tea"]}
     await call(rig, "kept.create_entities", entities=[ann])
     await rig.hub.restart("kept")
@@ -187,7 +201,9 @@ async def test_git_time_and_fetch_as_their_documents_import_them(rig: Rig, tmp_p
         "fetch": {"command": str(PYTHON / "mcp-server-fetch")},
     }
     for spec in read_servers(json.dumps({"mcpServers": servers}).encode(), "f").specs:
-        await rig.hub.add(spec.name, {"command": spec.command, "args": list(spec.args)})
+        lent = opened(spec, [], [str(work)])
+        await rig.hub.add(spec.name, {"command": lent.command, "args": list(lent.args), "write": list(lent.write)})
+    assert_confined(rig)
     assert "begun" in await call(rig, "git.git_log", repo_path=str(work))
     assert "Europe/Berlin" in await call(rig, "time.get_current_time", timezone="Europe/Berlin")
     device, tool = rig.hub.find("fetch.fetch")

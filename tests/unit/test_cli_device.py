@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from tests.unit.daemon_box import Box
 
+from mains.bus.mechanism import find_mechanism
+
 SERVER = Path(__file__).with_name("bus") / "mcp_server.py"
 
 
@@ -121,6 +123,34 @@ def test_a_device_is_restarted_and_survives_its_daemon(box: Box) -> None:
     (row,) = box.json("device", "ls")  # no daemon: as mains.toml has it
     assert (row["name"], row["health"], row["pid"]) == ("box", "", 0)
     assert box.run("device", "call", "box", "add", "a=2", "b=3").stdout == "5\n"
+
+
+def test_what_a_device_may_touch_is_a_persons_word(box: Box) -> None:
+    """A command that names a folder is added when somebody has said what it may do there."""
+    notes = box.folder / "notes"
+    notes.mkdir(exist_ok=True)
+    serve = ["--", sys.executable, str(SERVER), str(notes)]
+    (box.folder / "fs.json").write_text(
+        json.dumps({"mcpServers": {"fs": {"command": sys.executable, "args": [str(SERVER), str(notes)]}}})
+    )
+    kind = find_mechanism().kind
+    if kind:
+        for words in (["add", "fs", *serve], ["import", "fs.json"]):
+            done = box.run("device", *words)
+            assert done.returncode in (1, 2)
+            assert f"its command names {notes}, which it may not touch" in done.stderr
+            assert f"--write {notes}" in done.stderr
+        done = box.run("device", "import", "fs.json", "--write", str(notes))
+        assert (done.returncode, f"it may change: {notes}" in done.stderr) == (0, True), done.stderr
+        assert kind in box.run("device", "ls").stdout
+    added = box.run("device", "add", "fs", "--unconfined", *serve)
+    assert "UNCONFINED, it may touch all that you may" in added.stderr
+    assert "UNCONFINED" in box.run("device", "ls").stdout
+    row = next(row for row in box.json("device", "ls") if row["name"] == "fs")
+    assert row["confined"]["by"] == "UNCONFINED"
+    assert "device fs: UNCONFINED" in box.run("doctor").stdout
+    assert "confinement: " in box.run("doctor").stdout
+    assert box.run("device", "rm", "fs").returncode == 0
 
 
 def test_an_untried_device_is_written_and_not_started(box: Box) -> None:

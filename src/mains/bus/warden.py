@@ -65,7 +65,9 @@ class Warden:
             return
         closed = closed_names(spec, self._rules(spec, fresh=True), self._ground(spec)) if self.mechanism.kind else []
         if closed:
-            given = " ".join(f"--write {shlex.quote(path)}" for path in closed)
+            given = " ".join(
+                dict.fromkeys(f"--write {shlex.quote(_to_open(path, self._ground(spec)))}" for path in closed)
+            )
             raise ConfigError(
                 f"device {spec.name}: its command names {', '.join(closed)}, which it may not touch",
                 hint=f"say what it may do there: `{given}` to change, --read to read; --unconfined: all that you may",
@@ -94,3 +96,9 @@ class Warden:
         if fresh or known is None or known[0] != spec:
             self._known[spec.name] = known = (spec, rules_of(spec, self._ground(spec)))
         return known[1]
+
+
+def _to_open(path: str, ground: Ground) -> str:
+    """The folder of a file, where that is not the whole home: who writes a file anew makes another beside it."""
+    place = Path(path)
+    return path if place.is_dir() or place.parent == ground.person else str(place.parent)

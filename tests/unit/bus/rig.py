@@ -6,11 +6,13 @@ import asyncio
 import os
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from mains.bus.doors import Doors
 from mains.bus.hub import Hub, Seams
+from mains.bus.mechanism import Mechanism, find_mechanism
 from mains.home import Home
 from mains.kernel.devicelist import DeviceList
 from mains.kernel.ports import CallContext
@@ -58,12 +60,23 @@ class WatchedHub(Hub):
 class Rig:
     """See the module's header."""
 
-    def __init__(self, folder: Path, *, doors: Doors | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        doors: Doors | None = None,
+        mechanism: Callable[[], Mechanism] = find_mechanism,
+        **settings: Any,
+    ) -> None:
         self.home = Home(folder / "home")
         self.home.prepare()
         self.traces = Traces()
         self.progress: list[str] = []
-        seams = Seams(doors or Doors(), progress=lambda _, device, text: self.progress.append(f"{device}: {text}"))
+        seams = Seams(
+            doors or Doors(),
+            progress=lambda _, device, text: self.progress.append(f"{device}: {text}"),
+            mechanism=mechanism,
+        )
         self.settings = Settings(**(QUICK | settings))
         self.hub = WatchedHub(self.home, self.settings, DeviceList([]), seams)
         self.context = CallContext(7, "7-call_1_1", folder, 1)

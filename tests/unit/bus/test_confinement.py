@@ -224,6 +224,9 @@ def test_a_device_is_not_added_before_somebody_has_decided(house: House) -> None
     with pytest.raises(ConfigError, match=r"its command names .*/notes, which it may not touch") as caught:
         warden.check(house.spec("true", notes))
     assert f"--write {notes}" in caught.value.hint
+    with pytest.raises(ConfigError) as caught:  # a file is written anew beside itself
+        warden.check(house.spec(env={"FILE": f"{notes}/memory.json"}))
+    assert f"`--write {notes}`" in caught.value.hint
     warden.check(house.spec("true", notes, write=[notes]))
     warden.check(house.spec("true", notes, confined=False))
     Warden(house.mains, lambda: Mechanism("")).check(house.spec("true", notes))  # nothing is closed there

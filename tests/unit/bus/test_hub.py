@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.bus.rig import LIMIT_S, Rig, is_alive, wait_gone
+from tests.unit.bus.rig import LIMIT_S, SERVER, Rig, is_alive, wait_gone
 
 from mains.bus.doors import Asked, Doors
+from mains.bus.mechanism import Mechanism, find_mechanism
 from mains.errors import DeviceError, NotFoundError, UsageError
 from mains.kernel.ports import Done, Failed
 
@@ -349,3 +350,41 @@ async def test_a_person_may_call(rig: Rig) -> None:
 def test_the_sdk_is_not_imported_before_it_is_needed() -> None:
     code = "import sys, mains.compose; sys.exit(any(name in sys.modules for name in ('mcp', 'mcp_types', 'httpx2')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+async def test_a_device_says_by_what_it_is_confined_and_lives_in_its_own_home(rig: Rig) -> None:
+    await rig.add()
+    own = rig.home.devices / "box"
+    assert rig.hub.state("box").confined.by == (find_mechanism().kind or "UNCONFINED")
+    names = (await rig.call("environment")).text.split("\n")[0].split()
+    assert {"HOME", "TMPDIR"} <= {*names}
+    assert (own / "home").is_dir()
+    assert len([*(own / "tmp").iterdir()]) == 1
+    await rig.hub.restart("box")
+    assert len([*(own / "tmp").iterdir()]) == 1  # that of the one before is gone
+
+
+async def test_without_a_mechanism_a_device_runs_and_is_called_unconfined(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, mechanism=lambda: Mechanism(""))
+    try:
+        await rig.add(args=[str(SERVER), str(tmp_path)])  # nothing that it names is closed
+        assert rig.hub.state("box").confined.by == "UNCONFINED"
+        assert "neither Landlock nor" in rig.hub.state("box").confined.why
+        await rig.add("free", confined=False)
+        assert "confined = false" in rig.hub.state("free").confined.why
+        assert not (rig.home.devices / "free" / "home").exists()
+    finally:
+        await rig.close()
+
+
+async def test_a_device_that_ends_at_its_start_says_what_it_lacked(rig: Rig, tmp_path: Path) -> None:
+    if not find_mechanism().kind:
+        pytest.skip("NO LANDLOCK AND NO BUBBLEWRAP HERE: nothing is closed to a device")
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private" / "key").write_text("k")
+    code = f"import pathlib; open(str(pathlib.Path({str(tmp_path)!r}) / 'private' / 'key'))"
+    with pytest.raises(DeviceError, match=r"it may not touch .*/private/key; `read = \["):
+        await rig.hub.add("nosy", {"command": sys.executable, "args": ["-S", "-c", code]})
+    assert "(mains) it may not touch" in (rig.home.logs / "device-nosy.log").read_text()
+    await rig.hub.add("nosy", {**rig.entry, "read": [str(tmp_path / "private")]})
+    assert os.path.realpath(tmp_path / "private") in rig.hub.state("nosy").confined.reads
