@@ -46,6 +46,7 @@ _REASON_S = 0.5  # for the supervisor to say how the child ended
 _WORDS_CHARS = 300
 _CHATTER_MESSAGES = 4
 _JUNK_LINES_MAX = 1_000
+_QUESTIONS_MAX = 1_000
 _ASKED_MAX = 10_000  # requests that are remembered; more than are ever in flight
 _ID = re.compile(r'"id"\s*:\s*(?:([0-9]{1,18})|"([^"\\]{1,80})")')
 _ID_CHARS = 500  # of the beginning and of the end of a line, where an id is looked for
@@ -97,6 +98,7 @@ class Child:
         self._asked: dict[str, None] = {}  # requests of ours without an answer yet, oldest first
         self._since_answer = 0
         self._junk = 0
+        self._questions = 0  # that it has asked us since its last answer
 
     @contextlib.asynccontextmanager
     async def streams(self) -> AsyncIterator[TransportStreams]:
@@ -212,10 +214,11 @@ class Child:
 
     async def _hand_on(self, line: bytes, messages: MemoryObjectSendStream[SessionMessage | Exception]) -> None:
         from mcp.shared.message import SessionMessage
-        from mcp_types import JSONRPCError, JSONRPCResponse, jsonrpc_message_adapter
+        from mcp_types import JSONRPCError, JSONRPCRequest, JSONRPCResponse, jsonrpc_message_adapter
 
         self._since_answer += len(line) + 1
         if not line.strip():
+            self._junk += 1
             return
         try:
             message = jsonrpc_message_adapter.validate_json(line, by_name=False)
@@ -228,7 +231,8 @@ class Child:
             message = mended
         if isinstance(message, JSONRPCResponse | JSONRPCError) and str(message.id) in self._asked:
             del self._asked[str(message.id)]
-            self._since_answer = self._junk = 0
+            self._since_answer = self._junk = self._questions = 0
+        self._questions += isinstance(message, JSONRPCRequest)
         await messages.send(SessionMessage(message))
 
     def _mended(self, line: bytes) -> JSONRPCMessage | None:
@@ -256,6 +260,8 @@ class Child:
             self._fault(f"it sent a message of more than {most:,} bytes (device_message_bytes_max)")
         elif self._since_answer > most * _CHATTER_MESSAGES:
             self._fault(f"it sent more than {most * _CHATTER_MESSAGES:,} bytes without an answer")
+        elif self._questions > _QUESTIONS_MAX:
+            self._fault(f"it asked {self._questions:,} questions without an answer")
         elif self._junk > _JUNK_LINES_MAX:
             self._fault(f"it wrote {self._junk:,} lines to its standard output that are no messages")
         return bool(self.ended)

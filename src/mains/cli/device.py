@@ -350,7 +350,7 @@ def _arguments(client: Client, name: str, tool: str, words: Sequence[str]) -> di
     found = next((each for each in listed if each["name"] == tool), None)
     if found is None:
         raise NotFoundError(f"the device {name} has no tool `{tool}`", hint=f"`mains device tools {name}` lists them")
-    properties = found["parameters"].get("properties", {})
+    properties = found["parameters"].get("properties") or {}
     arguments = {}
     for word in words:
         key, given, text = word.partition("=")
@@ -370,9 +370,9 @@ def _object(text: str) -> dict[str, Any]:
     return value
 
 
-def _value(text: str, schema: View) -> Any:
-    """A value as its schema wants it; the checker of the schema says what is wrong with it."""
-    if schema.get("type") == "string":
+def _value(text: str, schema: object) -> Any:
+    """A value as its schema wants it (which may be just `true`); the checker says what is wrong with it."""
+    if isinstance(schema, Mapping) and schema.get("type") == "string":
         return text
     try:
         return json.loads(text)

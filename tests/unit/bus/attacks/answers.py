@@ -199,5 +199,8 @@ SERVED: dict[str, Act] = {
     "bad-comment": _html("<p>x<!-- --!><script >evil()</script ><!--> <p>y<style>evil()</style\n>"),
     "hidden": _html("<p>x</p><p hidden>evil()</p><p style='display: none'>evil()</p><template>evil()</template>"),
     "no-end": _html("<" * _MANY),
+    "many-controls": _html("<pre>" + "\x01" * 190_000),
+    "many-quotes": _html("<p>" + '"\\' * 95_000),
+    "many-emoji": _html("<p>" + "\U0001f600" * 49_000),
     "cookies": says(reply(b"x", more="".join(f"Set-Cookie: a{n}=b; Domain=com\r\n" for n in range(50)))),
 }  # fmt: skip

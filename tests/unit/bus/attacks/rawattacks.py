@@ -84,7 +84,7 @@ def _stops(_: Any) -> None:
 
 def _closes(_: Any) -> None:
     os.close(1)
-    time.sleep(60)
+    signal.pause()
 
 
 def _never(_: Any) -> None:
@@ -316,7 +316,7 @@ LISTS: dict[str, Callable[[Any, Any], None]] = {
 
 
 def _sleep() -> None:
-    time.sleep(600)
+    signal.pause()
 
 
 def _shout() -> None:
@@ -337,7 +337,7 @@ def _print_a_line() -> None:
 def _deaf() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.close(0)
-    time.sleep(600)
+    signal.pause()
 
 
 def _fork() -> None:
@@ -345,13 +345,13 @@ def _fork() -> None:
         if os.fork() == 0:
             os.setsid()
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            time.sleep(600)
+            signal.pause()
     os._exit(3)
 
 
 def _close() -> None:
     os.close(1)
-    time.sleep(600)
+    signal.pause()
 
 
 def _say_evil_words() -> None:
