@@ -37,7 +37,7 @@ def suite(folder: Path, *options: str) -> str:
     done = subprocess.run(
         [*words, "-o", str(folder), *options], cwd=folder, capture_output=True, text=True, timeout=RUN_S, check=False
     )
-    return done.stdout
+    return done.stdout + done.stderr  # the result of one scenario stands in the latter
 
 
 @pytest.mark.parametrize("revision", ["2025-11-25", "2026-07-28"])

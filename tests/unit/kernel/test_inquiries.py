@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from tests.unit.kernel.world import World, call, calls, says, turn_of
 
+from mains.daemon.transcript import transcript
 from mains.errors import DeviceError, EngineError, MainsError, Spent, UsageError
 from mains.home import Home
 from mains.kernel.desk import Desk
@@ -401,7 +402,7 @@ async def test_a_device_that_takes_its_wish_back_stops_the_model(world: World) -
 
     async def impatient(git: Git, context: CallContext) -> str:
         wish = asyncio.ensure_future(samples(git, context))
-        await world.until(lambda: _has_asked(world, 2))
+        await world.until(lambda: _has(lambda: len(world.asked) >= 2))
         wish.cancel()
         await stopped.wait()
         return "went on"
@@ -413,5 +414,44 @@ async def test_a_device_that_takes_its_wish_back_stops_the_model(world: World) -
         assert (await kernel.account("home")).held_tokens == 0
 
 
-async def _has_asked(world: World, count: int) -> bool:
-    return len(world.asked) >= count
+async def test_what_is_removed_leaves_no_word_and_the_meter_keeps_its_sums(world: World) -> None:
+    allow(world)
+
+    async def both(git: Git, context: CallContext) -> str:
+        return f"{await asks(git, context)} {await samples(git, context)}"
+
+    git = Git(both)
+    async with world.open(replies(), devices=[git]) as kernel:
+        pid = await begun(world, kernel, git)
+        await world.until_state(kernel, pid, "RUNNING", "human")
+        await kernel.answer(pid, "name=Rumpelstilz")
+        await kernel.wait(pid, 30)
+        assert (await kernel.remove([pid])).erased
+        assert not [data for _, data in kernel.journal.scan("page_scan") if b"Rumpel" in data or b"2 + 2" in data]
+        assert sum(row.calls for row in await kernel.meter()) == 3
+
+
+async def test_an_attached_terminal_sees_the_question_and_its_answer(world: World) -> None:
+    git = Git(asks)
+    async with world.open(replies(), devices=[git]) as kernel:
+        pid = await begun(world, kernel, git)
+        await world.until_state(kernel, pid, "RUNNING", "human")
+        told: list[Any] = []
+
+        async def look() -> None:
+            async for parts in transcript(kernel.journal, kernel.watch(pid), pid, 0, 0):
+                told.extend(parts if isinstance(parts, list) else [parts])
+
+        looking = asyncio.ensure_future(look())
+        await world.until(lambda: _has(lambda: any(getattr(part, "asks", ()) for part in told)))
+        asked = next(part for part in told if getattr(part, "asks", ()))
+        assert (asked.state, asked.asks) == ("RUNNING", (await question(kernel, pid),))
+        await kernel.answer(pid, "name=Ann")
+        await kernel.wait(pid, 30)
+        await world.until(lambda: _has(looking.done))
+        lines = [part.text for part in told if part.kind == "note"]
+        assert "inquiry call_1_1.1.1: accept, by a person" in lines
+
+
+async def _has(check: Callable[[], bool]) -> bool:
+    return check()
