@@ -36,7 +36,7 @@ def test_a_device_is_added_listed_and_called(box: Box) -> None:
 def test_check_knows_the_tools_of_devices(box: Box) -> None:
     (box.folder / "uses.md").write_text("---\nname: uses\ndescription: d\ntools: [box.add, nobody.x]\n---\nUse.\n")
     report = box.json("check", "uses.md")
-    assert (report["tools"], report["missing"]) == (["box.add"], ["nobody.x"])
+    assert (report["tools"], report["missing"]) == (["box.add", "call_tool", "find_tool"], ["nobody.x"])
 
 
 def test_tools_say_what_may_be_repeated(box: Box) -> None:
@@ -111,3 +111,11 @@ def test_an_untried_device_is_written_and_not_started(box: Box) -> None:
     row = next(row for row in box.json("device", "ls") if row["name"] == "later")
     assert row["health"] == "idle"
     assert box.run("device", "rm", "later").returncode == 0
+
+
+@pytest.mark.parametrize("schema", [True, False, {}, {"type": ["string", "null"]}, []])
+def test_a_value_for_whatever_a_schema_is(schema: object) -> None:
+    from mains.cli.device import _value
+
+    assert _value("7", schema) == 7
+    assert _value("x", schema) == "x"
