@@ -158,3 +158,11 @@ def test_an_untried_device_is_written_and_not_started(box: Box) -> None:
     row = next(row for row in box.json("device", "ls") if row["name"] == "later")
     assert row["health"] == "idle"
     assert box.run("device", "rm", "later").returncode == 0
+
+
+@pytest.mark.parametrize("schema", [True, False, {}, {"type": ["string", "null"]}, []])
+def test_a_value_for_whatever_a_schema_is(schema: object) -> None:
+    from mains.cli.device import _value
+
+    assert _value("7", schema) == 7
+    assert _value("x", schema) == "x"

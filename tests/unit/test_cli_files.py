@@ -80,6 +80,8 @@ def test_a_shared_workspace_needs_a_person_and_a_program(box: Box) -> None:
     assert box.run("files", "share", "../x").returncode == 2
     assert box.json("files", "share", "brief")["name"] == "brief"
     assert box.json("files", "ls") == ["brief"]
+    box.run("files", "share", "other")
+    assert box.run("files", "ls").stdout == "brief\nother\n"
     for word in ("first", "second"):
         box.json("run", "team.md", f"prompt={word}")
     assert (box.home.workspaces / "brief" / "plan.md").read_text() == "second words"

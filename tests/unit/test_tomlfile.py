@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -42,3 +43,23 @@ def test_nothing_is_written_when_the_block_raises_or_the_file_is_no_toml(tmp_pat
     with pytest.raises(ConfigError, match=r"mains\.toml"), edited(path):
         pass
     assert path.read_text() == "a = \n"
+
+
+def test_what_cannot_be_read_or_written_is_told_in_a_line(tmp_path: Path) -> None:
+    for target in (tmp_path / "nowhere" / "mains.toml", tmp_path):
+        with pytest.raises(ConfigError) as caught, edited(target) as document:
+            put_entry(document, "devices", "box", {"command": "x"})
+        assert "\n" not in str(caught.value)
+    file = tmp_path / "mains.toml"
+    with pytest.raises(ConfigError), edited(file) as document:
+        put_entry(document, "devices", "box", {"command": "half \ud800"})
+    assert not file.exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("code", [*range(1, 33), 0x7F, 0x85, 0x2028, 0xFEFF])
+def test_whatever_is_written_can_be_read_again(tmp_path: Path, code: int) -> None:
+    file, value = tmp_path / "mains.toml", f"a{chr(code)}b"
+    with edited(file) as document:
+        put_entry(document, "devices", "box", {"command": value})
+    assert tomllib.loads(file.read_text("utf-8"))["devices"]["box"]["command"] == value

@@ -36,10 +36,10 @@ def files_ls(
 
         place = find_home(home).workspaces
         names = sorted(each.name for each in place.iterdir() if is_workspace(each.name)) if place.is_dir() else []
-        say_json(names) if as_json else say(clean("\n".join(names) or "no shared workspaces"))
+        say_json(names) if as_json else say(clean("\n".join(names) or "no shared workspaces", lines=True))
         return
     text = daemon_of(home).files(pid, path)
-    say_json(text.splitlines()) if as_json else say(clean(text))
+    say_json(text.splitlines()) if as_json else say(clean(text, lines=True))
 
 
 @files_app.command("log", epilog="Example: mains files log 7")

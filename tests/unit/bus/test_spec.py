@@ -14,6 +14,7 @@ from mains.bus.spec import (
     environment_of,
     headers_of,
     load_devices,
+    look_of,
     remove_device,
     write_device,
 )
@@ -40,6 +41,11 @@ from mains.errors import ConfigError
         ({"command": "a", "args": ["x"] * 257}, "at most 256"),
         ({"command": "a", "calls": 0}, "`calls` must be above zero"),
         ({"command": "a", "start_s": -1.0}, "`start_s` must be above zero"),
+        ({"command": "a", "memory_mib": 2**60}, "`memory_mib` must be above zero, and at most 16,777,216"),
+        ({"command": "a", "calls": 10**30}, "calls"),
+        ({"command": "a", "args": ["\udcff"]}, "a value is no UTF-8"),
+        ({"url": "http://good.example\\@evil.example/mcp"}, "`url` must"),
+        ({"url": "http://h/\x01mcp"}, "`url` must be http"),
         ({"command": "a", "protocol": "2024-11-05"}, "Invalid enum value"),
     ],
 )
@@ -55,6 +61,12 @@ def test_a_mistake_is_named(entry: dict[str, Any], said: str) -> None:
 def test_names_are_checked(name: str) -> None:
     with pytest.raises(ConfigError, match="is no name for a device"):
         checked_spec(name, {"command": "a"}, "here")
+
+
+@pytest.mark.parametrize("name", ["fi1es", "flles", "f-iles", "files_", "tirne", "vveb", "w-eb"])
+def test_names_that_look_like_ours_look_alike(name: str) -> None:
+    assert look_of(name) in {look_of(each) for each in ("files", "web", "time")}
+    assert look_of("git") not in {look_of(each) for each in ("files", "web", "time")}
 
 
 def test_no_table_is_told() -> None:
