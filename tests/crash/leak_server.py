@@ -16,7 +16,7 @@ import mcp_types
 from mcp.server.mcpserver import Context, MCPServer
 
 LAUNCHER = "import subprocess, sys; sys.exit(subprocess.call(sys.argv[2:]))"
-HELPER = "import signal, sys\nif sys.argv[1] == 'five': signal.signal(15, signal.SIG_IGN)\nwhile True: signal.pause()"
+GRANDCHILD = "import signal, sys\nif sys.argv[1] == 'five': signal.signal(15, signal.SIG_IGN)\nwhile True: signal.pause()"
 
 
 def arguments(name: str, effects: str) -> list[str]:
@@ -27,7 +27,7 @@ def arguments(name: str, effects: str) -> list[str]:
 def main(name: str, effects: str) -> None:
     """Start the helper, and serve."""
     subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", HELPER, name, effects],
+        [sys.executable, "-I", "-S", "-c", GRANDCHILD, name, effects],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         start_new_session=name == "five",

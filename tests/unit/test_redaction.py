@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from tests.unit.bus.leaky_server import disguises
 
@@ -34,6 +34,7 @@ def test_every_spelling_is_found(name: str) -> None:
 
 @given(VALUES, st.text(max_size=20), st.text(max_size=20), st.integers(0, 40))
 def test_any_value_is_found_wherever_it_stands(value: str, before: str, behind: str, pad: int) -> None:
+    assume(value.casefold() not in "[secret key]")  # which is what is put in its place
     redactor = Redactor([("key", value)])
     for text in (value, value.encode().hex(), json.dumps(value)[1:-1]):
         found = redactor.redact(f"{'.' * pad}{before}{text}{behind}".encode(errors="replace").decode())

@@ -75,9 +75,15 @@ def values_in(data: bytes) -> list[str]:
     return found
 
 
+def told(folder: Path) -> Path:
+    """The file in which servers write what they got."""
+    (folder / "told").mkdir(exist_ok=True)
+    return folder / "told" / "got"
+
+
 def serve(folder: Path) -> tuple[subprocess.Popen[str], int]:
     """The leaky server over HTTP; its port."""
-    env = {**os.environ, "GOT": str(folder / "got"), "TOKEN": ""}
+    env = {**os.environ, "GOT": str(told(folder)), "TOKEN": ""}
     process = subprocess.Popen([sys.executable, str(SERVER), "http"], env=env, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     return process, int(process.stdout.readline())
@@ -94,14 +100,14 @@ def far(tmp_path: Path) -> Iterator[int]:
 
 def prepare(box: Box, port: int) -> subprocess.CompletedProcess[str]:
     """Devices, secrets, rules and a program."""
-    got = box.folder / "got"
+    got = told(box.folder)
     (box.folder / "script.yaml").write_text(SCRIPT % TOKEN.replace("'", "''"))
     (box.folder / "leak.md").write_text(LEAK)
     box.home.config.write_text(
         f'default_engine = "test"\n[engines.test]\nkind = "scripted"\npath = "{box.folder}/script.yaml"\n'
         '[[grants]]\nallow = "leaky.*"\n[[grants]]\nallow = "far.*"\n'
         f'[devices.leaky]\ncommand = "{sys.executable}"\nargs = ["{SERVER}"]\n'
-        f'env = {{TOKEN = "{{{{secret:TOKEN}}}}", GOT = "{got}"}}\n'
+        f'env = {{TOKEN = "{{{{secret:TOKEN}}}}", GOT = "{got}"}}\nwrite = ["{got.parent}"]\n'
         f'[devices.far]\nurl = "http://127.0.0.1:{port}/mcp"\n'
         'headers = {Authorization = "Bearer {{secret:KEY}}"}\n'
     )
@@ -131,7 +137,7 @@ def test_no_value_is_anywhere_after_all(box: Box, far: int) -> None:
     box.run("down")
     box.wait_until_free()
 
-    got = [tuple(json.loads(line)) for line in (box.folder / "got").read_text().splitlines()]
+    got = [tuple(json.loads(line)) for line in told(box.folder).read_text().splitlines()]
     assert {("environment", TOKEN), ("headers", f"Bearer {KEY}"), ("argument", WORD)} <= {*got}
     assert ("argument", f"{WORD} {TOKEN}") not in got, "that one is not for it"
     for each in done:

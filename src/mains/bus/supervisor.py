@@ -162,7 +162,7 @@ def _lives(name: str) -> bool:
     except (ProcessLookupError, ValueError, OverflowError):
         return False
     except PermissionError:
-        pass
+        return True
     return True
 
 

@@ -70,6 +70,7 @@ class Making:
             self._device(index, planned, tool, late=True)
 
     def _device(self, index: int, planned: Planned, tool: Tool, *, late: bool = False) -> None:
+        tool = self._world.as_now(tool)
         arguments = planned.arguments["arguments"] if late else planned.arguments
         decision, self.rated = permits.decide(self._tx, self._world, self.process, tool, arguments, self.rated)
         if decision.effect == "deny":

@@ -48,7 +48,7 @@ def decide(
         attached=tool.attached,
         approved=p.approved,
         leak=p.tainted if tool.open_world else "",
-        changed=tool.name in world.changed,
+        changed=tool.changed,
     )
     if decision.effect != "deny" and (unread or (unread := _unnamed(tx, world, p, arguments))):
         decision = msgspec.structs.replace(decision, effect="ask", by=unread)  # whatever was approved before

@@ -35,7 +35,7 @@ class World:
         self.tools = tools  # those that devices offer now, by their whole names
         self._looked_at: Sequence[Tool] = ()
         self._taken: frozenset[str] = frozenset()
-        self._changed: frozenset[str] = frozenset()
+        self._by_name: dict[str, Tool] = {}
         self.rules = rules  # as they are now
         self.route = route
         self.workspaces = workspaces
@@ -50,17 +50,16 @@ class World:
         self._look()
         return self._taken
 
-    @property
-    def changed(self) -> frozenset[str]:
-        """The tools that their devices describe otherwise now than when their user accepted them."""
+    def as_now(self, tool: Tool) -> Tool:
+        """A tool that a process was offered, with what its user says of it now; as it was, if it is gone."""
         self._look()
-        return self._changed
+        return self._by_name.get(tool.name, tool)
 
     def _look(self) -> None:
         if (tools := self.tools()) is not self._looked_at:
             self._looked_at = tools
             self._taken = YIELDING.intersection(tool.name for tool in tools)
-            self._changed = frozenset(tool.name for tool in tools if tool.changed)
+            self._by_name = {tool.name: tool for tool in tools}
 
     def program(self, source: bytes) -> Program:
         """The program of a page (parsed once; the page was checked when it was stored)."""

@@ -121,3 +121,19 @@ async def test_one_that_is_too_large_for_the_frame_is_reached_through_call_tool(
         assert (outcome.state, outcome.result) == ("EXITED", "done")
     assert not any(map(is_offered, world.asked))
     assert {"find_tool", "call_tool", "recall"} <= {tool.name for tool in world.asked[-1].tools}
+
+
+async def test_what_the_user_says_of_a_tool_holds_as_it_is_now(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    late = Late()
+    late.come()
+
+    def replies(request: Request) -> Reply:
+        if len(results(request)) == 1:  # the device was added anew meanwhile, by somebody who trusts it less
+            late.now = tuple(msgspec.structs.replace(tool, attached=True) for tool in late.now)
+        return [calls(call("git.log")), calls(call("git.log")), says("done")][len(results(request))]
+
+    async with world.open(replies) as kernel:
+        late.plug(kernel, monkeypatch)
+        pid = await kernel.spawn(world.program("p", "tools: [git.*]"))
+        await world.until_state(kernel, pid, "WAITING", "human")
+        assert len(late.git.made) == 1
