@@ -94,12 +94,13 @@ def far(tmp_path: Path) -> Iterator[int]:
 def prepare(box: Box, port: int) -> subprocess.CompletedProcess[str]:
     """Devices, secrets, rules and a program."""
     got = box.folder / "got"
+    got.touch()
     (box.folder / "script.yaml").write_text(SCRIPT % TOKEN.replace("'", "''"))
     (box.folder / "leak.md").write_text(LEAK)
     box.home.config.write_text(
         f'default_engine = "test"\n[engines.test]\nkind = "scripted"\npath = "{box.folder}/script.yaml"\n'
         '[[grants]]\nallow = "leaky.*"\n[[grants]]\nallow = "far.*"\n'
-        f'[devices.leaky]\ncommand = "{sys.executable}"\nargs = ["{SERVER}"]\n'
+        f'[devices.leaky]\ncommand = "{sys.executable}"\nargs = ["{SERVER}"]\nwrite = ["{got}"]\n'
         f'env = {{TOKEN = "{{{{secret:TOKEN}}}}", GOT = "{got}"}}\n'
         f'[devices.far]\nurl = "http://127.0.0.1:{port}/mcp"\n'
         'headers = {Authorization = "Bearer {{secret:KEY}}"}\n'

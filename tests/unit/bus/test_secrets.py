@@ -71,7 +71,8 @@ class Den:
         self.vault = Vault(self.home)
         self.progress: list[str] = []
         self.teller = Teller()
-        self.got_path = folder / "got"
+        self.got_path = folder / "heard" / "got"
+        self.got_path.parent.mkdir()
         seams = Seams(progress=lambda _, device, text: self.progress.append(text), secrets=self.vault)
         self.hub = Hub(self.home, self.settings, DeviceList([self.teller]), seams)
         self.devices = DiscreetDevices(self.hub, self.vault)
@@ -80,7 +81,8 @@ class Den:
     async def add(self, **env: str) -> None:
         """The leaky server, as a child."""
         given = {"GOT": str(self.got_path), "TOKEN": "{{secret:TOKEN}}", **env}
-        await self.hub.add("leaky", {"command": sys.executable, "args": [str(SERVER)], "env": given})
+        entry = {"command": sys.executable, "args": [str(SERVER)], "write": [str(self.got_path.parent)]}
+        await self.hub.add("leaky", {**entry, "env": given})
 
     async def call(self, tool: str, **arguments: Any) -> Done | Failed:
         """A call as the kernel makes it."""
