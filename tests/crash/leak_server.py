@@ -16,7 +16,9 @@ import mcp_types
 from mcp.server.mcpserver import Context, MCPServer
 
 LAUNCHER = "import subprocess, sys; sys.exit(subprocess.call(sys.argv[2:]))"
-GRANDCHILD = "import signal, sys\nif sys.argv[1] == 'five': signal.signal(15, signal.SIG_IGN)\nwhile True: signal.pause()"
+GRANDCHILD = """import signal, sys
+if sys.argv[1] == 'five': signal.signal(15, signal.SIG_IGN)
+while True: signal.pause()"""
 
 
 def arguments(name: str, effects: str) -> list[str]:
