@@ -34,13 +34,17 @@ _GONE = "its call has ended, or was told to"
 
 class Hands(NamedTuple):
     """What the kernel does for us: commit what somebody asks for, commit what has happened, do something that nobody
-    waits for, tell the lanes that a model call has failed (engine, number, error), and give free slots away."""
+    waits for, tell the lanes that a model call has failed (engine, number, error), and give free slots away.
+
+    `halted`: nothing is done any more that nobody waits for.
+    """
 
     order: Commit
     recorded: Commit
     beside: Callable[[Callable[[], Awaitable[None]]], None]
     model_failed: Callable[[str, int, EngineError], None]
     pump: Callable[[], None]
+    halted: asyncio.Event
 
 
 class Attending:
@@ -57,7 +61,6 @@ class Attending:
         self._works: dict[int, dict[str, asyncio.Task[Told]]] = {}  # by pid: model calls
         self._slots: dict[int, asyncio.Future[str]] = {}  # by number: who waits for a slot
         self._number = 0
-        self._closing = False
 
     # what devices ask
 
@@ -125,7 +128,7 @@ class Attending:
 
     def _forget(self, pid: int, number: str, why: str) -> None:
         """Record that nobody waits for this any more, if the kernel goes on."""
-        if not self._closing:
+        if not self._hands.halted.is_set():
             self._hands.beside(lambda: self._hands.recorded(self._taken_back(pid, number, why), "inquire"))
 
     def commit(self, batch: Batch) -> None:
@@ -213,7 +216,6 @@ class Attending:
 
     async def close(self) -> None:
         """The kernel halts: nobody answers any more. Devices are told so, and their calls may come to an end."""
-        self._closing = True
         for pid in {*self._open, *self._works}:
             for work in self._works.get(pid, {}).values():
                 work.cancel()

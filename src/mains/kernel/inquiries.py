@@ -144,6 +144,7 @@ def cancel(tx: Tx, pid: int, why: str, ids: Collection[str] = ()) -> None:
         if (not ids or each.id in ids) and not each.action:
             p = tx.happen(p, Resolved(inquiry=each.id, action="cancel", by=why))
     give_up(tx, p, [each for each in p.inquiries if not ids or each.id in ids], why)
+    share_room(tx, p.accounts)
 
 
 # ------------------------------------------------------------------------------------------------------- a model

@@ -92,7 +92,7 @@ class Kernel:
         self.documents = Documents(self.journal)
         self.search = self._new_search(self.documents) if self._new_search else None
         self._acts.lookup = self._lookup = Lookup(self.journal, self.search, self.settings)
-        hands = Hands(self.order, self._recorded, self._side, self._model_failed, self._pump)
+        hands = Hands(self.order, self._recorded, self._side, self._model_failed, self._pump, self.halted)
         self.attending = Attending(hands, self.world, self._acts, self._lanes, self._clock, self.journal)
         self._group = await asyncio.TaskGroup().__aenter__()
         booted = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -455,3 +456,29 @@ async def test_an_attached_terminal_sees_the_question_and_its_answer(world: Worl
 
 async def _has(check: Callable[[], bool]) -> bool:
     return check()
+
+
+async def test_a_wish_that_a_crash_cut_off_is_paid_whole_and_its_call_is_in_doubt(world: World) -> None:
+    allow(world)
+    asked = asyncio.Event()
+
+    async def forever(_: Request) -> Reply:
+        asked.set()
+        await asyncio.Event().wait()
+        return says("never")
+
+    git = Git(samples)
+    async with world.open(replies(forever), devices=[git]) as kernel:
+        pid = await begun(world, kernel, git)
+        await asyncio.wait_for(asked.wait(), 30)
+        held = (await kernel.account("home")).held_tokens
+        after = World(world.folder / "after")  # what a crash would leave at this moment
+        await asyncio.to_thread(shutil.copytree, world.folder / "home", after.folder / "home")
+        await kernel.signal(pid, Signal.KILL)
+    async with after.open(replies(), devices=[git]) as kernel:
+        git.desk = kernel
+        assert (await kernel.outcome(pid)).reason == "in doubt"
+        account = await kernel.account("home")
+        assert (account.held_tokens, account.posted_tokens) == (0, 15 + held)
+        await kernel.answer(pid, "retry")
+        assert (await kernel.wait(pid, 30)).result == "scripted: four"
