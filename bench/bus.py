@@ -34,22 +34,22 @@ from mains.kernel.ports import Reply, Request, ToolCall
 GOAL_MS = 0.5
 _ADD = ToolCall("add", "box.add", '{"a": 1, "b": 2}')
 _CALL = Reply("", (_ADD,), usage=kernel.USAGE)
-_REPLIES = 8
 _IN_REPLY = 8
-_EACH = _REPLIES * _IN_REPLY
 _SOME = Reply("", (_ADD,) * _IN_REPLY, usage=kernel.USAGE)
 
 
 class Size(msgspec.Struct, frozen=True):
-    """Processes that are timed, one after the other; pairs of turns of each; rounds of throughput."""
+    """Processes that are timed, one after the other; pairs of turns of each; rounds of throughput, and the replies of
+    each process in one."""
 
     processes: int
     pairs: int
     rounds: int
+    replies: int = 8
 
 
 FULL = Size(20, 50, 5)
-QUICK = Size(2, 5, 1)
+QUICK = Size(2, 5, 1, 1)
 
 
 class Pairs:
@@ -166,7 +166,8 @@ def _before(times: list[float], marks: list[float]) -> list[float]:
 class Crowd:
     """The engine of 16 processes: at the gate all of them get their calls at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, replies: int) -> None:
+        self._replies = replies
         self._standing = 0
         self._open = asyncio.Event()
         self.all_here = asyncio.Event()
@@ -176,7 +177,7 @@ class Crowd:
     async def answer(self, request: Request) -> Reply:
         """Calls in each turn, then the end."""
         replies = (len(request.messages) - kernel.OPENING) // (_IN_REPLY + 1)
-        if replies == _REPLIES:
+        if replies == self._replies:
             self._done += 1
             if self._done == CALLERS:
                 self.all_done.set()
@@ -210,18 +211,18 @@ class Throughput(msgspec.Struct, frozen=True):
         return figures
 
 
-async def throughput(folder: Path, way: Way, rounds: int) -> Throughput:
+async def throughput(folder: Path, way: Way, size: Size) -> Throughput:
     """Rounds in turn, in one kernel."""
     measured = Throughput([], [])
-    crowd = Crowd()
+    crowd, each = Crowd(size.replies), size.replies * _IN_REPLY
     async with opened(folder, way, lambda request: crowd.answer(request)) as (desk, client, _, program):
-        for number in range(rounds + 1):
-            bare = await _spent(_bare_crowd(client))
-            crowd = Crowd()
+        for number in range(size.rounds + 1):
+            bare = await _spent(_bare_crowd(client, each), each)
+            crowd = Crowd(size.replies)
             pids = await asyncio.gather(*(desk.spawn(program) for _ in range(CALLERS)))
             await crowd.all_here.wait()
             machine.settle()
-            mains = await _spent(_crowd(crowd))
+            mains = await _spent(_crowd(crowd), each)
             outcomes = await asyncio.gather(*(desk.wait(pid) for pid in pids))
             if {outcome.result for outcome in outcomes} != {"done"}:
                 raise KernelPanic(f"a process did not end as it should: {outcomes[0]}")
@@ -231,10 +232,10 @@ async def throughput(folder: Path, way: Way, rounds: int) -> Throughput:
     return measured
 
 
-async def _spent(work: Awaitable[None]) -> tuple[float, float]:
+async def _spent(work: Awaitable[None], each: int) -> tuple[float, float]:
     start, cpu = time.perf_counter(), time.process_time()
     await work
-    calls = CALLERS * _EACH
+    calls = CALLERS * each
     return calls / (time.perf_counter() - start), 1e6 * (time.process_time() - cpu) / calls
 
 
@@ -243,9 +244,9 @@ async def _crowd(crowd: Crowd) -> None:
     await crowd.all_done.wait()
 
 
-async def _bare_crowd(client: Any) -> None:
+async def _bare_crowd(client: Any, each: int) -> None:
     async def call() -> None:
-        for _ in range(_EACH):
+        for _ in range(each):
             await timed(client)
 
     await asyncio.gather(*(call() for _ in range(CALLERS)))
@@ -258,7 +259,7 @@ def main(quick: bool) -> Report:
     for way in WAYS:
         with machine.scratch() as folder:
             figures += kernel.run(latency(folder / "latency", way, size)).figures(way)
-            figures += kernel.run(throughput(folder / "crowd", way, size.rounds)).figures(way)
+            figures += kernel.run(throughput(folder / "crowd", way, size)).figures(way)
     note = f"{size.processes * size.pairs:,} pairs a way; a call in a pair is a turn with it less a turn without"
-    sizes = f"{CALLERS} callers with {_REPLIES} replies of {_IN_REPLY} calls each, {size.rounds} rounds"
+    sizes = f"{CALLERS} callers with {size.replies} replies of {_IN_REPLY} calls each, {size.rounds} rounds"
     return Report("bus", tuple(figures), (note, f"{sizes}; CPU is this program's, without servers"))

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, Self
 
-ROLES = ("supervisor", "launcher", "server", "helper")
-_SIGNS = {"supervisor": b"supervisor.py", "launcher": b"\0launch\0", "server": b"\0serve\0", "helper": b"\0-c\0"}
+ROLES = ("supervisor", "launcher", "server", "worker")
+_SIGNS = {"supervisor": b"supervisor.py", "launcher": b"\0launch\0", "server": b"\0serve\0", "worker": b"\0-c\0"}
 _PERIOD_S = 0.05
 
 

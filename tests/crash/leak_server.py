@@ -1,8 +1,8 @@
-"""A device that is three processes, as those of people are: a launcher (as npx is one), the server, a helper of it.
+"""A device that is three processes, as those of people are: a launcher (as npx is one), the server, a worker of it.
 
     python -c LAUNCHER launch python leak_server.py serve NAME EFFECTS
 
-The tool writes a line into EFFECTS for each call. The helper of the device `five` is stubborn: only SIGKILL ends it.
+The tool writes a line into EFFECTS for each call. The worker of the device `five` is stubborn: only SIGKILL ends it.
 The path EFFECTS stands in the command line of all, so that `census.py` finds them.
 """
 
@@ -27,7 +27,7 @@ def arguments(name: str, effects: str) -> list[str]:
 
 
 def main(name: str, effects: str) -> None:
-    """Start the helper, and serve."""
+    """Start the worker, and serve."""
     subprocess.Popen(
         [sys.executable, "-I", "-S", "-c", GRANDCHILD, name, effects],
         stdin=subprocess.DEVNULL,

@@ -1,6 +1,6 @@
 """No leaks: many processes use five devices in turn, and the daemon is killed meanwhile.
 
-Each device is a launcher, a server and a helper below a supervisor. There is never more than one of each for a device,
+Each device is a launcher, a server and a worker below a supervisor. There is never more than one of each for a device,
 nothing is left after a kill or at the end, the daemon's memory and descriptors stay level, every process comes to its
 end and every call happened once. The next daemon is started at once after a kill, while what is left of the devices of
 the one before still ends.

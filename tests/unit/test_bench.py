@@ -22,6 +22,7 @@ GIVES = {
         "truncation: facts reachable",
     ),
     "forks": ("whole: 40 forks", "after evictions: database", "whole, rows copied", "whole: frames that differ"),
+    "bus": ("memory: overhead, p50", "stdio: bare call, p99", "memory: 16 callers, Mains / bare", "stdio: fsync"),
     "memory": ("boot", "first recall, nothing indexed", "memory.db", "turns, indexed at leisure / alone"),
     "recall": ("Mains, 8 words: p99", "Mains, 20 words: found in 5", "Mains: file", "FTS5, 8 words: p99"),
     "soak": ("minutes", "memory, second quarter", "memory, last quarter", "database at the end"),
