@@ -44,6 +44,7 @@ _SWEEP_S = 4.0  # for the supervisor, whose own grace is shorter
 _START_S = 10.0  # until the supervisor has started the command; what the command then needs is not meant
 _REASON_S = 0.5  # for the supervisor to say how the child ended
 _WORDS_CHARS = 300
+_TURNS = 20  # of the event loop
 _CHATTER_MESSAGES = 4
 _JUNK_LINES_MAX = 1_000
 _QUESTIONS_MAX = 1_000
@@ -302,6 +303,8 @@ class Child:
         """Until the supervisor says that all is over."""
         while (report := await _next_report(leash)) is not None:
             if report.exit is not None and not self._leaving:
+                for _ in range(_TURNS):  # what it wrote before its end is in the pipe, and has to be read
+                    await asyncio.sleep(0)
                 said = self._last_words()
                 advice = self._cage.advice(self._log.last, self._name) if self._cage is not None else ""
                 if advice:
