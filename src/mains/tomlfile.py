@@ -7,6 +7,7 @@ with edited(home.config) as document:
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import tempfile
@@ -16,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mains.errors import ConfigError
+from mains.errors import ConfigError, DiskFullError
 
 _WAIT_S = 10.0
 _LOOK_S = 0.02
@@ -27,7 +28,7 @@ def edited(path: Path) -> Iterator[Any]:
     """The file's document, which is written at the end of the block, in one step, readable by its owner only.
 
     Whoever comes second waits, and sees what the first has written. Nothing is written when the block raises. Raises
-    ConfigError when the file is no TOML, cannot be written, or is kept by another process for `_WAIT_S`.
+    ConfigError when the file is no TOML, cannot be written, or is kept by another process for `_WAIT_S`; DiskFullError.
     """
     import tomlkit
     from tomlkit.exceptions import TOMLKitError
@@ -46,6 +47,10 @@ def edited(path: Path) -> Iterator[Any]:
         try:
             replace_file(target, text)
         except (OSError, UnicodeError) as error:
+            if getattr(error, "errno", 0) in (errno.ENOSPC, errno.EDQUOT):
+                raise DiskFullError(
+                    f"{path}: it cannot be written: the disk is full", hint="nothing was changed"
+                ) from error
             why = getattr(error, "strerror", None) or error
             raise ConfigError(f"{path}: it cannot be written: {why}", hint="nothing was changed") from error
 

@@ -52,11 +52,14 @@ class Home:
 
     def __init__(self, folder: Path) -> None:
         self.box = Box(folder)
-        self.effects = folder / "effects"
+        told = folder / "told"
+        told.mkdir()
+        self.effects = told / "effects"
         self.effects.touch()
         grants = "".join(f'[[grants]]\nallow = "{name}.mark"\n' for name in DEVICES)
         devices = "".join(
             f'[devices.{name}]\ncommand = "{sys.executable}"\ntrust_hints = true\n'
+            f"read = {json.dumps([str(Path(__file__).parent)])}\nwrite = {json.dumps([str(told)])}\n"
             f"args = {json.dumps(arguments(name, str(self.effects)))}\n"
             for name in DEVICES
         )

@@ -105,14 +105,14 @@ class Attending:
         future: asyncio.Future[Inquiry | None] = asyncio.get_running_loop().create_future()
         waits = self._open.setdefault(pid, {})
         waits[inquiry.id] = future
-        left_ms = round(self._world.settings.device_answer_s * 1_000)
+        left_ms = max(0, inquiry.due_ms - self._clock.now_ms())
         timer = asyncio.ensure_future(self._clock.wait_ms(left_ms))
         try:
             self._look(self._journal.process(pid), pid)  # it may have been decided before we waited
             either: set[asyncio.Future[Any]] = {future, timer}
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if not future.done():
-                why = f"nobody answered within {left_ms / 1_000:g} s (device_answer_s)"
+                why = f"nobody answered within {self._world.settings.device_answer_s:g} s (device_answer_s)"
                 await self._hands.recorded(self._taken_back(pid, inquiry.id, why), "inquire")
             return (future.result() if future.done() else None) or replace(inquiry, action="cancel", by=_GONE)
         finally:

@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[4]))
+sys.path.insert(0, str(Path(__file__).parent))
 
-from tests.unit.bus.attacks import rawattacks
+import rawattacks  # type: ignore[import-not-found]  # beside this file, which is run as a script
 
 TOOL = {"name": "t", "description": "A tool.", "inputSchema": {"type": "object"}}
 HELLO = {
