@@ -27,6 +27,7 @@ from mains.bus.owner import Owner
 from mains.bus.secrets import Screened
 from mains.bus.spec import DeviceSpec
 from mains.bus.terms import Terms
+from mains.bus.warden import Confined
 from mains.engines.scripted import ScriptedEngine
 from mains.home import Home
 from mains.kernel.desk import Desk
@@ -140,6 +141,7 @@ async def _device(home: Home, settings: mains.Settings) -> McpDevice:
         home.devices / "box" / "tools.json",
         lambda: None,
         lambda *_: None,
+        lambda _: Confined(),
     )
     await device.list()
     return device
