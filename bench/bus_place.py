@@ -40,7 +40,7 @@ Way = Literal["memory", "stdio"]
 WAYS: tuple[Way, ...] = ("memory", "stdio")
 CALLERS = 16
 PROGRAM = "---\nname: adder\ndescription: adds\ntools: [receive, box.add]\n---\nAdd.\n"
-_COMMAND = ("-m", "bench.bus_server")
+_COMMAND = (str(ROOT / "bench" / "bus_server.py"),)
 
 
 class Points:
@@ -117,7 +117,7 @@ async def opened(folder: Path, way: Way, answer: Callable[..., Any]) -> AsyncIte
 
 def _configured() -> str:
     words = ", ".join(f'"{word}"' for word in _COMMAND)
-    command = f'command = "{sys.executable}"\nargs = [{words}]\nfolder = "{ROOT}"\n'
+    command = f'command = "{sys.executable}"\nargs = [{words}]\n'
     return f"[devices.box]\n{command}trust_hints = true\ncalls = {CALLERS}\n"
 
 
