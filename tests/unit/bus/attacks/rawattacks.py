@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -246,9 +247,10 @@ def _many_pages(number: Any, cursor: Any) -> None:
 
 
 def _changes_each_time(number: Any, _: Any) -> None:
-    says('{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}')(number)
+    """Another tool each time, and soon after each answer the news that it is another one by now."""
+    news = says('{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}')
     gives('{"tools":[' + tool(f'"t{time.time_ns()}"') + "]}")(number)
-    says('{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}')(number)
+    threading.Timer(0.02, news, [number]).start()
 
 
 _LISTED = 0
